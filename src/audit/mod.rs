@@ -1,0 +1,1 @@
+//! The audit log: a chain of lines that cannot be changed without it showing.

@@ -1,0 +1,107 @@
+//! The one file that asks the system what time it is.
+//!
+//! Everything else takes a [`Clock`] or, when it is pure, an instant. Tests and the simulator hand in
+//! a [`ManualClock`], so no guarantee about time needs a sleep to be shown.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// Where "now" comes from.
+pub trait Clock: Send + Sync + fmt::Debug + 'static {
+    /// Wall-clock time in UTC. It can step in both directions.
+    fn now(&self) -> Timestamp;
+
+    /// Time since an arbitrary origin that never steps and goes on while the machine is suspended.
+    ///
+    /// The difference between this and [`Clock::now`] is constant unless somebody set the wall clock.
+    fn since_boot(&self) -> Duration;
+}
+
+/// A clock that is handed around.
+pub type SharedClock = Arc<dyn Clock>;
+
+/// The machine's clocks: `CLOCK_REALTIME` and `CLOCK_BOOTTIME`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the wall clock"
+    )]
+    fn now(&self) -> Timestamp {
+        truncate_to_micros(Timestamp::now())
+    }
+
+    fn since_boot(&self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+    }
+}
+
+/// The store keeps microseconds, so an instant must not change when it goes there and back.
+fn truncate_to_micros(instant: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(instant.as_microsecond()).unwrap_or(instant)
+}
+
+/// A clock that stands still until it is told to move.
+#[derive(Debug, Clone)]
+pub struct ManualClock {
+    state: Arc<Mutex<ManualState>>,
+}
+
+#[derive(Debug)]
+struct ManualState {
+    now: Timestamp,
+    since_boot: Duration,
+}
+
+impl ManualClock {
+    /// A clock that shows `now`, on a machine that booted an hour ago.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        let state = ManualState { now, since_boot: Duration::from_secs(3600) };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Lets time pass on both clocks.
+    pub fn advance(&self, by: Duration) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.now += by;
+        state.since_boot += by;
+    }
+
+    /// Sets the wall clock, as `date -s` does: the monotonic clock does not move.
+    pub fn step_to(&self, now: Timestamp) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).now = now;
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).now
+    }
+
+    fn since_boot(&self) -> Duration {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).since_boot
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_moves_the_wall_clock_and_not_the_monotonic_one() {
+        let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+        let before = clock.since_boot();
+        clock.step_to("2026-01-01T05:00:00Z".parse().unwrap());
+        assert_eq!(clock.since_boot(), before);
+        clock.advance(Duration::from_secs(5));
+        assert_eq!(clock.since_boot(), before + Duration::from_secs(5));
+        assert_eq!(clock.now(), "2026-01-01T05:00:05Z".parse().unwrap());
+    }
+}

@@ -1,0 +1,1 @@
+//! The daemon's settings: from files and environment to one checked value.

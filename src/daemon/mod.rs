@@ -1,0 +1,1 @@
+//! Puts everything together, and takes it apart again.

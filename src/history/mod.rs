@@ -1,0 +1,1 @@
+//! Looks back over jobs, attempts and occurrences.

@@ -1,0 +1,155 @@
+//! What a handler is given for one attempt.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Answer, Failure, Output};
+use crate::clock::SharedClock;
+use crate::model::{JobId, Labels, Priority, ScheduleId};
+
+/// Everything one attempt may use. Cheap to clone, so that it can go to other threads.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The job that is executed.
+    pub job: Arc<JobInfo>,
+    /// What time it is.
+    pub clock: SharedClock,
+    /// Where the daemon keeps things.
+    pub paths: Arc<RunPaths>,
+    /// The attempt's log, which `sexton logs` shows.
+    pub output: Output,
+    /// Tells how far the attempt is.
+    pub progress: Progress,
+    /// Cancelled when the attempt has to end early.
+    pub stop: CancellationToken,
+}
+
+/// The job an attempt belongs to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobInfo {
+    /// The job.
+    pub id: JobId,
+    /// Its kind.
+    pub kind: String,
+    /// For the kind.
+    pub params: Value,
+    /// The schedule that made it, and the instant it was made for.
+    pub schedule: Option<(ScheduleId, Timestamp)>,
+    /// Which execution this is, from 1.
+    pub attempt: u32,
+    /// How many charged attempts it may have in all.
+    pub max_attempts: u32,
+    /// The lane it came from.
+    pub queue: String,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Its marks.
+    pub labels: Labels,
+    /// Plan and report, change nothing.
+    pub dry_run: bool,
+}
+
+/// Where the daemon keeps things that handlers need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunPaths {
+    /// `data_dir` of the settings.
+    pub data: PathBuf,
+    /// `DATA/runs`: attempt logs.
+    pub runs: PathBuf,
+    /// `DATA/reports`: where reports go unless their schedule says otherwise.
+    pub reports: PathBuf,
+    /// `DATA/state`: what kinds remember between runs (hash caches, `ETags`), one folder a kind.
+    pub state: PathBuf,
+}
+
+impl RunPaths {
+    /// The folders under a data directory.
+    #[must_use]
+    pub fn under(data: impl Into<PathBuf>) -> Self {
+        let data = data.into();
+        Self {
+            runs: data.join("runs"),
+            reports: data.join("reports"),
+            state: data.join("state"),
+            data,
+        }
+    }
+}
+
+/// Why an attempt has to end early. Known to the worker, not to the handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// Somebody cancelled the job.
+    Cancelled,
+    /// It ran out of time.
+    Timeout,
+    /// The daemon stops.
+    Shutdown,
+}
+
+/// The latest word of a handler on how far it is.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ProgressReport {
+    /// 0 to 100, where that can be said.
+    pub percent: Option<u8>,
+    /// What it is doing.
+    pub message: String,
+}
+
+/// The handler's end of the progress channel. Only the latest report is kept, so reporting often is cheap.
+#[derive(Debug, Clone)]
+pub struct Progress(Arc<watch::Sender<ProgressReport>>);
+
+impl Progress {
+    /// A channel and its reading end.
+    #[must_use]
+    pub fn channel() -> (Self, watch::Receiver<ProgressReport>) {
+        let (sender, receiver) = watch::channel(ProgressReport::default());
+        (Self(Arc::new(sender)), receiver)
+    }
+
+    /// Reports `done` of `total` steps. A `total` of zero counts as done.
+    pub fn steps(&self, done: u64, total: u64, message: impl Into<String>) {
+        let percent = done.min(total).saturating_mul(100).checked_div(total).unwrap_or(100);
+        self.report(u8::try_from(percent).ok(), message);
+    }
+
+    /// Reports a percentage, or only a message where none can be said.
+    pub fn report(&self, percent: Option<u8>, message: impl Into<String>) {
+        let report =
+            ProgressReport { percent: percent.map(|p| p.min(100)), message: message.into() };
+        self.0.send_replace(report);
+    }
+}
+
+impl Context {
+    /// Whether the attempt has to end. Blocking code asks this between steps.
+    #[must_use]
+    pub fn must_stop(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Runs blocking work (walking trees, hashing) on a thread of its own, so that workers stay responsive.
+    ///
+    /// A panic in `work` goes on in the caller, where the worker turns it into a failed attempt.
+    pub async fn blocking<F>(&self, work: F) -> Answer
+    where
+        F: FnOnce(&Self) -> Answer + Send + 'static,
+    {
+        let context = self.clone();
+        match tokio::task::spawn_blocking(move || work(&context)).await {
+            Ok(answer) => answer,
+            Err(gone) => match gone.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_cancelled) => {
+                    Failure::error("the runtime stopped before the work began").into()
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What jobs do: the contract of a handler, and one file or folder per kind.
+
+mod context;
+mod handler;
+mod kind;
+mod output;
+mod params;
+pub mod ports;
+
+pub use context::{Context, JobInfo, Progress, ProgressReport, RunPaths, StopReason};
+pub use handler::{Answer, Failure, Handler, RetryAdvice};
+pub use kind::{KINDS, Kind, kind};
+pub use output::{Output, OutputSummary, Stream};
+pub use params::{Params, Problem, Segment, check_as, parse_params, suggest};

@@ -1,0 +1,1 @@
+//! Narrow traits to the world outside, with their real implementations: files, processes, HTTP.

@@ -1,0 +1,315 @@
+//! A unit of work, its states, and which state may follow which.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Actor, HumanDuration, JobId, Outcome, Priority, RetryPolicy, ScheduleId};
+
+/// Where a job is.
+///
+/// ```text
+/// blocked ─▶ pending ─▶ running ─▶ completed | failed | cancelled
+///               ▲          │
+///               └─ retrying ◀┘        failed and cancelled jobs can be redriven: ─▶ pending
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Waits for other jobs.
+    Blocked,
+    /// Waits for a worker, or for its `run_at`.
+    Pending,
+    /// A worker executes it.
+    Running,
+    /// Waits for its next attempt after one that failed.
+    Retrying,
+    /// Ended well.
+    Completed,
+    /// Ended badly and will not be tried again by itself: a dead letter.
+    Failed,
+    /// Somebody cancelled it.
+    Cancelled,
+}
+
+impl JobState {
+    /// Every state, in the order of a job's life.
+    pub const ALL: [Self; 7] = [
+        Self::Blocked,
+        Self::Pending,
+        Self::Running,
+        Self::Retrying,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// The word used in the database, the API and the logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing more happens to the job by itself.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+
+    /// The state itself if it may follow `self`.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn transition(self, to: Self) -> Result<Self, IllegalTransition> {
+        use JobState::{Blocked, Cancelled, Completed, Failed, Pending, Retrying, Running};
+        let legal = match self {
+            Blocked => matches!(to, Pending | Cancelled),
+            Pending => matches!(to, Running | Cancelled),
+            Running => matches!(to, Completed | Failed | Cancelled | Retrying | Pending),
+            Retrying => matches!(to, Pending | Cancelled),
+            Failed | Cancelled => matches!(to, Pending),
+            Completed => false,
+        };
+        if legal { Ok(to) } else { Err(IllegalTransition { from: self, to }) }
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for JobState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+            format!(
+                "`{}` is not a job state: use blocked, pending, running, retrying, completed, failed or cancelled",
+                text.escape_default()
+            )
+        })
+    }
+}
+
+/// A change of state that must not happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a {from} job cannot become {to}")]
+pub struct IllegalTransition {
+    /// The state it is in.
+    pub from: JobState,
+    /// The state it was to enter.
+    pub to: JobState,
+}
+
+/// The three ways a job can end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinalState {
+    /// Ended well.
+    Completed,
+    /// Ended badly.
+    Failed,
+    /// Cancelled.
+    Cancelled,
+}
+
+impl FinalState {
+    /// As one of all states.
+    #[must_use]
+    pub fn state(self) -> JobState {
+        match self {
+            Self::Completed => JobState::Completed,
+            Self::Failed => JobState::Failed,
+            Self::Cancelled => JobState::Cancelled,
+        }
+    }
+}
+
+/// What becomes of a job when an attempt has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterAttempt {
+    /// The job is over.
+    End(FinalState),
+    /// It is tried again at that time and is `retrying` until then.
+    RetryAt(Timestamp),
+    /// It goes back to its old place in the queue at once: the attempt was interrupted.
+    GiveBack,
+    /// It comes back at that time, and the attempt is not charged.
+    SnoozeUntil(Timestamp),
+}
+
+impl AfterAttempt {
+    /// The state the job is in afterwards.
+    #[must_use]
+    pub fn state(self) -> JobState {
+        match self {
+            Self::End(end) => end.state(),
+            Self::RetryAt(_) | Self::SnoozeUntil(_) => JobState::Retrying,
+            Self::GiveBack => JobState::Pending,
+        }
+    }
+}
+
+/// Free-form marks to find jobs by: `context=123`.
+pub type Labels = BTreeMap<String, String>;
+
+/// What a handler's kind does not decide: how the job is treated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct JobSettings {
+    /// How often it is tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryPolicy>,
+    /// The longest one attempt may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<HumanDuration>,
+    /// The longest all attempts and the waits between them may take, from the first start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_timeout: Option<HumanDuration>,
+    /// Plan and report, change nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// "At most one of these": a submission whose key is taken returns the job that has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UniqueKey {
+    /// The key.
+    pub key: String,
+    /// For how long after its submission a job holds the key, live or not. `None`: as long as it is live.
+    pub period: Option<HumanDuration>,
+}
+
+/// What a job needs of another one before it may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DependencyNeeds {
+    /// The other must have completed; if it ends otherwise, this job is cancelled.
+    Success,
+    /// The other must be over, however it ended.
+    Finished,
+}
+
+/// Another job that must come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dependency {
+    /// The other job.
+    pub on: JobId,
+    /// What is needed of it.
+    pub needs: DependencyNeeds,
+}
+
+/// A job to be enqueued: validated, with every default filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewJob {
+    /// What it does.
+    pub kind: String,
+    /// For the kind.
+    pub params: serde_json::Value,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// The lane it waits in.
+    pub queue: String,
+    /// Not before then.
+    pub run_at: Timestamp,
+    /// The schedule that made it, and the instant it was made for.
+    pub schedule: Option<(ScheduleId, Timestamp)>,
+    /// Marks to find it by.
+    pub labels: Labels,
+    /// At most one of these.
+    pub unique: Option<UniqueKey>,
+    /// What must come first.
+    pub depends_on: Vec<Dependency>,
+    /// How it is treated.
+    pub settings: JobSettings,
+    /// Who asked for it.
+    pub actor: Actor,
+}
+
+impl NewJob {
+    /// A job of `kind` with every other choice left at its default.
+    #[must_use]
+    pub fn new(
+        kind: impl Into<String>,
+        params: serde_json::Value,
+        run_at: Timestamp,
+        actor: Actor,
+    ) -> Self {
+        Self {
+            kind: kind.into(),
+            params,
+            priority: Priority::default(),
+            queue: "default".to_owned(),
+            run_at,
+            schedule: None,
+            labels: Labels::new(),
+            unique: None,
+            depends_on: Vec::new(),
+            settings: JobSettings::default(),
+            actor,
+        }
+    }
+}
+
+/// The final state that an outcome leads to when there is no further attempt.
+impl From<Outcome> for FinalState {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Success => Self::Completed,
+            Outcome::Cancelled => Self::Cancelled,
+            Outcome::Failure
+            | Outcome::Error
+            | Outcome::Timeout
+            | Outcome::Interrupted
+            | Outcome::Skipped => Self::Failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_state() -> impl Strategy<Value = JobState> {
+        proptest::sample::select(JobState::ALL.to_vec())
+    }
+
+    proptest! {
+        #[test]
+        fn a_completed_job_stays_completed(to in any_state()) {
+            prop_assert!(JobState::Completed.transition(to).is_err());
+        }
+
+        #[test]
+        fn only_a_pending_job_starts_running(from in any_state()) {
+            prop_assert_eq!(from.transition(JobState::Running).is_ok(), from == JobState::Pending);
+        }
+
+        #[test]
+        fn a_job_leaves_a_final_state_only_by_being_redriven(from in any_state(), to in any_state()) {
+            if from.is_final() && from.transition(to).is_ok() {
+                prop_assert_eq!(to, JobState::Pending);
+            }
+        }
+
+        #[test]
+        fn states_read_back_as_they_print(state in any_state()) {
+            prop_assert_eq!(state.to_string().parse::<JobState>().unwrap(), state);
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The nouns of Sexton: plain values and the rules that hold between them.
+//!
+//! Nothing here knows tokio, diesel or any input and output. Wire types live with the surfaces that
+//! promised them (`api`), row types in `store`.
+
+mod actor;
+mod attempt;
+mod bytes;
+mod duration;
+mod ids;
+mod job;
+mod occurrence;
+mod priority;
+mod retry;
+
+pub use actor::Actor;
+pub use attempt::{FinishedAttempt, Outcome};
+pub use bytes::{ByteSize, ByteSizeError};
+pub use duration::{DurationError, HumanDuration};
+pub use ids::{JobId, NodeId, Revision, ScheduleId, ScheduleIdError};
+pub use job::{
+    AfterAttempt, Dependency, DependencyNeeds, FinalState, IllegalTransition, JobSettings,
+    JobState, Labels, NewJob, UniqueKey,
+};
+pub use occurrence::{Decision, Occurrence};
+pub use priority::{Priority, PriorityError};
+pub use retry::{Backoff, RetryPolicy};

@@ -1,0 +1,69 @@
+//! What happens after an attempt that failed. The delay itself is computed in `queue::retry`, which is pure.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::HumanDuration;
+
+/// How often a job is tried, and how long it waits in between.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// Attempts in all, the first included; at least 1. Interrupted and snoozed attempts do not count.
+    pub max_attempts: u32,
+    /// How long to wait before the next attempt.
+    pub backoff: Backoff,
+}
+
+impl RetryPolicy {
+    /// One attempt and no more.
+    #[must_use]
+    pub fn never() -> Self {
+        Self { max_attempts: 1, backoff: Backoff::default() }
+    }
+}
+
+impl Default for RetryPolicy {
+    /// Three attempts, exponential from 30 seconds to 10 minutes, with jitter.
+    fn default() -> Self {
+        Self { max_attempts: 3, backoff: Backoff::default() }
+    }
+}
+
+/// The wait before the next attempt, by the number of charged attempts that failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "backoff", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Backoff {
+    /// `base * factor^(n-1)`, at most `max_delay`.
+    Exponential {
+        /// The wait after the first failure.
+        base: HumanDuration,
+        /// What each further failure multiplies the wait by, at least 1.
+        factor: f64,
+        /// The longest wait.
+        max_delay: HumanDuration,
+        /// Draw uniformly between half of the wait and all of it, so that many jobs that failed together do not come back together.
+        jitter: bool,
+    },
+    /// Always the same wait.
+    Fixed {
+        /// The wait.
+        delay: HumanDuration,
+    },
+    /// The n-th failure waits the n-th delay; past the end, the last one again.
+    Delays {
+        /// The waits in order; not empty.
+        delays: Vec<HumanDuration>,
+    },
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::Exponential {
+            base: HumanDuration(Duration::from_secs(30)),
+            factor: 2.0,
+            max_delay: HumanDuration(Duration::from_secs(600)),
+            jitter: true,
+        }
+    }
+}

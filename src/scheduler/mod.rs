@@ -1,0 +1,1 @@
+//! Decides what is due, and records the decision together with the job it makes.

@@ -1,0 +1,1 @@
+//! Looks after the daemon's own house.

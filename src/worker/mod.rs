@@ -1,0 +1,1 @@
+//! Executes jobs: the pool, one attempt, the drain.
