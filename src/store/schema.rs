@@ -34,7 +34,6 @@ diesel::table! {
         params -> Text,
         labels -> Nullable<Text>,
         settings -> Nullable<Text>,
-        max_attempts -> Integer,
         unique_key -> Nullable<Text>,
         run_at -> BigInt,
         created_at -> BigInt,

@@ -29,7 +29,6 @@ CREATE TABLE jobs (
     params       TEXT NOT NULL,
     labels       TEXT,
     settings     TEXT,
-    max_attempts INTEGER NOT NULL,
     unique_key   TEXT,
     run_at       BIGINT NOT NULL,
     created_at   BIGINT NOT NULL,
