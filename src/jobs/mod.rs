@@ -6,6 +6,8 @@ mod kind;
 mod output;
 mod params;
 pub mod ports;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use context::{Context, JobInfo, Progress, ProgressReport, RunPaths, StopReason};
 pub use handler::{Answer, Failure, Handler, RetryAdvice};
