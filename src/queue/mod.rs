@@ -1,1 +1,7 @@
-//! The rules of the queue that need no database: retry delays, ranks, what becomes of a job.
+//! The rules of the queue that need no database: ranks, retry delays, what becomes of a job.
+
+mod ageing;
+mod retry;
+
+pub use ageing::Ageing;
+pub use retry::{AttemptEnd, after_attempt, retry_delay};

@@ -1,3 +1,179 @@
 //! The only place that names diesel: connections, migrations, rows and queries, for `SQLite` and `PostgreSQL`.
+//!
+//! A [`Store`] is a handle on two lanes of threads (see `lane`): one that writes in groups, one that reads snapshots. The
+//! functions in the modules below, one a noun, take a connection and do one thing; [`Store::write`] and [`Store::read`]
+//! carry them to the right thread.
 
+mod checkpoint;
+mod connection;
+mod error;
+mod lane;
+mod time;
+
+pub mod claim;
+pub mod dependencies;
+pub mod finish;
+pub mod history;
+pub mod jobs;
+pub mod migrations;
+pub mod nodes;
+pub mod prune;
+pub mod queues;
+pub mod removal;
+pub mod schedules;
 pub mod schema;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use diesel::Connection;
+use tokio::sync::{oneshot, watch};
+
+pub use connection::{Conn, DatabaseUrl, Purpose};
+pub use error::StoreError;
+pub use time::Micros;
+
+use connection::on_each_backend;
+use lane::{Acknowledge, Lane, Operation, Threads};
+
+/// How many threads read.
+const READERS: usize = 3;
+
+/// A handle on the database. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    url: DatabaseUrl,
+    writer: Option<Lane>,
+    readers: Lane,
+    commits: watch::Sender<u64>,
+    threads: Arc<Mutex<Threads>>,
+}
+
+impl Store {
+    /// Opens the database, brings its schema up to date, and starts the threads.
+    ///
+    /// # Errors
+    /// When it cannot be opened, is newer than this binary, or cannot be migrated.
+    pub fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        let mut conn = url.connect(Purpose::Write)?;
+        let applied = migrations::migrate(&mut conn)?;
+        if !applied.is_empty() {
+            tracing::info!(migrations = applied.join(", "), "database schema brought up to date");
+        }
+        let (commits, _) = watch::channel(0);
+        let checkpointer = checkpoint::spawn(url)?;
+        let announce = commits.clone();
+        let (writer, mut threads) = lane::spawn_writer(url.clone(), conn, move || {
+            announce.send_modify(|count| *count += 1);
+            checkpointer.poke();
+        })?;
+        let (readers, more) = lane::spawn_readers(url, READERS)?;
+        threads.extend(more);
+        let threads = Arc::new(Mutex::new(threads));
+        Ok(Self { url: url.clone(), writer: Some(writer), readers, commits, threads })
+    }
+
+    /// Opens an existing database for reading only: nothing is made, migrated or changed.
+    ///
+    /// # Errors
+    /// When it cannot be opened or its schema is not this binary's.
+    pub fn open_read_only(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        let mut conn = url.connect(Purpose::Read)?;
+        let status = migrations::status(&mut conn)?;
+        if let Some(missing) = status.pending.first() {
+            return Err(StoreError::Migration(format!(
+                "it lacks {missing}: start the daemon once, or run `sexton db migrate`"
+            )));
+        }
+        let (readers, threads) = lane::spawn_readers(url, 1)?;
+        let (commits, _) = watch::channel(0);
+        let threads = Arc::new(Mutex::new(threads));
+        Ok(Self { url: url.clone(), writer: None, readers, commits, threads })
+    }
+
+    /// Where the database is.
+    #[must_use]
+    pub fn url(&self) -> &DatabaseUrl {
+        &self.url
+    }
+
+    /// Counts commits, so that others (the audit log) can follow them.
+    #[must_use]
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.subscribe()
+    }
+
+    /// Runs `what` in a savepoint of the next group of writes and returns once that is on disk.
+    ///
+    /// # Errors
+    /// What `what` says, with its savepoint taken back; or that the group could not be committed, in which case nothing
+    /// of it was kept.
+    pub async fn write<T, F>(&self, what: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
+        let writer = self.writer.as_ref().ok_or(StoreError::Closed)?;
+        round_trip(writer, move |conn| conn.transaction(what)).await
+    }
+
+    /// Runs `what` on a snapshot.
+    ///
+    /// # Errors
+    /// What `what` says, or that no connection could be had.
+    pub async fn read<T, F>(&self, what: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
+        round_trip(&self.readers, what).await
+    }
+
+    /// Whether this handle can write.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.writer.is_none()
+    }
+
+    /// Lets go of the database: waits until every accepted write is committed and every thread has ended, provided that
+    /// this is the last handle.
+    pub fn close(self) {
+        let Self { writer, readers, threads, .. } = self;
+        drop((writer, readers));
+        if let Some(threads) = Arc::into_inner(threads) {
+            for thread in threads.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                if thread.join().is_err() {
+                    tracing::error!("a database thread had panicked");
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+async fn round_trip<T, F>(lane: &Lane, what: F) -> Result<T, StoreError>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+{
+    let (sender, receiver) = oneshot::channel();
+    let operation: Operation = Box::new(move |conn| -> Acknowledge {
+        let answer = conn.and_then(what);
+        Box::new(move |committed: Result<(), &str>| {
+            let answer = match committed {
+                Ok(()) => answer,
+                Err(why) => Err(StoreError::NotCommitted(why.to_owned())),
+            };
+            // A caller that has gone away no longer wants to know.
+            let _gone = sender.send(answer);
+        })
+    });
+    lane.send(operation).await?;
+    receiver.await.unwrap_or_else(|_dropped| {
+        Err(StoreError::NotCommitted("the operation did not run to its end".to_owned()))
+    })
+}

@@ -1,0 +1,232 @@
+//! Taking jobs out of the queue to execute them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use diesel::prelude::*;
+use jiff::Timestamp;
+
+use super::jobs::{CHUNK_ROWS, from_json};
+use super::schema::{attempts, jobs, jobs_ready, jobs_running, queues};
+use super::{Conn, Micros, StoreError};
+use crate::model::{JobId, JobSettings, Labels, NodeId, Priority, ScheduleId};
+
+/// What a node has room for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimRequest {
+    /// Who asks.
+    pub node: NodeId,
+    /// When.
+    pub now: Timestamp,
+    /// How many jobs at the most.
+    pub slots: usize,
+    /// How many of a queue at the most, for queues with a limit of their own.
+    pub queue_slots: BTreeMap<String, usize>,
+}
+
+/// A job that now belongs to a node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimedJob {
+    /// The job.
+    pub id: JobId,
+    /// Which execution this is, from 1; the fencing token of everything the node writes about it.
+    pub number: u32,
+    /// Earlier executions that count against the retry limit.
+    pub charged: u32,
+    /// Its kind.
+    pub kind: String,
+    /// For the kind.
+    pub params: serde_json::Value,
+    /// The lane it came from.
+    pub queue: String,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// The schedule that made it, and the instant it was made for.
+    pub schedule: Option<(ScheduleId, Timestamp)>,
+    /// Its marks.
+    pub labels: Labels,
+    /// How it is treated.
+    pub settings: JobSettings,
+    /// Not before then.
+    pub run_at: Timestamp,
+    /// When its first execution began, where that is needed to bound all of them.
+    pub first_started_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Queryable)]
+struct Ready {
+    queue: String,
+    rank: i64,
+    job_id: i64,
+    number: i32,
+    charged: i32,
+}
+
+/// Takes the first jobs of the queue that the node has room for, in the order in which they should start.
+///
+/// A job whose row cannot be read (a damaged value) is left out and stays where it is reported: the error names it.
+///
+/// # Errors
+/// When the database refuses.
+pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
+    let mut ready = Vec::new();
+    for queue in queues_with_work(conn)? {
+        let slots = request.queue_slots.get(&queue).copied().unwrap_or(request.slots);
+        let limit = slots.min(request.slots);
+        if limit > 0 && !is_paused(conn, &queue)? {
+            ready.extend(first_ready(conn, &queue, limit)?);
+        }
+    }
+    // The order of rows out of several queues, or out of a DELETE … RETURNING, is nobody's promise.
+    ready.sort_by_key(|row| (row.rank, row.job_id));
+    ready.truncate(request.slots);
+    for row in &ready {
+        start(conn, row, request)?;
+    }
+    let mut rows = load(conn, &ready)?;
+    ready
+        .iter()
+        .filter_map(|ready| rows.remove(&ready.job_id).map(|row| (ready, row)))
+        .map(|(ready, row)| claimed(conn, ready, row, request))
+        .collect()
+}
+
+/// The names of queues that have ready jobs, found by skipping from name to name: a DISTINCT would read every row.
+fn queues_with_work(conn: &mut Conn) -> Result<Vec<String>, StoreError> {
+    let mut names: Vec<String> = Vec::new();
+    loop {
+        let after = names.last().cloned().unwrap_or_default();
+        let next: Option<String> = jobs_ready::table
+            .filter(jobs_ready::queue.gt(after))
+            .order(jobs_ready::queue)
+            .select(jobs_ready::queue)
+            .first(conn)
+            .optional()?;
+        match next {
+            Some(name) => names.push(name),
+            None => return Ok(names),
+        }
+    }
+}
+
+fn is_paused(conn: &mut Conn, queue: &str) -> Result<bool, StoreError> {
+    let paused_at: Option<Option<Micros>> =
+        queues::table.find(queue).select(queues::paused_at).first(conn).optional()?;
+    Ok(paused_at.flatten().is_some())
+}
+
+fn first_ready(conn: &mut Conn, queue: &str, limit: usize) -> Result<Vec<Ready>, StoreError> {
+    let first = jobs_ready::table
+        .filter(jobs_ready::queue.eq(queue))
+        .order((jobs_ready::rank, jobs_ready::job_id))
+        .limit(i64::try_from(limit).unwrap_or(i64::MAX));
+    Ok(match conn {
+        Conn::Sqlite(conn) => first.load(conn)?,
+        // Other nodes claim at the same time: each steps over what another one is just taking.
+        Conn::Postgres(conn) => first.for_update().skip_locked().load(conn)?,
+    })
+}
+
+fn start(conn: &mut Conn, row: &Ready, request: &ClaimRequest) -> Result<(), StoreError> {
+    let key = (row.queue.as_str(), row.rank, row.job_id);
+    diesel::delete(jobs_ready::table.find(key)).execute(conn)?;
+    let running = (
+        jobs_running::job_id.eq(row.job_id),
+        jobs_running::number.eq(row.number + 1),
+        jobs_running::charged.eq(row.charged),
+        jobs_running::node_id.eq(request.node.0),
+        jobs_running::started_at.eq(request.now.as_microsecond()),
+    );
+    diesel::insert_into(jobs_running::table).values(running).execute(conn)?;
+    Ok(())
+}
+
+#[derive(Debug, Queryable)]
+struct JobRow {
+    id: i64,
+    kind: String,
+    params: String,
+    priority: i16,
+    schedule: Option<String>,
+    nominal_at: Option<Micros>,
+    labels: Option<String>,
+    settings: Option<String>,
+    run_at: Micros,
+}
+
+fn load(conn: &mut Conn, ready: &[Ready]) -> Result<HashMap<i64, JobRow>, StoreError> {
+    let ids: Vec<i64> = ready.iter().map(|row| row.job_id).collect();
+    let mut rows = HashMap::with_capacity(ids.len());
+    for chunk in ids.chunks(CHUNK_ROWS) {
+        let page: Vec<JobRow> = jobs::table
+            .filter(jobs::id.eq_any(chunk))
+            .select((
+                jobs::id,
+                jobs::kind,
+                jobs::params,
+                jobs::priority,
+                jobs::schedule,
+                jobs::nominal_at,
+                jobs::labels,
+                jobs::settings,
+                jobs::run_at,
+            ))
+            .load(conn)?;
+        rows.extend(page.into_iter().map(|row| (row.id, row)));
+    }
+    Ok(rows)
+}
+
+fn claimed(
+    conn: &mut Conn,
+    ready: &Ready,
+    row: JobRow,
+    request: &ClaimRequest,
+) -> Result<ClaimedJob, StoreError> {
+    let settings: JobSettings = match &row.settings {
+        Some(text) => from_json("job's settings", text)?,
+        None => JobSettings::default(),
+    };
+    let first_started_at = match settings.total_timeout {
+        Some(_) => Some(first_start(conn, row.id)?.unwrap_or(request.now)),
+        None => None,
+    };
+    let schedule = match (row.schedule, row.nominal_at) {
+        (Some(id), Some(nominal)) => Some((
+            id.parse().map_err(|error: crate::model::ScheduleIdError| StoreError::Damaged {
+                what: "job's schedule",
+                detail: error.to_string(),
+            })?,
+            nominal.into(),
+        )),
+        _ => None,
+    };
+    Ok(ClaimedJob {
+        id: JobId(row.id),
+        number: (ready.number + 1).unsigned_abs(),
+        charged: ready.charged.unsigned_abs(),
+        kind: row.kind,
+        params: from_json("job's params", &row.params)?,
+        queue: ready.queue.clone(),
+        priority: Priority::new(row.priority.into()).unwrap_or_default(),
+        schedule,
+        labels: row
+            .labels
+            .as_deref()
+            .map(|text| from_json("job's labels", text))
+            .transpose()?
+            .unwrap_or_default(),
+        settings,
+        run_at: row.run_at.into(),
+        first_started_at,
+    })
+}
+
+fn first_start(conn: &mut Conn, id: i64) -> Result<Option<Timestamp>, StoreError> {
+    let first: Option<Micros> = attempts::table
+        .filter(attempts::job_id.eq(id))
+        .order(attempts::number)
+        .select(attempts::started_at)
+        .first(conn)
+        .optional()?;
+    Ok(first.map(Timestamp::from))
+}

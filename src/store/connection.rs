@@ -1,0 +1,171 @@
+//! One connection to one of two databases.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection, SqliteConnection};
+
+use super::StoreError;
+
+/// A connection to either database. The enum is closed at two, so there is no trait over the back-ends.
+#[derive(diesel::MultiConnection)]
+pub enum Conn {
+    /// Embedded, the default.
+    Sqlite(SqliteConnection),
+    /// For several nodes.
+    Postgres(PgConnection),
+}
+
+/// Expands an expression once per backend, for what does not compile on the enum (`ON CONFLICT`, batch inserts) and for
+/// hot statements, which Diesel caches only on a concrete connection.
+macro_rules! on_each_backend {
+    ($conn:expr, |$inner:ident| $body:expr) => {
+        match $conn {
+            $crate::store::Conn::Sqlite($inner) => $body,
+            $crate::store::Conn::Postgres($inner) => $body,
+        }
+    };
+}
+pub(super) use on_each_backend;
+
+/// Where the database is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A server; the whole URL, password included.
+    Postgres(String),
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = StoreError;
+
+    fn from_str(text: &str) -> Result<Self, StoreError> {
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if !path.is_empty() && path != ":memory:" {
+                return Ok(Self::Sqlite(PathBuf::from(path)));
+            }
+        }
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Ok(Self::Postgres(text.to_owned()));
+        }
+        Err(StoreError::Url(text.split_once('@').map_or(text, |(_, host)| host).to_owned()))
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    /// Without user and password, so that it can be logged.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(url) => {
+                let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+                let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+                write!(f, "postgres://{}", host.split('?').next().unwrap_or(host))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The one writer.
+    Write,
+    /// Reading snapshots.
+    Read,
+}
+
+/// How long SQLite waits for another process's lock before it gives up, in milliseconds.
+const BUSY_TIMEOUT_MS: u32 = 5000;
+
+/// The write-ahead log's length, in 4 KiB pages, at which the writer itself checkpoints. The checkpointer does so long before;
+/// this is the safety net for when it cannot.
+const WRITER_CHECKPOINT_PAGES: u32 = 25_000;
+
+impl DatabaseUrl {
+    /// Opens a connection. The enum's own `establish` would hide the cause of a failure, so the variant is chosen here.
+    ///
+    /// # Errors
+    /// When the file or the server cannot be opened or prepared.
+    pub fn connect(&self, purpose: Purpose) -> Result<Conn, StoreError> {
+        match self {
+            Self::Sqlite(path) => connect_sqlite(path, purpose).map(Conn::Sqlite),
+            Self::Postgres(url) => {
+                let open = |source| StoreError::Open { url: self.to_string(), source };
+                let mut conn = PgConnection::establish(url).map_err(open)?;
+                conn.batch_execute(postgres_session(purpose))?;
+                Ok(Conn::Postgres(conn))
+            }
+        }
+    }
+}
+
+fn connect_sqlite(path: &Path, purpose: Purpose) -> Result<SqliteConnection, StoreError> {
+    let file = |source| StoreError::File { path: path.to_owned(), source };
+    if purpose == Purpose::Write
+        && let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
+    {
+        std::fs::create_dir_all(folder).map_err(file)?;
+    }
+    if purpose == Purpose::Read {
+        // SQLite would make an empty database where there is none.
+        std::fs::metadata(path).map_err(file)?;
+    }
+    let open = |source| StoreError::Open { url: format!("sqlite:{}", path.display()), source };
+    let mut conn = SqliteConnection::establish(&path.to_string_lossy()).map_err(open)?;
+    // The time-out comes first: setting the journal mode takes a lock when several connections open at once.
+    conn.batch_execute(&format!(
+        "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA cache_size = -16384;"
+    ))?;
+    match purpose {
+        // FULL, not NORMAL: with NORMAL a power cut takes back commits that were already acknowledged.
+        Purpose::Write => conn.batch_execute(&format!(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+             PRAGMA wal_autocheckpoint = {WRITER_CHECKPOINT_PAGES}; PRAGMA journal_size_limit = 67108864;"
+        ))?,
+        Purpose::Read => conn.batch_execute("PRAGMA query_only = ON;")?,
+    }
+    Ok(conn)
+}
+
+fn postgres_session(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Write => "SET synchronous_commit = on; SET client_min_messages = warning;",
+        // A read is a snapshot over several statements, as it is on SQLite.
+        Purpose::Read => {
+            "SET default_transaction_isolation = 'repeatable read'; SET default_transaction_read_only = on; \
+             SET client_min_messages = warning;"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let url: DatabaseUrl =
+            "postgres://me:s3cret@db.example:5432/sexton?sslmode=require".parse().unwrap();
+        assert_eq!(url.to_string(), "postgres://db.example:5432/sexton");
+        assert!(!format!("{url:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn an_unknown_scheme_is_refused_with_the_ones_that_work() {
+        for bad in ["mysql://x", "sqlite:", "sqlite::memory:", "", "var/sexton.db"] {
+            let error = bad.parse::<DatabaseUrl>().unwrap_err().to_string();
+            assert!(error.contains("sqlite:PATH"), "{error}");
+        }
+    }
+}

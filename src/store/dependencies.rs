@@ -1,0 +1,102 @@
+//! Jobs that wait for other jobs.
+
+use diesel::prelude::*;
+use jiff::Timestamp;
+
+use super::schema::{job_dependencies, job_results, jobs, jobs_blocked};
+use super::{Conn, Micros, StoreError, finish, jobs as rows};
+use crate::model::{Dependency, DependencyNeeds, FinalState, JobId};
+
+fn needs_text(needs: DependencyNeeds) -> &'static str {
+    match needs {
+        DependencyNeeds::Success => "success",
+        DependencyNeeds::Finished => "finished",
+    }
+}
+
+/// Notes what `id` waits for. Returns whether it has to wait at all.
+pub(super) fn add(conn: &mut Conn, id: JobId, on: &[Dependency]) -> Result<bool, StoreError> {
+    let mut waits = false;
+    for dependency in on {
+        let state: Option<Option<String>> = jobs::table
+            .left_join(job_results::table.on(job_results::job_id.eq(jobs::id)))
+            .filter(jobs::id.eq(dependency.on.0))
+            .select(job_results::state.nullable())
+            .first(conn)
+            .optional()?;
+        match state {
+            None => {
+                return Err(StoreError::NotFound(format!(
+                    "there is no job {} to depend on",
+                    dependency.on
+                )));
+            }
+            Some(Some(state))
+                if state != "completed" && dependency.needs == DependencyNeeds::Success =>
+            {
+                return Err(StoreError::Conflict(format!(
+                    "job {} is {state} and will not complete, so nothing can depend on its success",
+                    dependency.on
+                )));
+            }
+            Some(Some(_over)) => {}
+            Some(None) => {
+                let row = (
+                    job_dependencies::job_id.eq(id.0),
+                    job_dependencies::depends_on.eq(dependency.on.0),
+                    job_dependencies::needs.eq(needs_text(dependency.needs)),
+                );
+                diesel::insert_into(job_dependencies::table).values(row).execute(conn)?;
+                waits = true;
+            }
+        }
+    }
+    Ok(waits)
+}
+
+/// Tells the jobs that waited for one that is over: they become ready, or are cancelled when they needed it to succeed.
+///
+/// A cancelled one is over as well, so this goes on until nobody is left; a list instead of recursion, because chains can be long.
+pub(super) fn release(
+    conn: &mut Conn,
+    over: i64,
+    end: FinalState,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut ended = vec![(over, end)];
+    while let Some((over, end)) = ended.pop() {
+        let waiting: Vec<(i64, String)> = job_dependencies::table
+            .filter(job_dependencies::depends_on.eq(over))
+            .select((job_dependencies::job_id, job_dependencies::needs))
+            .order(job_dependencies::job_id)
+            .load(conn)?;
+        for (id, needs) in waiting {
+            if needs == needs_text(DependencyNeeds::Success) && end != FinalState::Completed {
+                forget(conn, id)?;
+                diesel::delete(jobs_blocked::table.find(id)).execute(conn)?;
+                let why = format!("job {over}, which it depends on, is {}", end.state());
+                finish::close(conn, id, FinalState::Cancelled, now, 0, 0, Some(why), None)?;
+                ended.push((id, FinalState::Cancelled));
+                continue;
+            }
+            diesel::delete(job_dependencies::table.find((id, over))).execute(conn)?;
+            let others: i64 = job_dependencies::table
+                .filter(job_dependencies::job_id.eq(id))
+                .count()
+                .get_result(conn)?;
+            if others == 0 && diesel::delete(jobs_blocked::table.find(id)).execute(conn)? > 0 {
+                let run_at: Micros = jobs::table.find(id).select(jobs::run_at).first(conn)?;
+                let place = rows::place_of(conn, id, 0, 0)?;
+                rows::enter(conn, &place, run_at.into(), now)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Forgets what a job waits for.
+pub(super) fn forget(conn: &mut Conn, id: i64) -> Result<(), StoreError> {
+    let waits = job_dependencies::table.filter(job_dependencies::job_id.eq(id));
+    diesel::delete(waits).execute(conn)?;
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! The end of an attempt, and what it means for its job.
+
+use diesel::prelude::*;
+use jiff::Timestamp;
+
+use super::jobs::to_json;
+use super::schema::{
+    attempts, job_results, jobs, jobs_running, jobs_scheduled, schedule_live, schedules,
+    unique_keys,
+};
+use super::{Conn, Micros, StoreError, dependencies, jobs as rows};
+use crate::model::{
+    AfterAttempt, FinalState, FinishedAttempt, JobId, JobState, NodeId, Outcome, ScheduleId,
+};
+
+/// What came of a report that an attempt has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finished {
+    /// It was recorded and the job is in this state now.
+    Recorded {
+        /// The state.
+        state: JobState,
+        /// The schedule whose job is over, so that rules that measure from the end of the last run can go on.
+        ended_schedule: Option<ScheduleId>,
+    },
+    /// The job no longer belongs to this attempt: it was taken away, and its late report counts for nothing.
+    Fenced,
+}
+
+/// Records ended attempts, each on its own: one that is fenced does not hinder the others.
+///
+/// # Errors
+/// When the database refuses; nothing is recorded then.
+pub fn finish(
+    conn: &mut Conn,
+    node: NodeId,
+    ended: &[FinishedAttempt],
+) -> Result<Vec<Finished>, StoreError> {
+    ended.iter().map(|attempt| finish_one(conn, node, attempt)).collect()
+}
+
+#[derive(Debug, Queryable)]
+struct Running {
+    number: i32,
+    charged: i32,
+    cancel_requested_at: Option<Micros>,
+}
+
+fn finish_one(
+    conn: &mut Conn,
+    node: NodeId,
+    attempt: &FinishedAttempt,
+) -> Result<Finished, StoreError> {
+    let id = attempt.job.0;
+    let number = i32::try_from(attempt.number).unwrap_or(i32::MAX);
+    let owned = jobs_running::table
+        .filter(jobs_running::job_id.eq(id))
+        .filter(jobs_running::number.eq(number))
+        .filter(jobs_running::node_id.eq(node.0));
+    let running: Option<Running> = owned
+        .select((jobs_running::number, jobs_running::charged, jobs_running::cancel_requested_at))
+        .first(conn)
+        .optional()?;
+    let Some(running) = running else { return Ok(Finished::Fenced) };
+    diesel::delete(jobs_running::table.find(id)).execute(conn)?;
+    record(conn, node, attempt)?;
+    // A cancel that came while the attempt was ending must not be undone by its retry.
+    let next = match attempt.next {
+        AfterAttempt::End(end) => AfterAttempt::End(end),
+        _ if running.cancel_requested_at.is_some() => AfterAttempt::End(FinalState::Cancelled),
+        other => other,
+    };
+    let charged = running.charged + i32::from(attempt.outcome.is_charged());
+    let ended_schedule = match next {
+        AfterAttempt::End(end) => {
+            let error = attempt.error.clone().filter(|_| end != FinalState::Completed);
+            let result = attempt.result.as_ref();
+            let at = attempt.finished_at;
+            let schedule = close(conn, id, end, at, running.number, charged, error, result)?;
+            dependencies::release(conn, id, end, at)?;
+            schedule
+        }
+        AfterAttempt::RetryAt(at) | AfterAttempt::SnoozeUntil(at) => {
+            // Through the scheduled room even when it is due at once, so that its state reads `retrying` until it is promoted.
+            let row = (
+                jobs_scheduled::run_at.eq(at.as_microsecond()),
+                jobs_scheduled::job_id.eq(id),
+                jobs_scheduled::number.eq(running.number),
+                jobs_scheduled::charged.eq(charged),
+            );
+            diesel::insert_into(jobs_scheduled::table).values(row).execute(conn)?;
+            None
+        }
+        AfterAttempt::GiveBack => {
+            let place = rows::place_of(conn, id, running.number, charged)?;
+            rows::enter(conn, &place, attempt.finished_at, attempt.finished_at)?;
+            None
+        }
+    };
+    Ok(Finished::Recorded { state: next.state(), ended_schedule })
+}
+
+fn record(conn: &mut Conn, node: NodeId, attempt: &FinishedAttempt) -> Result<(), StoreError> {
+    let row = (
+        attempts::job_id.eq(attempt.job.0),
+        attempts::number.eq(i32::try_from(attempt.number).unwrap_or(i32::MAX)),
+        attempts::outcome.eq(attempt.outcome.as_str()),
+        attempts::node_id.eq(node.0),
+        attempts::started_at.eq(attempt.started_at.as_microsecond()),
+        attempts::finished_at.eq(attempt.finished_at.as_microsecond()),
+        attempts::exit_code.eq(attempt.exit_code),
+        attempts::error.eq(attempt.error.as_deref()),
+        attempts::output_tail.eq(attempt.output_tail.as_deref()),
+    );
+    diesel::insert_into(attempts::table).values(row).execute(conn)?;
+    Ok(())
+}
+
+/// Ends a job: its result row, its unique key, its schedule's live list. Returns the schedule that made it.
+#[expect(clippy::too_many_arguments, reason = "they are the columns of the row")]
+pub(super) fn close(
+    conn: &mut Conn,
+    id: i64,
+    end: FinalState,
+    at: Timestamp,
+    attempts: i32,
+    charged: i32,
+    error: Option<String>,
+    result: Option<&serde_json::Value>,
+) -> Result<Option<ScheduleId>, StoreError> {
+    let result = result.map(|value| to_json("result", value)).transpose()?;
+    let row = (
+        job_results::job_id.eq(id),
+        job_results::state.eq(end.state().as_str()),
+        job_results::finished_at.eq(at.as_microsecond()),
+        job_results::attempts.eq(attempts),
+        job_results::charged.eq(charged),
+        job_results::error.eq(error),
+        job_results::result.eq(result),
+    );
+    diesel::insert_into(job_results::table).values(row).execute(conn)?;
+    let (schedule, unique_key): (Option<String>, Option<String>) =
+        jobs::table.find(id).select((jobs::schedule, jobs::unique_key)).first(conn)?;
+    if unique_key.is_some() {
+        let held = unique_keys::table
+            .filter(unique_keys::job_id.eq(id))
+            .filter(unique_keys::expires_at.is_null());
+        diesel::delete(held).execute(conn)?;
+    }
+    let Some(schedule) = schedule else { return Ok(None) };
+    diesel::delete(schedule_live::table.find((&schedule, id))).execute(conn)?;
+    diesel::update(schedules::table.find(&schedule))
+        .set(schedules::last_end_at.eq(at.as_microsecond()))
+        .execute(conn)?;
+    Ok(schedule.parse().ok())
+}
+
+/// Gives back every job that a dead node left running: its attempt is recorded as interrupted and not charged.
+///
+/// Returns the jobs that were given back.
+///
+/// # Errors
+/// When the database refuses.
+pub fn rescue(
+    conn: &mut Conn,
+    dead: NodeId,
+    now: Timestamp,
+    why: &str,
+) -> Result<Vec<JobId>, StoreError> {
+    let left: Vec<(i64, i32, Micros)> = jobs_running::table
+        .filter(jobs_running::node_id.eq(dead.0))
+        .order(jobs_running::job_id)
+        .select((jobs_running::job_id, jobs_running::number, jobs_running::started_at))
+        .load(conn)?;
+    for (id, number, started_at) in &left {
+        let started_at = Timestamp::from(*started_at);
+        let attempt = FinishedAttempt {
+            job: JobId(*id),
+            number: number.unsigned_abs(),
+            outcome: Outcome::Interrupted,
+            started_at,
+            // The clock may have been set back since.
+            finished_at: now.max(started_at),
+            exit_code: None,
+            error: Some(why.to_owned()),
+            result: None,
+            output_tail: None,
+            next: AfterAttempt::GiveBack,
+        };
+        finish_one(conn, dead, &attempt)?;
+    }
+    Ok(left.into_iter().map(|(id, ..)| JobId(id)).collect())
+}
+
+/// A running attempt's word on how far it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgressUpdate {
+    /// The job.
+    pub job: JobId,
+    /// The attempt.
+    pub number: u32,
+    /// 0 to 100, where that can be said.
+    pub percent: Option<u8>,
+    /// What it is doing.
+    pub message: String,
+}
+
+/// Stores how far running attempts are; reports of attempts that no longer own their job are ignored.
+///
+/// # Errors
+/// When the database refuses.
+pub fn record_progress(conn: &mut Conn, updates: &[ProgressUpdate]) -> Result<(), StoreError> {
+    for update in updates {
+        let owned = jobs_running::table
+            .filter(jobs_running::job_id.eq(update.job.0))
+            .filter(jobs_running::number.eq(i32::try_from(update.number).unwrap_or(i32::MAX)));
+        diesel::update(owned)
+            .set((
+                jobs_running::progress.eq(update.percent.map(i16::from)),
+                jobs_running::message.eq(Some(&update.message)),
+            ))
+            .execute(conn)?;
+    }
+    Ok(())
+}

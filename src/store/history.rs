@@ -1,0 +1,1 @@
+//! Looking back: jobs, attempts and occurrences, by filter and page.

@@ -1,0 +1,271 @@
+//! Jobs on their way into the queue, and between its waiting rooms.
+
+use diesel::prelude::*;
+use jiff::Timestamp;
+
+use super::schema::{
+    job_labels, jobs, jobs_blocked, jobs_ready, jobs_scheduled, schedule_live, unique_keys,
+};
+use super::{Conn, Micros, StoreError, dependencies, on_each_backend};
+use crate::model::{JobId, JobSettings, JobState, NewJob, NodeId, UniqueKey};
+
+/// How many rows one statement names at most. SQLite stops at 32,766 variables; shorter statements are as fast.
+pub(super) const CHUNK_ROWS: usize = 500;
+
+/// What came of a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Submitted {
+    /// The job, new or the one that has the unique key.
+    pub id: JobId,
+    /// Where a new job went; `None` when the unique key was taken.
+    pub state: Option<JobState>,
+}
+
+/// What every new row needs to know of its surroundings.
+#[derive(Debug, Clone, Copy)]
+pub struct SubmitContext {
+    /// The time of the submission.
+    pub now: Timestamp,
+    /// The node that takes it.
+    pub node: NodeId,
+    /// How long a job has to wait to be worth one priority level more.
+    pub ageing: crate::queue::Ageing,
+}
+
+/// Enqueues jobs: all of them or, on an error, none.
+///
+/// # Errors
+/// When a dependency does not exist, or the database refuses.
+pub fn submit(
+    conn: &mut Conn,
+    new: &[NewJob],
+    context: SubmitContext,
+) -> Result<Vec<Submitted>, StoreError> {
+    // The rows of one call carry the id of its first row, which is 0 in that row itself because it is not known before.
+    let mut submission = 0;
+    let mut submitted = Vec::with_capacity(new.len());
+    for job in new {
+        let done = submit_one(conn, job, submission, context)?;
+        if submission == 0 && done.state.is_some() {
+            submission = done.id.0;
+        }
+        submitted.push(done);
+    }
+    Ok(submitted)
+}
+
+fn submit_one(
+    conn: &mut Conn,
+    job: &NewJob,
+    submission: i64,
+    context: SubmitContext,
+) -> Result<Submitted, StoreError> {
+    if let Some(unique) = &job.unique
+        && let Some(holder) = holder_of(conn, unique, context.now)?
+    {
+        return Ok(Submitted { id: holder, state: None });
+    }
+    let id = insert(conn, job, submission, context)?;
+    for (key, value) in &job.labels {
+        let row = (job_labels::label.eq(format!("{key}={value}")), job_labels::job_id.eq(id));
+        diesel::insert_into(job_labels::table).values(row).execute(conn)?;
+    }
+    if let Some(unique) = &job.unique {
+        take_key(conn, unique, id, context.now)?;
+    }
+    if let Some((schedule, _)) = &job.schedule {
+        let row = (schedule_live::schedule.eq(schedule.as_str()), schedule_live::job_id.eq(id));
+        diesel::insert_into(schedule_live::table).values(row).execute(conn)?;
+    }
+    let state = if dependencies::add(conn, JobId(id), &job.depends_on)? {
+        diesel::insert_into(jobs_blocked::table)
+            .values(jobs_blocked::job_id.eq(id))
+            .execute(conn)?;
+        JobState::Blocked
+    } else {
+        let place = Place {
+            id,
+            queue: job.queue.clone(),
+            rank: context.ageing.rank(job.run_at, job.priority),
+            number: 0,
+            charged: 0,
+        };
+        enter(conn, &place, job.run_at, context.now)?;
+        JobState::Pending
+    };
+    Ok(Submitted { id: JobId(id), state: Some(state) })
+}
+
+fn insert(
+    conn: &mut Conn,
+    job: &NewJob,
+    submission: i64,
+    context: SubmitContext,
+) -> Result<i64, StoreError> {
+    let labels = (!job.labels.is_empty()).then(|| to_json("labels", &job.labels)).transpose()?;
+    let settings = (job.settings != JobSettings::default())
+        .then(|| to_json("settings", &job.settings))
+        .transpose()?;
+    let params = to_json("params", &job.params)?;
+    let schedule = job.schedule.as_ref();
+    let row = (
+        jobs::submission.eq(submission),
+        jobs::kind.eq(&job.kind),
+        jobs::schedule.eq(schedule.map(|(id, _)| id.as_str())),
+        jobs::nominal_at.eq(schedule.map(|(_, nominal)| nominal.as_microsecond())),
+        jobs::queue.eq(&job.queue),
+        jobs::priority.eq(i16::from(job.priority.level())),
+        jobs::rank.eq(context.ageing.rank(job.run_at, job.priority)),
+        jobs::params.eq(params),
+        jobs::labels.eq(labels),
+        jobs::settings.eq(settings),
+        jobs::unique_key.eq(job.unique.as_ref().map(|unique| &unique.key)),
+        jobs::run_at.eq(job.run_at.as_microsecond()),
+        jobs::created_at.eq(context.now.as_microsecond()),
+        jobs::actor.eq(job.actor.as_str()),
+        jobs::node_id.eq(context.node.0),
+    );
+    let id = on_each_backend!(conn, |inner| diesel::insert_into(jobs::table)
+        .values(row)
+        .returning(jobs::id)
+        .get_result::<i64>(inner)?);
+    Ok(id)
+}
+
+fn holder_of(
+    conn: &mut Conn,
+    unique: &UniqueKey,
+    now: Timestamp,
+) -> Result<Option<JobId>, StoreError> {
+    let held: Option<(i64, Option<Micros>)> = unique_keys::table
+        .find(&unique.key)
+        .select((unique_keys::job_id, unique_keys::expires_at))
+        .first(conn)
+        .optional()?;
+    let Some((job, expires_at)) = held else { return Ok(None) };
+    if expires_at.is_none_or(|at| Timestamp::from(at) > now) {
+        return Ok(Some(JobId(job)));
+    }
+    diesel::delete(unique_keys::table.find(&unique.key)).execute(conn)?;
+    Ok(None)
+}
+
+fn take_key(
+    conn: &mut Conn,
+    unique: &UniqueKey,
+    id: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let expires_at = unique.period.map(|period| (now + period.get()).as_microsecond());
+    let row = (
+        unique_keys::key.eq(&unique.key),
+        unique_keys::job_id.eq(id),
+        unique_keys::expires_at.eq(expires_at),
+    );
+    diesel::insert_into(unique_keys::table).values(row).execute(conn)?;
+    Ok(())
+}
+
+/// A live job's place in its queue, which it keeps for life.
+#[derive(Debug, Clone, Queryable)]
+pub(super) struct Place {
+    pub(super) id: i64,
+    pub(super) queue: String,
+    pub(super) rank: i64,
+    /// Executions so far.
+    pub(super) number: i32,
+    /// Executions so far that count against the retry limit.
+    pub(super) charged: i32,
+}
+
+/// Puts a job where it waits: among the ready ones, or among the scheduled ones while `run_at` lies ahead.
+///
+/// A future job in front of the ready ones would make every claim step over it, so it waits elsewhere until it is due.
+pub(super) fn enter(
+    conn: &mut Conn,
+    place: &Place,
+    run_at: Timestamp,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if run_at > now {
+        let row = (
+            jobs_scheduled::run_at.eq(run_at.as_microsecond()),
+            jobs_scheduled::job_id.eq(place.id),
+            jobs_scheduled::number.eq(place.number),
+            jobs_scheduled::charged.eq(place.charged),
+        );
+        diesel::insert_into(jobs_scheduled::table).values(row).execute(conn)?;
+    } else {
+        let row = (
+            jobs_ready::queue.eq(&place.queue),
+            jobs_ready::rank.eq(place.rank),
+            jobs_ready::job_id.eq(place.id),
+            jobs_ready::number.eq(place.number),
+            jobs_ready::charged.eq(place.charged),
+        );
+        diesel::insert_into(jobs_ready::table).values(row).execute(conn)?;
+    }
+    Ok(())
+}
+
+/// The place of a job that is in no waiting room right now, with the given counts.
+pub(super) fn place_of(
+    conn: &mut Conn,
+    id: i64,
+    number: i32,
+    charged: i32,
+) -> Result<Place, StoreError> {
+    let (queue, rank) = jobs::table.find(id).select((jobs::queue, jobs::rank)).first(conn)?;
+    Ok(Place { id, queue, rank, number, charged })
+}
+
+/// Moves jobs that have become due among the ready ones. Returns how many it moved: fewer than `limit` when none is left.
+///
+/// # Errors
+/// When the database refuses.
+pub fn promote(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, StoreError> {
+    let due: Vec<(i64, Place)> = jobs_scheduled::table
+        .inner_join(jobs::table.on(jobs::id.eq(jobs_scheduled::job_id)))
+        .filter(jobs_scheduled::run_at.le(now.as_microsecond()))
+        .order((jobs_scheduled::run_at, jobs_scheduled::job_id))
+        .limit(limit)
+        .select((
+            jobs_scheduled::run_at,
+            (jobs::id, jobs::queue, jobs::rank, jobs_scheduled::number, jobs_scheduled::charged),
+        ))
+        .load(conn)?;
+    for (run_at, place) in &due {
+        diesel::delete(jobs_scheduled::table.find((*run_at, place.id))).execute(conn)?;
+        enter(conn, place, now, now)?;
+    }
+    Ok(due.len())
+}
+
+/// When the next scheduled job becomes due.
+///
+/// # Errors
+/// When the database refuses.
+pub fn next_scheduled(conn: &mut Conn) -> Result<Option<Timestamp>, StoreError> {
+    let first: Option<Micros> = jobs_scheduled::table
+        .order((jobs_scheduled::run_at, jobs_scheduled::job_id))
+        .select(jobs_scheduled::run_at)
+        .first(conn)
+        .optional()?;
+    Ok(first.map(Timestamp::from))
+}
+
+pub(super) fn to_json(
+    what: &'static str,
+    value: &impl serde::Serialize,
+) -> Result<String, StoreError> {
+    serde_json::to_string(value)
+        .map_err(|error| StoreError::Damaged { what, detail: error.to_string() })
+}
+
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(
+    what: &'static str,
+    text: &str,
+) -> Result<T, StoreError> {
+    serde_json::from_str(text)
+        .map_err(|error| StoreError::Damaged { what, detail: error.to_string() })
+}

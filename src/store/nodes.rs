@@ -1,0 +1,118 @@
+//! Which daemons run, and which have died.
+
+use diesel::prelude::*;
+use jiff::Timestamp;
+
+use super::schema::nodes;
+use super::{Conn, Micros, StoreError, on_each_backend};
+use crate::model::NodeId;
+
+/// A daemon, alive or not.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+pub struct Node {
+    /// Its number.
+    pub id: i64,
+    /// The host it runs on.
+    pub name: String,
+    /// A random name of this one run: a host's name is not unique (cloned machines, containers).
+    pub instance: String,
+    /// The program's version.
+    pub version: String,
+    /// Its process.
+    pub pid: i64,
+    /// When it started.
+    pub started_at: Micros,
+    /// Until when it counts as alive.
+    pub lease_until: Micros,
+    /// When it said that it stops.
+    pub stopped_at: Option<Micros>,
+}
+
+/// Registers a daemon that starts.
+///
+/// # Errors
+/// When the database refuses.
+pub fn register(
+    conn: &mut Conn,
+    name: &str,
+    instance: &str,
+    now: Timestamp,
+    lease_until: Timestamp,
+) -> Result<NodeId, StoreError> {
+    let row = (
+        nodes::name.eq(name),
+        nodes::instance.eq(instance),
+        nodes::version.eq(env!("CARGO_PKG_VERSION")),
+        nodes::pid.eq(i64::from(std::process::id())),
+        nodes::started_at.eq(now.as_microsecond()),
+        nodes::lease_until.eq(lease_until.as_microsecond()),
+    );
+    let id = on_each_backend!(conn, |inner| diesel::insert_into(nodes::table)
+        .values(row)
+        .returning(nodes::id)
+        .get_result::<i64>(inner)?);
+    Ok(NodeId(id))
+}
+
+/// Extends a node's lease. Returns false when it was already declared dead, so that it must stop what it does.
+///
+/// # Errors
+/// When the database refuses.
+pub fn heartbeat(
+    conn: &mut Conn,
+    node: NodeId,
+    lease_until: Timestamp,
+) -> Result<bool, StoreError> {
+    let alive = nodes::table.find(node.0).filter(nodes::stopped_at.is_null());
+    let extended = diesel::update(alive)
+        .set(nodes::lease_until.eq(lease_until.as_microsecond()))
+        .execute(conn)?;
+    Ok(extended > 0)
+}
+
+/// Notes that a node has stopped.
+///
+/// # Errors
+/// When the database refuses.
+pub fn mark_stopped(conn: &mut Conn, node: NodeId, now: Timestamp) -> Result<(), StoreError> {
+    diesel::update(nodes::table.find(node.0))
+        .set(nodes::stopped_at.eq(now.as_microsecond()))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Every node that has not stopped, other than `me`.
+///
+/// On SQLite the lock on the data directory proves that all of them are dead; on PostgreSQL their leases tell.
+///
+/// # Errors
+/// When the database refuses.
+pub fn others(conn: &mut Conn, me: NodeId) -> Result<Vec<Node>, StoreError> {
+    let rows = nodes::table
+        .filter(nodes::id.ne(me.0))
+        .filter(nodes::stopped_at.is_null())
+        .order(nodes::id)
+        .load(conn)?;
+    Ok(rows)
+}
+
+/// The newest nodes first.
+///
+/// # Errors
+/// When the database refuses.
+pub fn list(conn: &mut Conn, limit: i64) -> Result<Vec<Node>, StoreError> {
+    Ok(nodes::table.order(nodes::id.desc()).limit(limit).load(conn)?)
+}
+
+/// The value of a setting that belongs to the database itself, made on first use: the seed of jitter, say.
+///
+/// # Errors
+/// When the database refuses.
+pub fn meta_or_insert(conn: &mut Conn, key: &str, value: &str) -> Result<String, StoreError> {
+    use super::schema::meta;
+    on_each_backend!(conn, |inner| diesel::insert_into(meta::table)
+        .values((meta::key.eq(key), meta::value.eq(value)))
+        .on_conflict_do_nothing()
+        .execute(inner)?);
+    Ok(meta::table.find(key).select(meta::value).first(conn)?)
+}

@@ -1,0 +1,1 @@
+//! Deleting history that has served its time.

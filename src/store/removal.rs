@@ -1,0 +1,154 @@
+//! Cancelling jobs, and bringing ended ones back.
+
+use diesel::prelude::*;
+use jiff::Timestamp;
+
+use super::jobs::{Place, SubmitContext, enter, place_of};
+use super::schema::{
+    job_results, jobs, jobs_blocked, jobs_ready, jobs_running, jobs_scheduled, schedule_live,
+};
+use super::{Conn, Micros, StoreError, dependencies, finish};
+use crate::model::{Actor, FinalState, JobId, JobState};
+
+/// What came of a request to cancel a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cancelled {
+    /// It waited, and is cancelled now.
+    Done,
+    /// It runs; its attempt was told to stop.
+    Requested,
+    /// It had ended before.
+    AlreadyOver,
+    /// There is no such job.
+    Unknown,
+}
+
+/// Cancels a job, or asks its running attempt to stop.
+///
+/// # Errors
+/// When the database refuses.
+pub fn cancel(
+    conn: &mut Conn,
+    id: JobId,
+    by: &Actor,
+    now: Timestamp,
+) -> Result<Cancelled, StoreError> {
+    let asked = diesel::update(jobs_running::table.find(id.0))
+        .set((
+            jobs_running::cancel_requested_at.eq(now.as_microsecond()),
+            jobs_running::cancel_requested_by.eq(by.as_str()),
+        ))
+        .execute(conn)?;
+    if asked > 0 {
+        return Ok(Cancelled::Requested);
+    }
+    let known: Option<(String, i64)> =
+        jobs::table.find(id.0).select((jobs::queue, jobs::rank)).first(conn).optional()?;
+    let Some((queue, rank)) = known else { return Ok(Cancelled::Unknown) };
+    let Some((number, charged)) = leave_waiting_room(conn, id.0, &queue, rank)? else {
+        return Ok(Cancelled::AlreadyOver);
+    };
+    dependencies::forget(conn, id.0)?;
+    let why = format!("cancelled by {by}");
+    finish::close(conn, id.0, FinalState::Cancelled, now, number, charged, Some(why), None)?;
+    dependencies::release(conn, id.0, FinalState::Cancelled, now)?;
+    Ok(Cancelled::Done)
+}
+
+/// Takes a waiting job out of whichever room it waits in, and tells its counts.
+fn leave_waiting_room(
+    conn: &mut Conn,
+    id: i64,
+    queue: &str,
+    rank: i64,
+) -> Result<Option<(i32, i32)>, StoreError> {
+    let ready: Option<(i32, i32)> = jobs_ready::table
+        .find((queue, rank, id))
+        .select((jobs_ready::number, jobs_ready::charged))
+        .first(conn)
+        .optional()?;
+    if ready.is_some() {
+        diesel::delete(jobs_ready::table.find((queue, rank, id))).execute(conn)?;
+        return Ok(ready);
+    }
+    let scheduled = jobs_scheduled::table.filter(jobs_scheduled::job_id.eq(id));
+    let counts: Option<(i32, i32)> = scheduled
+        .select((jobs_scheduled::number, jobs_scheduled::charged))
+        .first(conn)
+        .optional()?;
+    if counts.is_some() {
+        diesel::delete(scheduled).execute(conn)?;
+        return Ok(counts);
+    }
+    let blocked = diesel::delete(jobs_blocked::table.find(id)).execute(conn)?;
+    Ok((blocked > 0).then_some((0, 0)))
+}
+
+/// What came of a request to try a job again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Redriven {
+    /// It is pending again, with its retry limit before it.
+    Done,
+    /// It is in a state in which there is nothing to retry.
+    NotNow(JobState),
+    /// There is no such job.
+    Unknown,
+}
+
+/// Brings a failed or cancelled job back, or lets a retrying one go at once.
+///
+/// # Errors
+/// When the database refuses.
+pub fn redrive(conn: &mut Conn, id: JobId, context: SubmitContext) -> Result<Redriven, StoreError> {
+    let waiting: Option<(Micros, i32, i32)> = jobs_scheduled::table
+        .filter(jobs_scheduled::job_id.eq(id.0))
+        .select((jobs_scheduled::run_at, jobs_scheduled::number, jobs_scheduled::charged))
+        .first(conn)
+        .optional()?;
+    if let Some((run_at, number, charged)) = waiting {
+        if number == 0 {
+            return Ok(Redriven::NotNow(JobState::Pending));
+        }
+        diesel::delete(jobs_scheduled::table.find((run_at.0, id.0))).execute(conn)?;
+        let place = place_of(conn, id.0, number, charged)?;
+        enter(conn, &place, context.now, context.now)?;
+        return Ok(Redriven::Done);
+    }
+    let over: Option<(String, i32)> = job_results::table
+        .find(id.0)
+        .select((job_results::state, job_results::attempts))
+        .first(conn)
+        .optional()?;
+    let Some((state, attempts)) = over else { return not_now(conn, id) };
+    let state: JobState =
+        state.parse().map_err(|detail| StoreError::Damaged { what: "job state", detail })?;
+    if state.transition(JobState::Pending).is_err() {
+        return Ok(Redriven::NotNow(state));
+    }
+    diesel::delete(job_results::table.find(id.0)).execute(conn)?;
+    let schedule: Option<String> = jobs::table.find(id.0).select(jobs::schedule).first(conn)?;
+    if let Some(schedule) = schedule {
+        let row = (schedule_live::schedule.eq(schedule), schedule_live::job_id.eq(id.0));
+        diesel::insert_into(schedule_live::table).values(row).execute(conn)?;
+    }
+    let place: Place = place_of(conn, id.0, attempts, 0)?;
+    enter(conn, &place, context.now, context.now)?;
+    Ok(Redriven::Done)
+}
+
+fn not_now(conn: &mut Conn, id: JobId) -> Result<Redriven, StoreError> {
+    let exists: Option<i64> = jobs::table.find(id.0).select(jobs::id).first(conn).optional()?;
+    if exists.is_none() {
+        return Ok(Redriven::Unknown);
+    }
+    let running: Option<i64> =
+        jobs_running::table.find(id.0).select(jobs_running::job_id).first(conn).optional()?;
+    let blocked: Option<i64> =
+        jobs_blocked::table.find(id.0).select(jobs_blocked::job_id).first(conn).optional()?;
+    Ok(Redriven::NotNow(match (running, blocked) {
+        (Some(_), _) => JobState::Running,
+        (_, Some(_)) => JobState::Blocked,
+        _ => JobState::Pending,
+    }))
+}
