@@ -22,6 +22,6 @@ pub use job::{
     AfterAttempt, Dependency, DependencyNeeds, FinalState, IllegalTransition, JobSettings,
     JobState, Labels, NewJob, UniqueKey,
 };
-pub use occurrence::{Decision, Occurrence};
+pub use occurrence::{Decision, Occurrence, OverlapVerdict};
 pub use priority::{Priority, PriorityError};
 pub use retry::{Backoff, RetryPolicy};

@@ -76,6 +76,19 @@ impl FromStr for Decision {
     }
 }
 
+/// Whether a schedule's new job may join those that are still live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OverlapVerdict {
+    /// It may.
+    Enqueue,
+    /// It may, once these are over.
+    EnqueueAfter(Vec<JobId>),
+    /// These are cancelled, and it follows them.
+    CancelThenEnqueueAfter(Vec<JobId>),
+    /// It may not, for this reason.
+    Skip(String),
+}
+
 /// A row of the ledger: `(schedule, nominal_at)` is unique, so an instant is decided once, on one node or on ten.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Occurrence {

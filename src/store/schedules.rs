@@ -1,1 +1,395 @@
-//! Schedules' ledgers.
+//! Schedules' ledgers: what was decided about each due instant, in the same transaction as the job it made.
+
+use std::collections::HashMap;
+
+use diesel::prelude::*;
+use jiff::Timestamp;
+
+use super::jobs::{SubmitContext, submit};
+use super::removal::cancel;
+use super::schema::{job_results, jobs, occurrences, schedule_live, schedules};
+use super::{Conn, Micros, StoreError, on_each_backend};
+use crate::model::{
+    Actor, Decision, Dependency, DependencyNeeds, JobId, NewJob, OverlapVerdict, ScheduleId,
+};
+
+/// What is remembered of a schedule between its instants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ledger {
+    /// Every nominal instant up to here is decided.
+    pub decided_until: Timestamp,
+    /// When its last job ended.
+    pub last_end: Option<Timestamp>,
+    /// Whether it is paused.
+    pub pause: Option<Pause>,
+}
+
+/// A schedule that is held back by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; `None` until somebody resumes it.
+    pub until: Option<Timestamp>,
+    /// By whom.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+#[derive(Queryable)]
+struct Row {
+    id: String,
+    definition: String,
+    decided_until: Micros,
+    last_end_at: Option<Micros>,
+    paused_at: Option<Micros>,
+    paused_until: Option<Micros>,
+    paused_by: Option<String>,
+    pause_reason: Option<String>,
+}
+
+impl Row {
+    fn ledger(self) -> Ledger {
+        let pause = self.paused_at.map(|since| Pause {
+            since: since.into(),
+            until: self.paused_until.map(Timestamp::from),
+            by: self.paused_by.unwrap_or_default(),
+            reason: self.pause_reason.unwrap_or_default(),
+        });
+        Ledger {
+            decided_until: self.decided_until.into(),
+            last_end: self.last_end_at.map(Timestamp::from),
+            pause,
+        }
+    }
+}
+
+/// A schedule as its file defines it now, as far as its ledger depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// Its name.
+    pub id: ScheduleId,
+    /// Hash of its rule and of whether it is enabled.
+    pub rule: String,
+}
+
+/// Brings the ledgers in line with what is loaded, and returns them.
+///
+/// A schedule that is new, or whose rule has changed, starts at `now`: an edit never fires instants from before it. One whose rule is as
+/// it was goes on where it stopped, so that what fell into a downtime is still decided. Ledgers of schedules that
+/// are gone stay, as their history does; when one comes back with another rule, it starts afresh.
+///
+/// # Errors
+/// When the database refuses.
+pub fn adopt(
+    conn: &mut Conn,
+    definitions: &[Definition],
+    now: Timestamp,
+) -> Result<HashMap<ScheduleId, Ledger>, StoreError> {
+    let rows: Vec<Row> = schedules::table.load(conn)?;
+    let mut known: HashMap<String, Row> =
+        rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+    let mut ledgers = HashMap::with_capacity(definitions.len());
+    for definition in definitions {
+        let id = definition.id.as_str();
+        let ledger = match known.remove(id) {
+            Some(row) if row.definition == definition.rule => row.ledger(),
+            Some(row) => {
+                let row = Row { decided_until: row.decided_until.max(now.into()), ..row };
+                diesel::update(schedules::table.find(id))
+                    .set((
+                        schedules::definition.eq(&definition.rule),
+                        schedules::decided_until.eq(row.decided_until.0),
+                    ))
+                    .execute(conn)?;
+                row.ledger()
+            }
+            None => {
+                let row = (
+                    schedules::id.eq(id),
+                    schedules::definition.eq(&definition.rule),
+                    schedules::decided_until.eq(now.as_microsecond()),
+                );
+                // Another node may be loading the same file.
+                on_each_backend!(conn, |inner| diesel::insert_into(schedules::table)
+                    .values(row)
+                    .on_conflict_do_nothing()
+                    .execute(inner)?);
+                Ledger { decided_until: now, last_end: None, pause: None }
+            }
+        };
+        ledgers.insert(definition.id.clone(), ledger);
+    }
+    Ok(ledgers)
+}
+
+/// The ledger of one schedule.
+///
+/// # Errors
+/// When the database refuses.
+pub fn ledger(conn: &mut Conn, id: &ScheduleId) -> Result<Option<Ledger>, StoreError> {
+    let row: Option<Row> = schedules::table.find(id.as_str()).first(conn).optional()?;
+    Ok(row.map(Row::ledger))
+}
+
+/// The ledgers of all schedules that ever were.
+///
+/// # Errors
+/// When the database refuses.
+pub fn ledgers(conn: &mut Conn) -> Result<HashMap<String, Ledger>, StoreError> {
+    let rows: Vec<Row> = schedules::table.load(conn)?;
+    Ok(rows.into_iter().map(|row| (row.id.clone(), row.ledger())).collect())
+}
+
+/// A due instant with what is to be recorded about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instant {
+    /// Whose instant it is.
+    pub schedule: ScheduleId,
+    /// The instant the rule names.
+    pub nominal_at: Timestamp,
+    /// Why, in words for people.
+    pub reason: String,
+    /// Content hash of the schedule.
+    pub revision: String,
+    /// How many instants the row stands for.
+    pub instants: i64,
+    /// Who caused it.
+    pub actor: Actor,
+    /// Whether the ledger's high-water mark moves: true for the rule's own instants, false for runs by hand.
+    pub advances: bool,
+    /// What to record.
+    pub plan: Plan,
+}
+
+/// What to record about an instant.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Plan {
+    /// Make this job, unless the schedule's live jobs are in the way.
+    Enqueue(Box<NewJob>),
+    /// Nothing is made.
+    Settle(Decision),
+}
+
+/// An instant that was recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// Whose instant it is.
+    pub schedule: ScheduleId,
+    /// The instant.
+    pub nominal_at: Timestamp,
+    /// What was decided.
+    pub decision: Decision,
+    /// Why.
+    pub reason: String,
+    /// The job that was made.
+    pub job: Option<JobId>,
+    /// Running jobs that were asked to stop in its favour.
+    pub cancelled: Vec<JobId>,
+}
+
+/// Records instants and makes their jobs, in one transaction.
+///
+/// An instant that has a row already was decided before, by another node or before a crash; it is left alone and not returned. `overlap`
+/// decides from the schedule's live jobs whether a new one may join them.
+///
+/// # Errors
+/// When the database refuses; nothing is recorded then.
+pub fn record(
+    conn: &mut Conn,
+    instants: &[Instant],
+    context: SubmitContext,
+    mut overlap: impl FnMut(&Instant, &[JobId]) -> OverlapVerdict,
+) -> Result<Vec<Recorded>, StoreError> {
+    let mut recorded = Vec::with_capacity(instants.len());
+    for instant in instants {
+        if instant.advances {
+            advance(conn, instant)?;
+        }
+        if let Some(row) = record_one(conn, instant, context, &mut overlap)? {
+            recorded.push(row);
+        }
+    }
+    Ok(recorded)
+}
+
+fn advance(conn: &mut Conn, instant: &Instant) -> Result<(), StoreError> {
+    let nominal = instant.nominal_at.as_microsecond();
+    let behind = schedules::table
+        .find(instant.schedule.as_str())
+        .filter(schedules::decided_until.lt(nominal));
+    diesel::update(behind).set(schedules::decided_until.eq(nominal)).execute(conn)?;
+    Ok(())
+}
+
+fn record_one(
+    conn: &mut Conn,
+    instant: &Instant,
+    context: SubmitContext,
+    overlap: &mut impl FnMut(&Instant, &[JobId]) -> OverlapVerdict,
+) -> Result<Option<Recorded>, StoreError> {
+    let mut recorded = Recorded {
+        schedule: instant.schedule.clone(),
+        nominal_at: instant.nominal_at,
+        decision: Decision::Enqueued,
+        reason: instant.reason.clone(),
+        job: None,
+        cancelled: Vec::new(),
+    };
+    let mut job = None;
+    match &instant.plan {
+        Plan::Settle(decision) => recorded.decision = *decision,
+        Plan::Enqueue(new) => {
+            let live = live_jobs(conn, &instant.schedule)?;
+            match overlap(instant, &live) {
+                OverlapVerdict::Enqueue => job = Some((new, Vec::new())),
+                OverlapVerdict::EnqueueAfter(others) => job = Some((new, others)),
+                OverlapVerdict::CancelThenEnqueueAfter(others) => {
+                    recorded.cancelled.clone_from(&others);
+                    job = Some((new, others));
+                }
+                OverlapVerdict::Skip(why) => {
+                    recorded.decision = Decision::SkippedOverlap;
+                    recorded.reason = why;
+                }
+            }
+        }
+    }
+    // The ledger row comes first: where another node has written it, nothing else must happen.
+    let Some(row) = insert(conn, instant, &recorded, context)? else { return Ok(None) };
+    if let Some((new, others)) = job {
+        for other in &recorded.cancelled {
+            cancel(conn, *other, &instant.actor, context.now)?;
+        }
+        let mut new = NewJob::clone(new);
+        new.depends_on.extend(
+            others.into_iter().map(|on| Dependency { on, needs: DependencyNeeds::Finished }),
+        );
+        let made = submit(conn, &[new], context)?;
+        recorded.job = made.first().map(|submitted| submitted.id);
+        diesel::update(occurrences::table.find(row))
+            .set(occurrences::job_id.eq(recorded.job.map(|id| id.0)))
+            .execute(conn)?;
+    }
+    Ok(Some(recorded))
+}
+
+fn insert(
+    conn: &mut Conn,
+    instant: &Instant,
+    recorded: &Recorded,
+    context: SubmitContext,
+) -> Result<Option<i64>, StoreError> {
+    let row = (
+        occurrences::schedule.eq(instant.schedule.as_str()),
+        occurrences::nominal_at.eq(instant.nominal_at.as_microsecond()),
+        occurrences::decision.eq(recorded.decision.as_str()),
+        occurrences::reason.eq(&recorded.reason),
+        occurrences::decided_at.eq(context.now.as_microsecond()),
+        occurrences::revision.eq(&instant.revision),
+        occurrences::instants.eq(instant.instants),
+        occurrences::actor.eq(instant.actor.as_str()),
+        occurrences::node_id.eq(context.node.0),
+    );
+    let id = on_each_backend!(conn, |inner| diesel::insert_into(occurrences::table)
+        .values(row)
+        .on_conflict_do_nothing()
+        .returning(occurrences::id)
+        .get_result::<i64>(inner)
+        .optional()?);
+    Ok(id)
+}
+
+/// A schedule's jobs that are not over, oldest first.
+///
+/// # Errors
+/// When the database refuses.
+pub fn live_jobs(conn: &mut Conn, schedule: &ScheduleId) -> Result<Vec<JobId>, StoreError> {
+    let ids: Vec<i64> = schedule_live::table
+        .filter(schedule_live::schedule.eq(schedule.as_str()))
+        .order(schedule_live::job_id)
+        .select(schedule_live::job_id)
+        .load(conn)?;
+    Ok(ids.into_iter().map(JobId).collect())
+}
+
+/// Holds a schedule back.
+///
+/// # Errors
+/// When the schedule has no ledger, or the database refuses.
+pub fn pause(conn: &mut Conn, id: &ScheduleId, pause: &Pause) -> Result<(), StoreError> {
+    let changed = diesel::update(schedules::table.find(id.as_str()))
+        .set((
+            schedules::paused_at.eq(Some(pause.since.as_microsecond())),
+            schedules::paused_until.eq(pause.until.map(Timestamp::as_microsecond)),
+            schedules::paused_by.eq(Some(&pause.by)),
+            schedules::pause_reason.eq(Some(&pause.reason)),
+        ))
+        .execute(conn)?;
+    if changed == 0 {
+        return Err(StoreError::NotFound(format!("there is no schedule `{id}`")));
+    }
+    Ok(())
+}
+
+/// Lets a schedule go on. Returns whether it was paused.
+///
+/// # Errors
+/// When the database refuses.
+pub fn resume(conn: &mut Conn, id: &ScheduleId) -> Result<bool, StoreError> {
+    let paused = schedules::table.find(id.as_str()).filter(schedules::paused_at.is_not_null());
+    let none: Option<i64> = None;
+    let no_text: Option<String> = None;
+    let changed = diesel::update(paused)
+        .set((
+            schedules::paused_at.eq(none),
+            schedules::paused_until.eq(none),
+            schedules::paused_by.eq(&no_text),
+            schedules::pause_reason.eq(&no_text),
+        ))
+        .execute(conn)?;
+    Ok(changed > 0)
+}
+
+/// When a job of the schedule last completed.
+///
+/// # Errors
+/// When the database refuses.
+pub fn last_success(conn: &mut Conn, id: &ScheduleId) -> Result<Option<Timestamp>, StoreError> {
+    let last: Option<Micros> = jobs::table
+        .inner_join(job_results::table.on(job_results::job_id.eq(jobs::id)))
+        .filter(jobs::schedule.eq(id.as_str()))
+        .filter(job_results::state.eq("completed"))
+        .order(jobs::id.desc())
+        .select(job_results::finished_at)
+        .first(conn)
+        .optional()?;
+    Ok(last.map(Timestamp::from))
+}
+
+/// The first microsecond from `at` on that has no row yet: two runs by hand in the same instant are two rows.
+///
+/// # Errors
+/// When the database refuses.
+pub fn free_instant(
+    conn: &mut Conn,
+    schedule: &ScheduleId,
+    at: Timestamp,
+) -> Result<Timestamp, StoreError> {
+    let taken: Vec<i64> = occurrences::table
+        .filter(occurrences::schedule.eq(schedule.as_str()))
+        .filter(occurrences::nominal_at.ge(at.as_microsecond()))
+        .order(occurrences::nominal_at)
+        .limit(1000)
+        .select(occurrences::nominal_at)
+        .load(conn)?;
+    let mut free = at.as_microsecond();
+    for instant in taken {
+        if instant != free {
+            break;
+        }
+        free += 1;
+    }
+    Ok(Micros(free).into())
+}
