@@ -81,6 +81,14 @@ impl RunPaths {
     }
 }
 
+impl RunPaths {
+    /// The log of one attempt. A thousand jobs share a folder, so that no folder grows without end.
+    #[must_use]
+    pub fn attempt_log(&self, job: JobId, attempt: u32) -> PathBuf {
+        self.runs.join((job.0 / 1000).to_string()).join(format!("{job}-{attempt}.log"))
+    }
+}
+
 /// Why an attempt has to end early. Known to the worker, not to the handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where a piece of output came from.
@@ -34,12 +34,21 @@ pub struct OutputSummary {
 pub struct Output(Arc<Mutex<State>>);
 
 struct State {
-    file: Option<File>,
+    file: Target,
     written: u64,
     max_bytes: u64,
     offered: u64,
     truncated: bool,
     tail: VecDeque<u8>,
+}
+
+/// Where the file stands.
+enum Target {
+    /// It is made when there is something to write: most quick jobs say nothing, and a file each would cost more than they do.
+    Pending(PathBuf),
+    Open(File),
+    /// There is none, or it could not be written.
+    Closed,
 }
 
 /// How much of the end of the output is kept in the database.
@@ -54,16 +63,22 @@ impl Output {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        Ok(Self::new(Some(File::create(path)?), max_bytes))
+        Ok(Self::new(Target::Open(File::create(path)?), max_bytes))
+    }
+
+    /// The same, but the file is made with the first output.
+    #[must_use]
+    pub fn lazy(path: PathBuf, max_bytes: u64) -> Self {
+        Self::new(Target::Pending(path), max_bytes)
     }
 
     /// A log that keeps only the tail, for tests and for when no file can be made.
     #[must_use]
     pub fn tail_only() -> Self {
-        Self::new(None, 0)
+        Self::new(Target::Closed, 0)
     }
 
-    fn new(file: Option<File>, max_bytes: u64) -> Self {
+    fn new(file: Target, max_bytes: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             file,
             written: 0,
@@ -106,14 +121,25 @@ impl State {
         let room = usize::try_from(self.max_bytes - self.written).unwrap_or(usize::MAX);
         let kept = &bytes[..bytes.len().min(room)];
         self.truncated |= kept.len() < bytes.len();
-        if let Some(file) = &mut self.file {
-            match file.write_all(kept) {
-                Ok(()) => self.written += kept.len() as u64,
-                Err(_disk_full_or_gone) => {
-                    self.file = None;
-                    self.truncated = true;
-                }
+        match self.append(kept) {
+            Ok(written) => self.written += written,
+            Err(_disk_full_or_gone) => {
+                self.file = Target::Closed;
+                self.truncated = true;
             }
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<u64> {
+        if let Target::Pending(path) = &self.file {
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            self.file = Target::Open(File::create(path)?);
+        }
+        match &mut self.file {
+            Target::Open(file) => file.write_all(bytes).map(|()| bytes.len() as u64),
+            Target::Pending(_) | Target::Closed => Ok(0),
         }
     }
 }

@@ -6,7 +6,9 @@
 mod actor;
 mod attempt;
 mod bytes;
+mod chain;
 mod duration;
+mod event;
 mod ids;
 mod job;
 mod occurrence;
@@ -16,7 +18,9 @@ mod retry;
 pub use actor::Actor;
 pub use attempt::{FinishedAttempt, Outcome};
 pub use bytes::{ByteSize, ByteSizeError};
+pub use chain::Chain;
 pub use duration::{DurationError, HumanDuration};
+pub use event::Event;
 pub use ids::{JobId, NodeId, Revision, ScheduleId, ScheduleIdError};
 pub use job::{
     AfterAttempt, Dependency, DependencyNeeds, FinalState, IllegalTransition, JobSettings,

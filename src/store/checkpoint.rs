@@ -8,8 +8,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use diesel::connection::SimpleConnection;
 
+use super::StoreError;
 use super::connection::{Conn, DatabaseUrl, Purpose};
-use super::{StoreError, lane};
+use crate::model::Chain;
 
 /// The log's length at which a checkpoint is worth its sync.
 const CHECKPOINT_AT_BYTES: u64 = 4 << 20;
@@ -36,7 +37,7 @@ pub(super) fn spawn(url: &DatabaseUrl) -> Result<Checkpointer, StoreError> {
     let run = move || {
         while receiver.recv().is_ok() {
             if let Err(error) = checkpoint(&mut conn, &log) {
-                tracing::warn!(error = %lane::Chain(&error), "the write-ahead log could not be checkpointed");
+                tracing::warn!(error = %Chain(&error), "the write-ahead log could not be checkpointed");
             }
         }
     };

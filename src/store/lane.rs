@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use super::connection::{DatabaseUrl, Purpose};
 use super::{Conn, StoreError};
+use crate::model::Chain;
 
 /// How many operations may wait in a lane before senders have to wait too.
 const LANE_DEPTH: usize = 8192;
@@ -257,19 +258,4 @@ fn refuse(group: Vec<Operation>, error: &StoreError) {
 )]
 fn pause() {
     thread::sleep(RECONNECT_PAUSE);
-}
-
-/// An error with its causes on one line.
-pub(super) struct Chain<'a>(pub(super) &'a StoreError);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = std::error::Error::source(self.0);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
 }

@@ -1,0 +1,276 @@
+//! One attempt: the handler under a time limit, a stop order, and a guard against its panics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::jobs::{Answer, Context, Failure, Handler, RetryAdvice, StopReason};
+use crate::model::{FinishedAttempt, JobId, Outcome, RetryPolicy};
+use crate::queue::{AttemptEnd, after_attempt};
+
+/// The stop order of one attempt: a token that the handler sees, and the reason, which it does not.
+#[derive(Debug, Clone)]
+pub(super) struct StopOrder {
+    pub(super) token: CancellationToken,
+    reason: Arc<AtomicU8>,
+}
+
+impl StopOrder {
+    pub(super) fn new() -> Self {
+        Self { token: CancellationToken::new(), reason: Arc::new(AtomicU8::new(0)) }
+    }
+
+    /// Orders the attempt to stop. The first reason stays.
+    pub(super) fn give(&self, reason: StopReason) {
+        let code = match reason {
+            StopReason::Cancelled => 1,
+            StopReason::Timeout => 2,
+            StopReason::Shutdown => 3,
+        };
+        // Losing the race means that another reason came first, which is the one to keep.
+        let _first_reason =
+            self.reason.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
+        self.token.cancel();
+    }
+
+    fn reason(&self) -> Option<StopReason> {
+        match self.reason.load(Ordering::Acquire) {
+            1 => Some(StopReason::Cancelled),
+            2 => Some(StopReason::Timeout),
+            3 => Some(StopReason::Shutdown),
+            _ => None,
+        }
+    }
+}
+
+/// What an attempt is bounded by.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Bounds {
+    /// The longest it may take.
+    pub(super) timeout: Option<Duration>,
+    /// How long it may go on after it was told to stop.
+    pub(super) stop_grace: Duration,
+    /// When the time for all attempts of the job is over.
+    pub(super) deadline: Option<Timestamp>,
+    /// How often the job is tried.
+    pub(super) retry: RetryPolicy,
+    /// Charged attempts before this one.
+    pub(super) charged_before: u32,
+}
+
+/// An attempt to be run.
+pub(super) struct Attempt {
+    pub(super) handler: Option<Arc<dyn Handler>>,
+    pub(super) context: Context,
+    pub(super) bounds: Bounds,
+    pub(super) stop: StopOrder,
+}
+
+/// Runs an attempt in a task of its own and sends what came of it.
+pub(super) fn spawn(attempt: Attempt, done: mpsc::UnboundedSender<FinishedAttempt>) {
+    let job = &attempt.context.job;
+    let span = tracing::info_span!(
+        "attempt",
+        job.id = job.id.0,
+        job.kind = job.kind,
+        schedule = job.schedule.as_ref().map(|(id, _)| id.as_str()),
+        attempt = job.attempt,
+    );
+    let run = async move {
+        let finished = attempt.run().await;
+        // The pool outlives its attempts; if it is gone, so is the process.
+        let _pool_gone = done.send(finished);
+    };
+    tokio::spawn(run.instrument(span));
+}
+
+impl Attempt {
+    async fn run(self) -> FinishedAttempt {
+        let started_at = self.context.clock.now();
+        let started = self.context.clock.since_boot();
+        let answer = match &self.handler {
+            Some(handler) => self.supervise(Arc::clone(handler)).await,
+            None => Failure::error(format!(
+                "this node has no handler for the kind `{}`; remove the job or run it with a version that has it",
+                self.context.job.kind
+            ))
+            .into(),
+        };
+        // From the monotonic clock, so that a stepped wall clock makes no negative or enormous durations.
+        let took = self.context.clock.since_boot().saturating_sub(started);
+        self.conclude(answer, started_at, started_at + took)
+    }
+
+    /// Lets the handler run until it answers; tells it to stop when its time is up, and gives up on it when it does not.
+    async fn supervise(&self, handler: Arc<dyn Handler>) -> Answer {
+        let context = self.context.clone();
+        let work = async move { handler.run(context).await };
+        let mut task = tokio::spawn(work.in_current_span());
+        let limit = self.time_limit();
+        tokio::select! {
+            answer = &mut task => return answer_of(answer),
+            () = self.stop.token.cancelled() => {}
+            () = sleep_or_forever(limit) => self.stop.give(StopReason::Timeout),
+        }
+        match tokio::time::timeout(self.bounds.stop_grace, &mut task).await {
+            Ok(answer) => answer_of(answer),
+            Err(_still_running) => {
+                task.abort();
+                Failure::error(format!(
+                    "it did not stop within {} of being told to and was abandoned",
+                    crate::model::HumanDuration(self.bounds.stop_grace)
+                ))
+                .into()
+            }
+        }
+    }
+
+    /// How long this attempt may take: its own limit, or what is left of the limit for all attempts.
+    fn time_limit(&self) -> Option<Duration> {
+        let left = self.bounds.deadline.map(|deadline| {
+            Duration::try_from(deadline.duration_since(self.context.clock.now()))
+                .unwrap_or(Duration::ZERO)
+        });
+        match (self.bounds.timeout, left) {
+            (Some(own), Some(left)) => Some(own.min(left)),
+            (own, left) => own.or(left),
+        }
+    }
+
+    fn conclude(
+        self,
+        answer: Answer,
+        started_at: Timestamp,
+        finished_at: Timestamp,
+    ) -> FinishedAttempt {
+        let verdict = Verdict::of(answer, self.stop.reason(), self.bounds.timeout);
+        let end = AttemptEnd {
+            outcome: verdict.outcome,
+            finished_at,
+            advice: verdict.advice,
+            snooze: verdict.snooze,
+            charged_before: self.bounds.charged_before,
+            deadline: self.bounds.deadline,
+        };
+        let next = after_attempt(&end, &self.bounds.retry, rand::random());
+        let job: JobId = self.context.job.id;
+        FinishedAttempt {
+            job,
+            number: self.context.job.attempt,
+            outcome: verdict.outcome,
+            started_at,
+            finished_at,
+            exit_code: verdict.exit_code,
+            error: verdict.error.map(|text| storable(&text)),
+            result: verdict.result.filter(|value| !value.is_null()),
+            output_tail: self.context.output.summary().tail.map(|text| storable(&text)),
+            next,
+        }
+    }
+}
+
+/// PostgreSQL's text cannot hold NUL.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+async fn sleep_or_forever(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn answer_of(joined: Result<Answer, tokio::task::JoinError>) -> Answer {
+    match joined.map_err(tokio::task::JoinError::try_into_panic) {
+        Ok(answer) => answer,
+        Err(Ok(panic)) => {
+            let said = panic
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "no message".to_owned());
+            Failure::error(format!("the handler panicked: {said}")).into()
+        }
+        Err(Err(_aborted)) => Failure::error("the attempt was aborted").into(),
+    }
+}
+
+/// An answer, read in the light of why the attempt was told to stop, if it was.
+struct Verdict {
+    outcome: Outcome,
+    advice: RetryAdvice,
+    snooze: Duration,
+    error: Option<String>,
+    exit_code: Option<i32>,
+    result: Option<serde_json::Value>,
+}
+
+impl Verdict {
+    fn of(answer: Answer, stopped: Option<StopReason>, timeout: Option<Duration>) -> Self {
+        let bare = |outcome, error| Self {
+            outcome,
+            advice: RetryAdvice::ByPolicy,
+            snooze: Duration::ZERO,
+            error,
+            exit_code: None,
+            result: None,
+        };
+        match (answer, stopped) {
+            // It was done before the order reached it.
+            (Answer::Done(result), _) => {
+                Self { result: Some(result), ..bare(Outcome::Success, None) }
+            }
+            (Answer::Stopped { result }, Some(reason)) => {
+                let (outcome, why) = stop_verdict(reason, timeout);
+                Self { result, ..bare(outcome, Some(why)) }
+            }
+            (Answer::Stopped { result }, None) => {
+                let why = "the handler stopped although nobody had told it to".to_owned();
+                Self { result, ..bare(Outcome::Error, Some(why)) }
+            }
+            // What fails after the order to stop most likely fails because of it.
+            (Answer::Failed(failure), Some(reason)) => {
+                let (outcome, why) = stop_verdict(reason, timeout);
+                let error = Some(format!("{why}; {}", failure.message));
+                Self {
+                    exit_code: failure.exit_code,
+                    result: failure.result,
+                    ..bare(outcome, error)
+                }
+            }
+            (Answer::Failed(failure), None) => Self {
+                outcome: if failure.is_answer { Outcome::Failure } else { Outcome::Error },
+                advice: failure.retry,
+                snooze: Duration::ZERO,
+                error: Some(failure.message),
+                exit_code: failure.exit_code,
+                result: failure.result,
+            },
+            (Answer::Snooze { delay, reason }, _) => {
+                Self { snooze: delay, ..bare(Outcome::Skipped, Some(reason)) }
+            }
+        }
+    }
+}
+
+fn stop_verdict(reason: StopReason, timeout: Option<Duration>) -> (Outcome, String) {
+    match reason {
+        StopReason::Cancelled => (Outcome::Cancelled, "cancelled while it ran".to_owned()),
+        StopReason::Shutdown => {
+            (Outcome::Interrupted, "given back because the daemon stopped".to_owned())
+        }
+        StopReason::Timeout => {
+            let limit = timeout.map_or_else(
+                || "the time for all attempts is over".to_owned(),
+                |limit| format!("it took longer than {}", crate::model::HumanDuration(limit)),
+            );
+            (Outcome::Timeout, limit)
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! One round trip of the pool to the store.
+
+use jiff::Timestamp;
+
+use crate::model::{FinishedAttempt, NodeId};
+use crate::store::claim::{ClaimRequest, ClaimedJob, claim};
+use crate::store::finish::{Finished, ProgressUpdate, finish, record_progress};
+use crate::store::jobs::{next_scheduled, promote};
+use crate::store::{Conn, StoreError};
+
+/// How many scheduled jobs are promoted in one transaction, so that a flood of due ones does not hold up everything else.
+const PROMOTE_LIMIT: i64 = 1000;
+
+/// What the pool brings to the store.
+#[derive(Debug, Clone)]
+pub(super) struct Delivery {
+    pub(super) node: NodeId,
+    pub(super) ended: Vec<FinishedAttempt>,
+    pub(super) progress: Vec<ProgressUpdate>,
+    /// `None` while nothing may be claimed: draining, or no slot is free.
+    pub(super) claim: Option<ClaimRequest>,
+    pub(super) now: Timestamp,
+}
+
+/// What it takes home.
+#[derive(Debug)]
+pub(super) struct Pickup {
+    pub(super) finished: Vec<Finished>,
+    pub(super) claimed: Vec<ClaimedJob>,
+    pub(super) next_due: Option<Timestamp>,
+    /// Whether more scheduled jobs were due than were promoted.
+    pub(super) more_due: bool,
+}
+
+/// Records what has ended, promotes what is due, claims what there is room for.
+pub(super) fn exchange(conn: &mut Conn, delivery: &Delivery) -> Result<Pickup, StoreError> {
+    let finished = finish(conn, delivery.node, &delivery.ended)?;
+    record_progress(conn, &delivery.progress)?;
+    let promoted = promote(conn, delivery.now, PROMOTE_LIMIT)?;
+    let claimed = match &delivery.claim {
+        Some(request) => claim(conn, request)?,
+        None => Vec::new(),
+    };
+    let next_due = next_scheduled(conn)?;
+    let more_due = i64::try_from(promoted).unwrap_or(i64::MAX) >= PROMOTE_LIMIT;
+    Ok(Pickup { finished, claimed, next_due, more_due })
+}

@@ -1,0 +1,495 @@
+//! The pool: one task that owns the slots.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+
+use super::attempt::{self, Attempt, Bounds, StopOrder};
+use super::cycle::{Delivery, Pickup, exchange};
+use super::registry::Registry;
+use crate::clock::SharedClock;
+use crate::jobs::{Context, JobInfo, Output, Progress, ProgressReport, RunPaths, StopReason};
+use crate::model::{Chain, Event, FinishedAttempt, JobId, NodeId, ScheduleId};
+use crate::store::Store;
+use crate::store::claim::{ClaimRequest, ClaimedJob};
+use crate::store::finish::{Finished, ProgressUpdate};
+
+/// How long the pool sleeps at the most when nothing wakes it: the safety net for a wake-up that was lost, and for a wall clock that
+/// was set while it slept.
+const SLOW_POLL: Duration = Duration::from_secs(15);
+
+/// How often the progress of running attempts is stored.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// How long to wait before the store is tried again after it refused.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How the pool is to work.
+#[derive(Debug, Clone)]
+pub struct PoolSettings {
+    /// How many attempts run at once.
+    pub slots: usize,
+    /// How many of a queue at once, for queues with a limit of their own.
+    pub queue_slots: BTreeMap<String, usize>,
+    /// The longest an attempt may take when its job does not say; per queue, then for all.
+    pub queue_timeouts: BTreeMap<String, Duration>,
+    /// The same for all other queues.
+    pub timeout: Option<Duration>,
+    /// How long an attempt may go on after it was told to stop.
+    pub stop_grace: Duration,
+    /// How much output of an attempt is kept, in bytes.
+    pub max_output: u64,
+}
+
+/// Everything the pool needs of the world.
+pub struct Pool {
+    /// Where the queue is.
+    pub store: Store,
+    /// Who we are.
+    pub node: NodeId,
+    /// What time it is.
+    pub clock: SharedClock,
+    /// Who does which kind.
+    pub registry: Registry,
+    /// Where the daemon keeps things.
+    pub paths: Arc<RunPaths>,
+    /// How to work.
+    pub settings: PoolSettings,
+    /// Signalled, with `notify_one`, after there may be work: a signal that comes while nobody waits is kept.
+    pub wake: Arc<Notify>,
+    /// Where to announce what happens.
+    pub events: broadcast::Sender<Event>,
+}
+
+/// The handle on a running pool.
+#[derive(Clone)]
+pub struct PoolHandle {
+    orders: mpsc::UnboundedSender<Order>,
+    status: watch::Receiver<PoolStatus>,
+}
+
+/// What the pool is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PoolStatus {
+    /// How many attempts may run at once.
+    pub slots: usize,
+    /// The attempts that run, oldest first.
+    pub running: Vec<RunningAttempt>,
+    /// Whether nothing new is taken.
+    pub draining: bool,
+    /// Why the store refused the last time, while it does.
+    pub store_error: Option<String>,
+}
+
+/// An attempt that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningAttempt {
+    /// Its job.
+    pub job: JobId,
+    /// The job's kind.
+    pub kind: String,
+    /// The lane it came from.
+    pub queue: String,
+    /// The schedule that made it.
+    pub schedule: Option<ScheduleId>,
+    /// Which execution it is.
+    pub attempt: u32,
+    /// When it began.
+    pub started_at: Timestamp,
+}
+
+enum Order {
+    Cancel(Vec<JobId>),
+    /// Take nothing new; answer when the last attempt has ended and is recorded.
+    Drain(oneshot::Sender<()>),
+    /// Tell what runs to stop, because the daemon does.
+    Interrupt,
+}
+
+/// Every reason for which the pool wakes.
+enum Wake {
+    Work,
+    Ended(FinishedAttempt),
+    Ordered(Option<Order>),
+    ProgressDue,
+    TimeIsUp,
+}
+
+struct Running {
+    info: RunningAttempt,
+    stop: StopOrder,
+    progress: watch::Receiver<ProgressReport>,
+}
+
+struct State {
+    pool: Pool,
+    running: HashMap<JobId, Running>,
+    ended: Vec<FinishedAttempt>,
+    done: mpsc::UnboundedSender<FinishedAttempt>,
+    drained: Option<oneshot::Sender<()>>,
+    next_due: Option<Timestamp>,
+    status: watch::Sender<PoolStatus>,
+    store_error: Option<String>,
+}
+
+impl Pool {
+    /// Starts the pool.
+    #[must_use]
+    pub fn spawn(self) -> PoolHandle {
+        let (orders, order_receiver) = mpsc::unbounded_channel();
+        let (done, done_receiver) = mpsc::unbounded_channel();
+        let (status, status_receiver) = watch::channel(PoolStatus::default());
+        let state = State {
+            pool: self,
+            running: HashMap::new(),
+            ended: Vec::new(),
+            done,
+            drained: None,
+            next_due: None,
+            status,
+            store_error: None,
+        };
+        tokio::spawn(state.run(order_receiver, done_receiver));
+        PoolHandle { orders, status: status_receiver }
+    }
+}
+
+impl PoolHandle {
+    /// Tells running attempts of these jobs to stop; jobs that do not run here are ignored.
+    pub fn cancel(&self, jobs: Vec<JobId>) {
+        // A pool that is gone has nothing left to cancel.
+        let _gone = self.orders.send(Order::Cancel(jobs));
+    }
+
+    /// Takes nothing new and returns when the last running attempt is recorded.
+    pub async fn drain(&self) {
+        let (sender, receiver) = oneshot::channel();
+        if self.orders.send(Order::Drain(sender)).is_ok() {
+            let _pool_gone = receiver.await;
+        }
+    }
+
+    /// Tells everything that runs to stop; attempts are given back and not charged.
+    pub fn interrupt(&self) {
+        let _gone = self.orders.send(Order::Interrupt);
+    }
+
+    /// What the pool is doing.
+    #[must_use]
+    pub fn status(&self) -> PoolStatus {
+        self.status.borrow().clone()
+    }
+}
+
+impl State {
+    async fn run(
+        mut self,
+        mut orders: mpsc::UnboundedReceiver<Order>,
+        mut done: mpsc::UnboundedReceiver<FinishedAttempt>,
+    ) {
+        let wake = Arc::clone(&self.pool.wake);
+        let mut progress = tokio::time::interval(PROGRESS_EVERY);
+        progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut report_progress = false;
+        loop {
+            let pause = self.exchange(report_progress).await;
+            report_progress = false;
+            self.publish();
+            if self.running.is_empty() && self.ended.is_empty() && self.drained.is_some() {
+                break;
+            }
+            let reason = tokio::select! {
+                biased;
+                order = orders.recv() => Wake::Ordered(order),
+                Some(ended) = done.recv() => Wake::Ended(ended),
+                () = wake.notified(), if self.has_room() && self.store_error.is_none() => Wake::Work,
+                _ = progress.tick(), if !self.running.is_empty() => Wake::ProgressDue,
+                () = tokio::time::sleep(pause) => Wake::TimeIsUp,
+            };
+            match reason {
+                Wake::Work | Wake::TimeIsUp => {}
+                Wake::ProgressDue => report_progress = true,
+                Wake::Ended(first) => {
+                    self.ended.push(first);
+                    while let Ok(next) = done.try_recv() {
+                        self.ended.push(next);
+                    }
+                }
+                Wake::Ordered(Some(order)) => self.obey(order),
+                // Every handle is gone: nobody can drain the pool, so it gives back what it has.
+                Wake::Ordered(None) => return,
+            }
+        }
+        if let Some(drained) = self.drained.take() {
+            let _nobody_waits = drained.send(());
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.drained.is_none() && self.occupied() < self.pool.settings.slots
+    }
+
+    /// Slots that are taken. One whose attempt has ended becomes free in the transaction that records it.
+    fn occupied(&self) -> usize {
+        self.running.len().saturating_sub(self.ended.len())
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Cancel(jobs) => {
+                for job in jobs {
+                    if let Some(running) = self.running.get(&job) {
+                        running.stop.give(StopReason::Cancelled);
+                    }
+                }
+            }
+            Order::Drain(answer) => self.drained = Some(answer),
+            Order::Interrupt => {
+                self.running.values().for_each(|running| running.stop.give(StopReason::Shutdown));
+            }
+        }
+    }
+
+    /// One round trip to the store. Returns how long the pool may sleep.
+    async fn exchange(&mut self, report_progress: bool) -> Duration {
+        let now = self.pool.clock.now();
+        let due = self.next_due.is_none_or(|at| at <= now);
+        let has_news = report_progress || !self.ended.is_empty();
+        if !has_news && !self.has_room() && !due {
+            return SLOW_POLL;
+        }
+        let progress = if report_progress { self.changed_progress() } else { Vec::new() };
+        if report_progress && progress.is_empty() && self.ended.is_empty() {
+            return self.sleep_until_due(now);
+        }
+        let claim = self.has_room().then(|| self.claim_request(now));
+        let ended = std::mem::take(&mut self.ended);
+        let delivery = Delivery { node: self.pool.node, ended, progress, claim, now };
+        let kept = delivery.ended.clone();
+        let answer = self.pool.store.write(move |conn| exchange(conn, &delivery)).await;
+        match answer {
+            Ok(pickup) => {
+                if self.store_error.take().is_some() {
+                    tracing::info!("the store answers again; claiming goes on");
+                }
+                self.settle(kept, pickup, now)
+            }
+            Err(error) => {
+                // What has ended is kept and recorded later; nothing is claimed meanwhile.
+                self.ended = kept;
+                let error = Chain(&error).to_string();
+                if self.store_error.is_none() {
+                    tracing::error!(
+                        error,
+                        "the store refuses; claiming is paused until it answers"
+                    );
+                }
+                self.store_error = Some(error);
+                STORE_PAUSE
+            }
+        }
+    }
+
+    fn settle(&mut self, ended: Vec<FinishedAttempt>, pickup: Pickup, now: Timestamp) -> Duration {
+        for (attempt, finished) in ended.into_iter().zip(pickup.finished) {
+            let running = self.running.remove(&attempt.job);
+            self.announce_end(&attempt, &finished, running.as_ref());
+        }
+        self.next_due = pickup.next_due;
+        for job in pickup.claimed {
+            self.start(job);
+        }
+        if pickup.more_due { Duration::ZERO } else { self.sleep_until_due(now) }
+    }
+
+    fn sleep_until_due(&self, now: Timestamp) -> Duration {
+        let until_due = self.next_due.map_or(SLOW_POLL, |at| {
+            Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
+        });
+        until_due.min(SLOW_POLL)
+    }
+
+    fn claim_request(&self, now: Timestamp) -> ClaimRequest {
+        let ended: HashSet<JobId> = self.ended.iter().map(|attempt| attempt.job).collect();
+        let free_of = |(queue, limit): (&String, &usize)| {
+            let in_queue = |running: &&Running| {
+                running.info.queue == *queue && !ended.contains(&running.info.job)
+            };
+            (queue.clone(), limit.saturating_sub(self.running.values().filter(in_queue).count()))
+        };
+        ClaimRequest {
+            node: self.pool.node,
+            now,
+            slots: self.pool.settings.slots.saturating_sub(self.occupied()),
+            queue_slots: self.pool.settings.queue_slots.iter().map(free_of).collect(),
+        }
+    }
+
+    fn changed_progress(&mut self) -> Vec<ProgressUpdate> {
+        let changed = self.running.values_mut().filter_map(|running| {
+            if !running.progress.has_changed().unwrap_or(false) {
+                return None;
+            }
+            let report = running.progress.borrow_and_update().clone();
+            Some(ProgressUpdate {
+                job: running.info.job,
+                number: running.info.attempt,
+                percent: report.percent,
+                message: report.message,
+            })
+        });
+        changed.collect()
+    }
+
+    fn start(&mut self, job: ClaimedJob) {
+        let settings = &self.pool.settings;
+        let retry = job.settings.retry.clone().unwrap_or_default();
+        let timeout = job
+            .settings
+            .timeout
+            .map(|timeout| timeout.get())
+            .or_else(|| settings.queue_timeouts.get(&job.queue).copied())
+            .or(settings.timeout);
+        let deadline = match (job.settings.total_timeout, job.first_started_at) {
+            (Some(total), Some(first)) => Some(first + total.get()),
+            _ => None,
+        };
+        let stop = StopOrder::new();
+        let (progress, receiver) = Progress::channel();
+        let info = RunningAttempt {
+            job: job.id,
+            kind: job.kind.clone(),
+            queue: job.queue.clone(),
+            schedule: job.schedule.as_ref().map(|(id, _)| id.clone()),
+            attempt: job.number,
+            started_at: self.pool.clock.now(),
+        };
+        self.announce(Event::AttemptStarted {
+            job: info.job,
+            kind: info.kind.clone(),
+            schedule: info.schedule.clone(),
+            attempt: info.attempt,
+            at: info.started_at,
+        });
+        let bounds = Bounds {
+            timeout,
+            stop_grace: settings.stop_grace,
+            deadline,
+            retry,
+            charged_before: job.charged,
+        };
+        let context = self.context(job, &bounds, &stop, progress);
+        let handler = self.pool.registry.get(&context.job.kind);
+        self.running.insert(info.job, Running { info, stop: stop.clone(), progress: receiver });
+        attempt::spawn(Attempt { handler, context, bounds, stop }, self.done.clone());
+    }
+
+    fn context(
+        &self,
+        job: ClaimedJob,
+        bounds: &Bounds,
+        stop: &StopOrder,
+        progress: Progress,
+    ) -> Context {
+        let log = self.pool.paths.attempt_log(job.id, job.number);
+        Context {
+            clock: Arc::clone(&self.pool.clock),
+            paths: Arc::clone(&self.pool.paths),
+            output: Output::lazy(log, self.pool.settings.max_output),
+            progress,
+            stop: stop.token.clone(),
+            job: Arc::new(JobInfo {
+                id: job.id,
+                kind: job.kind,
+                params: job.params,
+                schedule: job.schedule,
+                attempt: job.number,
+                max_attempts: bounds.retry.max_attempts,
+                queue: job.queue,
+                priority: job.priority,
+                labels: job.labels,
+                dry_run: job.settings.dry_run,
+            }),
+        }
+    }
+
+    fn announce_end(
+        &self,
+        attempt: &FinishedAttempt,
+        finished: &Finished,
+        running: Option<&Running>,
+    ) {
+        let Finished::Recorded { state, .. } = finished else {
+            tracing::warn!(
+                job.id = attempt.job.0,
+                attempt = attempt.number,
+                "a late report was refused: the job had been given to another attempt"
+            );
+            return;
+        };
+        let Some(running) = running else { return };
+        let took = attempt.finished_at.duration_since(attempt.started_at);
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(0);
+        tracing::info!(
+            job.id = attempt.job.0,
+            job.kind = running.info.kind,
+            schedule = running.info.schedule.as_ref().map(ScheduleId::as_str),
+            attempt = attempt.number,
+            outcome = attempt.outcome.as_str(),
+            duration_ms,
+            error = attempt.error,
+            "attempt finished: {}, the job is {state}",
+            attempt.outcome,
+        );
+        self.announce(Event::AttemptFinished {
+            job: attempt.job,
+            kind: running.info.kind.clone(),
+            schedule: running.info.schedule.clone(),
+            attempt: attempt.number,
+            outcome: attempt.outcome,
+            state: *state,
+            at: attempt.finished_at,
+            duration_ms,
+        });
+    }
+
+    fn announce(&self, event: Event) {
+        // Nobody listening is the normal case.
+        let _nobody_listens = self.pool.events.send(event);
+    }
+
+    fn publish(&self) {
+        let mut running: Vec<RunningAttempt> =
+            self.running.values().map(|running| running.info.clone()).collect();
+        running.sort_by_key(|attempt| (attempt.started_at, attempt.job));
+        let status = PoolStatus {
+            slots: self.pool.settings.slots,
+            running,
+            draining: self.drained.is_some(),
+            store_error: self.store_error.clone(),
+        };
+        self.status.send_if_modified(|old| {
+            let changed = *old != status;
+            *old = status;
+            changed
+        });
+    }
+}
+
+impl PoolSettings {
+    /// Settings for tests and examples: `slots` attempts at once, no limits.
+    #[must_use]
+    pub fn plain(slots: usize) -> Self {
+        Self {
+            slots,
+            queue_slots: BTreeMap::new(),
+            queue_timeouts: BTreeMap::new(),
+            timeout: None,
+            stop_grace: Duration::from_secs(30),
+            max_output: 10 << 20,
+        }
+    }
+}
