@@ -79,13 +79,19 @@ impl RunPaths {
             data,
         }
     }
-}
 
-impl RunPaths {
-    /// The log of one attempt. A thousand jobs share a folder, so that no folder grows without end.
+    /// The log of one attempt: `DATA/runs/JOB÷1000/JOB-ATTEMPT.log`. A thousand jobs share a folder, because folders with
+    /// millions of entries are slow to list and to prune.
     #[must_use]
     pub fn attempt_log(&self, job: JobId, attempt: u32) -> PathBuf {
         self.runs.join((job.0 / 1000).to_string()).join(format!("{job}-{attempt}.log"))
+    }
+
+    /// `DATA/runs/running`: one record for each attempt whose program runs, so that what is left of a daemon that was
+    /// killed can be found by the next one without looking through all logs.
+    #[must_use]
+    pub fn running(&self) -> PathBuf {
+        self.runs.join("running")
     }
 }
 

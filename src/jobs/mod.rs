@@ -12,5 +12,5 @@ pub(crate) mod testing;
 pub use context::{Context, JobInfo, Progress, ProgressReport, RunPaths, StopReason};
 pub use handler::{Answer, Failure, Handler, RetryAdvice};
 pub use kind::{KINDS, Kind, kind};
-pub use output::{Output, OutputSummary, Stream};
+pub use output::{DEFAULT_MAX_OUTPUT, Output, OutputSummary, Stream, escape_for_terminal};
 pub use params::{Params, Problem, Segment, check_as, parse_params, suggest};

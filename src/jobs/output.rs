@@ -1,11 +1,18 @@
 //! The log of one attempt: bounded on disk, with a tail for the database.
+//!
+//! The file is only ever appended to, so that it can be followed by reading on from where one was. It takes the first
+//! part of the output as it comes. When all but the last [`END_BYTES`] of its limit is used, a line says so, and from
+//! then on only the newest [`END_BYTES`] are held in memory; [`Output::finish`] puts them at the end of the file.
+//! Start and end are what people look for, and memory stays bounded whatever a program prints.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::model::ByteSize;
 
 /// Where a piece of output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +28,7 @@ pub enum Stream {
 /// What is left of an attempt's output when it has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OutputSummary {
-    /// The last part, as valid UTF-8.
+    /// The last part, as text that every database takes: valid UTF-8 without NUL.
     pub tail: Option<String>,
     /// Bytes offered in all.
     pub bytes: u64,
@@ -29,33 +36,45 @@ pub struct OutputSummary {
     pub truncated: bool,
 }
 
-/// The attempt's log. Writing never fails the job: when the file is full or cannot be written, output is counted and dropped.
+/// The attempt's log. Writing never fails the job: when the file is full or cannot be written, output is counted and
+/// dropped. Clones write to the same log.
 #[derive(Clone)]
 pub struct Output(Arc<Mutex<State>>);
 
+/// How much of the end of the output is kept in the database, in bytes.
+const TAIL_BYTES: usize = 4096;
+
+/// How much of the end is kept in memory and in the file once the output is too long, in bytes.
+const END_BYTES: usize = 64 * 1024;
+
+/// The limit of an attempt's log unless its job says otherwise.
+pub const DEFAULT_MAX_OUTPUT: ByteSize = ByteSize(10 << 20);
+
 struct State {
     file: Target,
+    /// In the file.
     written: u64,
     max_bytes: u64,
     offered: u64,
-    truncated: bool,
-    tail: VecDeque<u8>,
+    /// The newest output, at most [`END_BYTES`].
+    newest: VecDeque<u8>,
+    /// How much came after the start, and so is not in the file yet; the end of it is in `newest`.
+    held_back: u64,
+    is_broken: bool,
 }
 
 /// Where the file stands.
 enum Target {
-    /// It is made when there is something to write: most quick jobs say nothing, and a file each would cost more than they do.
+    /// It is made when there is something to write: most quick jobs say nothing, and a file each would cost more
+    /// than they do.
     Pending(PathBuf),
     Open(File),
-    /// There is none, or it could not be written.
+    /// There is none, it could not be written, or it is complete.
     Closed,
 }
 
-/// How much of the end of the output is kept in the database.
-const TAIL_BYTES: usize = 4096;
-
 impl Output {
-    /// A log at `path` that keeps at most `max_bytes`.
+    /// A log at `path` that keeps at most about `max_bytes`.
     ///
     /// # Errors
     /// When the file or its folder cannot be made.
@@ -75,7 +94,7 @@ impl Output {
     /// A log that keeps only the tail, for tests and for when no file can be made.
     #[must_use]
     pub fn tail_only() -> Self {
-        Self::new(Target::Closed, 0)
+        Self::new(Target::Closed, TAIL_BYTES as u64)
     }
 
     fn new(file: Target, max_bytes: u64) -> Self {
@@ -84,53 +103,119 @@ impl Output {
             written: 0,
             max_bytes,
             offered: 0,
-            truncated: false,
-            tail: VecDeque::new(),
+            newest: VecDeque::new(),
+            held_back: 0,
+            is_broken: false,
         })))
     }
 
-    /// Adds a line of the handler's own.
-    pub fn line(&self, text: impl AsRef<str>) {
-        let mut line = text.as_ref().to_owned();
-        line.push('\n');
-        self.write(Stream::Log, line.as_bytes());
+    /// Changes the limit, as long as it has not been reached.
+    pub fn limit_to(&self, max_bytes: u64) {
+        let mut state = self.state();
+        if state.held_back == 0 {
+            state.max_bytes = max_bytes;
+        }
     }
 
-    /// Adds raw output.
+    /// Adds a line of the handler's own. It starts on a line of its own, whatever was printed before.
+    pub fn line(&self, text: impl AsRef<str>) {
+        let mut state = self.state();
+        let is_within_line = state.newest.back().is_some_and(|byte| *byte != b'\n');
+        let start = if is_within_line { "\n" } else { "" };
+        state.write(format!("{start}{}\n", text.as_ref()).as_bytes());
+    }
+
+    /// Adds raw output. Streams are not told apart in the file: what was printed together is read together.
     pub fn write(&self, _stream: Stream, bytes: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes);
+        self.state().write(bytes);
     }
 
     /// What there is by now.
     #[must_use]
     pub fn summary(&self) -> OutputSummary {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes: Vec<u8> = state.tail.iter().copied().collect();
-        let tail = (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned());
-        OutputSummary { tail, bytes: state.offered, truncated: state.truncated }
+        let state = self.state();
+        OutputSummary {
+            tail: state.tail(),
+            bytes: state.offered,
+            truncated: state.is_broken || state.left_out() > 0,
+        }
+    }
+
+    /// Puts the end of an output that was too long into the file, and says what there is. The worker calls this once
+    /// when the attempt has ended; what is written later only counts.
+    pub fn finish(&self) -> OutputSummary {
+        self.state().append_end();
+        self.summary()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
     fn write(&mut self, bytes: &[u8]) {
         self.offered += bytes.len() as u64;
-        let last = &bytes[bytes.len().saturating_sub(TAIL_BYTES)..];
-        self.tail.extend(last);
-        let excess = self.tail.len().saturating_sub(TAIL_BYTES);
-        self.tail.drain(..excess);
-        let room = usize::try_from(self.max_bytes - self.written).unwrap_or(usize::MAX);
-        let kept = &bytes[..bytes.len().min(room)];
-        self.truncated |= kept.len() < bytes.len();
-        match self.append(kept) {
+        self.newest.extend(&bytes[bytes.len().saturating_sub(END_BYTES)..]);
+        let excess = self.newest.len().saturating_sub(END_BYTES);
+        self.newest.drain(..excess);
+        if self.held_back > 0 {
+            self.held_back += bytes.len() as u64;
+            return;
+        }
+        let room = self.start_bytes().saturating_sub(self.written);
+        let kept = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+        self.append(&bytes[..kept]);
+        if kept < bytes.len() {
+            self.held_back = (bytes.len() - kept) as u64;
+        }
+    }
+
+    /// How much of the limit is for the start of the output.
+    fn start_bytes(&self) -> u64 {
+        self.max_bytes.saturating_sub((END_BYTES as u64).min(self.max_bytes / 2))
+    }
+
+    /// How much is neither in the file nor to be put there at the end.
+    fn left_out(&self) -> u64 {
+        let room = self.max_bytes - self.start_bytes();
+        self.held_back.saturating_sub(room.min(self.newest.len() as u64))
+    }
+
+    fn append_end(&mut self) {
+        if self.held_back == 0 || matches!(self.file, Target::Closed) {
+            return;
+        }
+        let left_out = self.left_out();
+        if left_out > 0 {
+            let limit = ByteSize(self.max_bytes);
+            let note = format!(
+                "\n[sexton: {left_out} bytes are left out here, because the limit of this log is {limit}]\n"
+            );
+            self.append(note.as_bytes());
+        }
+        let kept = usize::try_from(self.held_back - left_out).unwrap_or(END_BYTES);
+        let end: Vec<u8> = self.newest.range(self.newest.len() - kept..).copied().collect();
+        self.append(&end);
+        self.file = Target::Closed;
+    }
+
+    /// A write goes to the page cache and so may happen on a thread of the runtime. The one exception is a disk so slow
+    /// that the kernel makes its writers wait, and then holding the program back is right.
+    fn append(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        match self.try_append(bytes) {
             Ok(written) => self.written += written,
             Err(_disk_full_or_gone) => {
                 self.file = Target::Closed;
-                self.truncated = true;
+                self.is_broken = true;
             }
         }
     }
 
-    fn append(&mut self, bytes: &[u8]) -> io::Result<u64> {
+    fn try_append(&mut self, bytes: &[u8]) -> io::Result<u64> {
         if let Target::Pending(path) = &self.file {
             if let Some(folder) = path.parent() {
                 std::fs::create_dir_all(folder)?;
@@ -142,10 +227,134 @@ impl State {
             Target::Pending(_) | Target::Closed => Ok(0),
         }
     }
+
+    fn tail(&self) -> Option<String> {
+        let from = self.newest.len().saturating_sub(TAIL_BYTES);
+        // A cut within a character would show as one that cannot be read.
+        let is_inside = |byte: &&u8| from > 0 && (**byte & 0b1100_0000) == 0b1000_0000;
+        let inside = self.newest.range(from..).take(3).take_while(is_inside).count();
+        let bytes: Vec<u8> = self.newest.range(from + inside..).copied().collect();
+        (!bytes.is_empty()).then(|| storable(&String::from_utf8_lossy(&bytes)))
+    }
+}
+
+/// Text without NUL, which PostgreSQL does not take.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// Output of a stranger, fit for a terminal or one line of a log: control characters other than line feeds and tabs are
+/// shown as `\u{1b}` and the like, so that they cannot move the cursor, change the title or hide text. The same
+/// goes for characters that change the direction of text.
+#[must_use]
+pub fn escape_for_terminal(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for (index, character) in text.char_indices() {
+        let ends_line = character == '\r' && text[index..].starts_with("\r\n");
+        match character {
+            '\n' | '\t' => escaped.push(character),
+            _ if ends_line => {}
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                escaped.extend(character.escape_unicode());
+            }
+            _ if character.is_control() => escaped.extend(character.escape_unicode()),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
 }
 
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Output").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn log(max_bytes: u64) -> (Output, tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0/1-1.log");
+        (Output::create(&path, max_bytes).unwrap(), folder, path)
+    }
+
+    #[test]
+    fn b2_a_log_that_cannot_be_written_is_counted_and_does_not_fail() {
+        let output = Output::create(Path::new("/dev/full"), 1000).unwrap();
+        output.write(Stream::Stdout, b"hello\n");
+        let summary = output.finish();
+        assert_eq!((summary.bytes, summary.truncated), (6, true));
+        assert_eq!(summary.tail.as_deref(), Some("hello\n"));
+    }
+
+    #[test]
+    fn h4_start_and_end_of_a_long_output_are_kept() {
+        let (output, _folder, path) = log(200_000);
+        output.write(Stream::Stdout, b"start");
+        for _ in 0..1000 {
+            output.write(Stream::Stdout, &[b'x'; 10_000]);
+        }
+        output.write(Stream::Stderr, b"end");
+        let summary = output.finish();
+        assert_eq!((summary.bytes, summary.truncated), (10_000_008, true));
+        let kept = std::fs::read(path).unwrap();
+        assert!(kept.starts_with(b"startxxx") && kept.ends_with(b"xxxend"));
+        assert!(kept.len() < 201_000, "{}", kept.len());
+        let text = String::from_utf8(kept).unwrap();
+        let left_out: u64 =
+            text.split_once("sexton: ").unwrap().1.split(' ').next().unwrap().parse().unwrap();
+        let note = text.lines().find(|line| line.starts_with("[sexton")).unwrap();
+        assert_eq!(10_000_008 - left_out, (text.len() - note.len() - 2) as u64);
+    }
+
+    #[test]
+    fn a_handlers_line_starts_on_its_own() {
+        let output = Output::tail_only();
+        output.write(Stream::Stdout, b"50%");
+        output.line("stopped");
+        output.line("again");
+        assert_eq!(output.summary().tail.unwrap(), "50%\nstopped\nagain\n");
+    }
+
+    #[test]
+    fn a_tail_is_text_that_postgresql_takes() {
+        let output = Output::tail_only();
+        output.write(Stream::Stdout, "ä".repeat(3000).as_bytes());
+        output.write(Stream::Stdout, b"x\0\xff");
+        let tail = output.summary().tail.unwrap();
+        assert!(tail.starts_with('ä') && tail.ends_with("x\u{fffd}\u{fffd}"), "{tail}");
+    }
+
+    #[test]
+    fn j10_output_cannot_command_the_terminal() {
+        let shown = escape_for_terminal("\u{1b}]0;title\u{7}ok\r\n\ta\rb\u{202e}c\u{9b}");
+        assert_eq!(shown, "\\u{1b}]0;title\\u{7}ok\n\ta\\u{d}b\\u{202e}c\\u{9b}");
+    }
+
+    proptest! {
+        #[test]
+        fn what_fits_is_kept_unchanged_and_what_does_not_stays_within_its_limit(
+            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..12),
+            max_bytes in 0_u64..2000,
+        ) {
+            let (output, _folder, path) = log(max_bytes);
+            for piece in &pieces {
+                output.write(Stream::Stdout, piece);
+            }
+            let summary = output.finish();
+            let all = pieces.concat();
+            let kept = std::fs::read(path).unwrap();
+            prop_assert_eq!(summary.bytes, all.len() as u64);
+            prop_assert_eq!(summary.truncated, all.len() as u64 > max_bytes);
+            if summary.truncated {
+                prop_assert!(kept.len() as u64 <= max_bytes + 120);
+            } else {
+                prop_assert_eq!(kept, all);
+            }
+        }
     }
 }
