@@ -1,1 +1,3 @@
 //! Narrow traits to the world outside, with their real implementations: files, processes, HTTP.
+
+pub mod process;
