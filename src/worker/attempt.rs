@@ -168,7 +168,7 @@ impl Attempt {
             exit_code: verdict.exit_code,
             error: verdict.error.map(|text| storable(&text)),
             result: verdict.result.filter(|value| !value.is_null()),
-            output_tail: self.context.output.summary().tail.map(|text| storable(&text)),
+            output_tail: self.context.output.finish().tail,
             next,
         }
     }
