@@ -1,11 +1,23 @@
 //! From the text of a schedule file to a checked schedule. Pure: no files, no clock, no database.
 
 mod cron;
+mod definition;
+mod diagnostic;
 mod dst;
+mod fields;
+mod file;
 mod rule;
 mod weekdays;
 
 pub use cron::{CronError, CronExpression};
+pub use definition::{
+    Blackout, CatchUp, CatchUpPolicy, Defaults, Overlap, Requirement, Run, Schedule, Source, When,
+};
+pub use diagnostic::{Code, Diagnostic, Look, Place, Severity, render, render_all};
 pub use dst::{DstPolicy, Gap, Repeat};
+pub use fields::{fields, zone_name};
+pub use file::{
+    MAX_FILE_BYTES, MAX_SCHEDULES, NotText, Parsed, is_secret_name, parse_file, text_of,
+};
 pub use rule::{Rule, Trigger};
 pub use weekdays::Weekdays;

@@ -1,0 +1,165 @@
+//! `[run]`: how a schedule's jobs are treated.
+
+use std::path::PathBuf;
+
+use super::super::definition::{Defaults, Overlap, Requirement, Run};
+use super::super::diagnostic::Code;
+use super::findings::{Finding, Findings};
+use super::reader::{Item, Table};
+use super::retry;
+use crate::model::{HumanDuration, Labels, Priority};
+
+/// The longest name of a queue, in bytes.
+const MAX_QUEUE_BYTES: usize = 64;
+/// The most labels, and the longest label.
+const MAX_LABELS: usize = 32;
+const MAX_LABEL_CHARS: usize = 256;
+
+/// What the settings give to a schedule without `[run]`.
+pub(super) fn default(defaults: &Defaults) -> Run {
+    Run {
+        priority: defaults.priority,
+        queue: defaults.queue.clone(),
+        timeout: defaults.timeout,
+        total_timeout: None,
+        overlap: Overlap::default(),
+        retry: defaults.retry.clone(),
+        requires: Vec::new(),
+        labels: Labels::new(),
+    }
+}
+
+/// Reads `[run]`.
+pub(super) fn read(
+    mut table: Table<'_, '_>,
+    defaults: &Defaults,
+    findings: &mut Findings<'_>,
+) -> Run {
+    let mut run = default(defaults);
+    if let Some(priority) = table.get("priority").and_then(|item| priority(&item, findings)) {
+        run.priority = priority;
+    }
+    if let Some(queue) = table.get("queue").and_then(|item| queue(&item, findings)) {
+        run.queue = queue;
+    }
+    if let Some(timeout) = table.get("timeout").and_then(|item| timeout(&item, findings)) {
+        run.timeout = Some(timeout);
+    }
+    run.total_timeout = table.get("total_timeout").and_then(|item| timeout(&item, findings));
+    let overlaps = [
+        ("skip", Overlap::Skip),
+        ("queue_one", Overlap::QueueOne),
+        ("queue_all", Overlap::QueueAll),
+        ("cancel_previous", Overlap::CancelPrevious),
+        ("allow", Overlap::Allow),
+    ];
+    if let Some(overlap) = table.get("overlap").and_then(|item| item.choice(&overlaps, findings)) {
+        run.overlap = overlap;
+    }
+    if let Some(item) = table.get("retries") {
+        run.retry = retry::read(&item, &defaults.retry, findings);
+    }
+    if let Some(item) = table.get("requires") {
+        let items = item.list("a list like [\"path:/data\"]", findings);
+        run.requires = items.iter().filter_map(|item| requirement(item, findings)).collect();
+    }
+    if let Some(item) = table.get("labels") {
+        run.labels = labels(&item, findings);
+    }
+    table.refuse(
+        &[
+            ("group", "give the schedules a queue of their own with one worker, for now"),
+            ("node", "every node may run every job, for now"),
+            ("history", "set `retention` in sexton.toml, which holds for all schedules"),
+        ],
+        findings,
+    );
+    table.finish(findings);
+    run
+}
+
+fn priority(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Priority> {
+    if item.value.get_ref().is_integer() {
+        let level = item.integer(1, 10, findings)?;
+        return Priority::new(i64::from(level)).ok();
+    }
+    item.parse("low, normal, high, critical or a number from 1 to 10", findings)
+}
+
+fn queue(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<String> {
+    let name = item.text("the name of a queue", findings)?;
+    let is_legal = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
+    };
+    if name.is_empty() || name.len() > MAX_QUEUE_BYTES || !name.bytes().all(is_legal) {
+        let message = format!(
+            "`{}` cannot be a queue's name: use 1 to {MAX_QUEUE_BYTES} of a-z, 0-9, `-` and `_`",
+            name.escape_debug()
+        );
+        item.bad_value(message, findings);
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+pub(super) fn timeout(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<HumanDuration> {
+    let timeout: HumanDuration = item.parse("a length of time like \"30m\"", findings)?;
+    if timeout.get().is_zero() {
+        item.bad_value("must be longer than nothing; leave it out for no limit", findings);
+        return None;
+    }
+    Some(timeout)
+}
+
+fn requirement(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Requirement> {
+    let expected = "a requirement like \"path:/data\", \"mounted:/data\" or \"free:/data>=5GiB\"";
+    let text = item.text(expected, findings)?;
+    if text.starts_with("fresh:") {
+        findings.add(
+            Finding::error(Code::Unsupported, &item.span(), "`fresh:` is not supported yet").help(
+                "require a file that the other schedule writes, with path:, for now".to_owned(),
+            ),
+        );
+        return None;
+    }
+    let found = match text.split_once(':') {
+        Some(("path", path)) => absolute(path).map(Requirement::Path),
+        Some(("mounted", path)) => absolute(path).map(Requirement::Mounted),
+        Some(("free", rest)) => rest.rsplit_once(">=").and_then(|(path, size)| {
+            let at_least = size.trim().parse().ok()?;
+            Some(Requirement::Free { path: absolute(path.trim_end())?, at_least })
+        }),
+        _ => None,
+    };
+    if found.is_none() {
+        let message = format!("`{}` is not {expected}; paths are absolute", text.escape_debug());
+        item.bad_value(message, findings);
+    }
+    found
+}
+
+fn absolute(path: &str) -> Option<PathBuf> {
+    let is_absolute = path.starts_with('/') && !path.chars().any(char::is_control);
+    is_absolute.then(|| PathBuf::from(path))
+}
+
+fn labels(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Labels {
+    let Some(table) = item.table("labels", findings) else { return Labels::new() };
+    let mut labels = Labels::new();
+    for entry in table.others() {
+        if entry.name.is_empty() || entry.name.contains(['=', ',']) {
+            entry
+                .bad_value("a label's name is not empty and has no `=` and no `,` in it", findings);
+        }
+        if entry.name.chars().count() > MAX_LABEL_CHARS {
+            entry.bad_value(format!("longer than {MAX_LABEL_CHARS} characters"), findings);
+        }
+        if let Some(value) = entry.line(MAX_LABEL_CHARS, findings) {
+            labels.insert(entry.name, value);
+        }
+    }
+    if labels.len() > MAX_LABELS {
+        item.bad_value(format!("more than {MAX_LABELS} labels"), findings);
+    }
+    labels
+}
