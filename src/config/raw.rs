@@ -1,0 +1,201 @@
+//! The settings as they are written: every key optional, unknown keys refused.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer};
+
+use super::{DatabaseUrl, ListenAddress, LogFilter};
+use crate::jobs::Params;
+use crate::model::{ByteSize, HumanDuration, Priority};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Raw {
+    pub(super) data_dir: Option<PathBuf>,
+    pub(super) database: RawDatabase,
+    pub(super) schedules: RawDirs,
+    pub(super) kinds: RawDirs,
+    pub(super) workers: RawWorkers,
+    pub(super) queues: BTreeMap<String, RawQueue>,
+    pub(super) api: RawApi,
+    pub(super) log: RawLog,
+    pub(super) audit: RawAudit,
+    pub(super) retention: RawRetention,
+    pub(super) shutdown: RawShutdown,
+    pub(super) lease: RawLease,
+    pub(super) defaults: RawDefaults,
+}
+
+impl Params for Raw {}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawDatabase {
+    pub(super) url: Option<DatabaseUrl>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawDirs {
+    pub(super) dirs: Option<Vec<PathBuf>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawWorkers {
+    pub(super) count: Option<NonZeroU16>,
+    pub(super) reserved_high: Option<u16>,
+    pub(super) ageing: Option<HumanDuration>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawQueue {
+    pub(super) workers: Option<NonZeroU16>,
+    pub(super) timeout: Option<HumanDuration>,
+    #[serde(rename = "rate")]
+    pub(super) _rate: NotYet,
+}
+
+/// A key that is planned: to say so is better than "unknown key", and far better than to ignore a limit.
+#[derive(Debug, Default)]
+pub(super) struct NotYet;
+
+impl<'de> Deserialize<'de> for NotYet {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom(
+            "this version cannot limit a queue's rate; leave the key out, or bound the queue with `workers`",
+        ))
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawApi {
+    pub(super) socket: Option<PathBuf>,
+    pub(super) listen: Option<ListenAddress>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawLog {
+    pub(super) dir: Option<PathBuf>,
+    pub(super) format: Option<LogFormat>,
+    pub(super) level: Option<LogFilter>,
+    pub(super) rotation: Option<Rotation>,
+    pub(super) keep: Option<NonZeroU16>,
+    pub(super) max_size: Option<ByteSize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawAudit {
+    pub(super) dir: Option<PathBuf>,
+    pub(super) jobs: Option<AuditJobs>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawRetention {
+    pub(super) completed: Option<HumanDuration>,
+    pub(super) failed: Option<HumanDuration>,
+    pub(super) cancelled: Option<HumanDuration>,
+    pub(super) occurrences: Option<HumanDuration>,
+    pub(super) statistics: Option<HumanDuration>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawShutdown {
+    pub(super) grace: Option<HumanDuration>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawLease {
+    pub(super) duration: Option<HumanDuration>,
+    pub(super) heartbeat: Option<HumanDuration>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawDefaults {
+    pub(super) timezone: Option<String>,
+    pub(super) priority: Option<Priority>,
+    pub(super) queue: Option<String>,
+    pub(super) timeout: Option<HumanDuration>,
+    pub(super) retries: Option<u16>,
+    pub(super) catch_up: Option<CatchUp>,
+}
+
+/// How log lines look on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// The journal's own protocol under systemd, text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// Text for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// The journal's own protocol, with fields.
+    Journald,
+}
+
+/// When the log file is changed for a new one, whatever its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rotation {
+    /// Only when it has become too large.
+    Never,
+    /// At the first line of an hour (UTC).
+    Hourly,
+    /// At the first line of a day (UTC).
+    #[default]
+    Daily,
+}
+
+/// Which jobs the audit log has lines for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditJobs {
+    /// All.
+    #[default]
+    All,
+    /// No line for an attempt that succeeded.
+    Failures,
+}
+
+/// What happens with instants that passed while nobody could act on them, where a schedule does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CatchUp {
+    /// They are recorded as missed.
+    None,
+    /// The latest one runs.
+    #[default]
+    Latest,
+    /// Every one runs, within the schedule's window and cap.
+    All,
+}
+
+/// Gives each word of an enum back as it is written in the file.
+macro_rules! written_as {
+    ($type:ty { $($variant:ident => $word:literal),+ $(,)? }) => {
+        impl $type {
+            /// The word as it is written in the file.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+    };
+}
+
+written_as!(LogFormat { Auto => "auto", Text => "text", Json => "json", Journald => "journald" });
+written_as!(Rotation { Never => "never", Hourly => "hourly", Daily => "daily" });
+written_as!(AuditJobs { All => "all", Failures => "failures" });
+written_as!(CatchUp { None => "none", Latest => "latest", All => "all" });
