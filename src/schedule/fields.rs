@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
+use super::Trigger;
 use super::definition::Schedule;
-use super::rule::Trigger;
 use super::weekdays::Weekdays;
 use crate::model::{Backoff, HumanDuration, Labels};
 

@@ -2,12 +2,18 @@
 
 mod cron;
 mod definition;
+mod describe;
 mod diagnostic;
 mod dst;
 mod fields;
 mod file;
+mod local;
+#[cfg(test)]
+mod properties;
 mod rule;
+mod trigger;
 mod weekdays;
+mod words;
 
 pub use cron::{CronError, CronExpression};
 pub use definition::{
@@ -19,5 +25,6 @@ pub use fields::{fields, zone_name};
 pub use file::{
     MAX_FILE_BYTES, MAX_SCHEDULES, NotText, Parsed, is_secret_name, parse_file, text_of,
 };
-pub use rule::{Rule, Trigger};
+pub use rule::Rule;
+pub use trigger::Trigger;
 pub use weekdays::Weekdays;

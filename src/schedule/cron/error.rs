@@ -13,3 +13,9 @@ pub struct CronError {
     /// What to do about it.
     pub help: Option<String>,
 }
+
+impl CronError {
+    pub(super) fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+}

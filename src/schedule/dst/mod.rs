@@ -1,5 +1,13 @@
 //! What a local time means on the days when the clocks change.
 
+mod change;
+mod search;
+mod warnings;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) use search::{Reading, next_after, previous_before};
 use serde::{Deserialize, Serialize};
 
 /// What a fixed-time rule does with local times that the clocks skip or repeat.
