@@ -1,1 +1,21 @@
 //! From directories of schedule files to one immutable snapshot, and from snapshot to snapshot.
+
+mod check;
+mod claims;
+mod diff;
+mod next;
+mod reload;
+mod scan;
+mod snapshot;
+mod stamp;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::{CheckReport, check};
+pub use diff::{Changed, Diff, FieldChange, Moved, Stale};
+pub use next::Reading;
+pub use reload::{ReloadReport, Reloader, Stopping};
+pub use snapshot::{Broken, Catalog};
+pub use watch::{Watcher, Watching};

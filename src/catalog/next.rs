@@ -1,0 +1,284 @@
+//! From one snapshot to the next: pure, given what is on disk.
+//!
+//! Three rules keep an accident from becoming a deletion. A file that breaks keeps its last good definitions. A directory that is gone,
+//! unreadable, or was replaced by an empty one keeps all of its files. An id that two files claim stays with the one that has it.
+//! Files that are deleted from a directory that is still the same one are gone, all of them if need be: that is how an operator
+//! deletes schedules.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::claims;
+use super::scan::{Content, DirectoryScan, Entries, Listing, Scan, ScannedFile};
+use super::snapshot::{Broken, Catalog, DirectoryState, LoadedFile, revision};
+use crate::jobs::Kind;
+use crate::model::ScheduleId;
+use crate::schedule::{Code, Defaults, Diagnostic, Schedule, Severity, parse_file};
+
+/// How files are read: with which defaults, for which kinds.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// What schedules may leave out.
+    pub defaults: Defaults,
+    /// What they may do.
+    pub kinds: &'static [Kind],
+}
+
+/// Below this number of changed files one thread reads them all: starting another one would take longer.
+const FILES_WORTH_A_THREAD: usize = 64;
+
+/// The snapshot that follows `previous` when `scan` is what is on disk.
+pub(super) fn next_catalog(
+    previous: &Catalog,
+    scan: Scan,
+    reading: &Reading,
+    now: Timestamp,
+) -> Catalog {
+    let mut sighting = Sighting::default();
+    for directory in scan.directories {
+        sighting.directory(previous, directory);
+    }
+    let files = load(previous, sighting.files, reading, now);
+    let files = claims::settle(previous, &files, &sighting.order, now);
+    assemble(files, sighting.directories, sighting.diagnostics, sighting.ignored, now)
+}
+
+/// What is seen in all directories together.
+#[derive(Default)]
+struct Sighting {
+    files: BTreeMap<OsString, Seen>,
+    /// The directories as they were given, which is the order in which files are loaded.
+    order: Vec<PathBuf>,
+    directories: BTreeMap<PathBuf, DirectoryState>,
+    diagnostics: Vec<Diagnostic>,
+    ignored: Vec<PathBuf>,
+}
+
+/// One file after overriding.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are of the large kind, and none lives long"
+)]
+enum Seen {
+    /// Read in this scan.
+    Now { directory: PathBuf, file: ScannedFile },
+    /// Kept from the previous snapshot, because its directory is not what it was.
+    Kept(Arc<LoadedFile>),
+}
+
+impl Sighting {
+    fn directory(&mut self, previous: &Catalog, scanned: DirectoryScan) {
+        let before = previous.directories.get(&scanned.path).copied();
+        let path = scanned.path;
+        self.order.push(path.clone());
+        let had_files = previous.files.values().any(|file| file.directory == path);
+        let alarm = match &scanned.listing {
+            Listing::Missing => Some("this directory of schedules is not there".to_owned()),
+            Listing::Unreadable(error) => {
+                Some(format!("this directory of schedules cannot be read: {error}"))
+            }
+            Listing::Entries(entries) if had_files && is_replacement(before, entries) => {
+                Some("this directory was replaced by an empty one".to_owned())
+            }
+            Listing::Entries(_) => None,
+        };
+        match (scanned.listing, alarm) {
+            (Listing::Entries(entries), None) => self.entries(path, entries),
+            (listing, alarm) => {
+                let message = alarm.unwrap_or_default();
+                let was_expected = matches!(listing, Listing::Missing) && !had_files;
+                self.diagnostics.push(lost(&path, message, was_expected));
+                for (name, file) in &previous.files {
+                    if *file.directory == *path {
+                        self.files.insert(name.clone(), Seen::Kept(Arc::clone(file)));
+                    }
+                }
+                let identity = before.and_then(|state| state.identity);
+                self.directories.insert(path, DirectoryState { identity, is_lost: true });
+            }
+        }
+    }
+
+    fn entries(&mut self, directory: PathBuf, entries: Entries) {
+        for file in entries.files {
+            if matches!(file.content, Content::Masked) {
+                self.files.remove(&file.name);
+            } else {
+                let name = file.name.clone();
+                self.files.insert(name, Seen::Now { directory: directory.clone(), file });
+            }
+        }
+        self.ignored.extend(entries.ignored);
+        self.diagnostics.extend(entries.diagnostics);
+        let identity = Some(entries.identity);
+        self.directories.insert(directory, DirectoryState { identity, is_lost: false });
+    }
+}
+
+/// Whether this is another directory than before and has nothing in it: a disk that is not mounted, or a deployment that has not
+/// copied its files yet.
+fn is_replacement(before: Option<DirectoryState>, entries: &Entries) -> bool {
+    entries.files.is_empty()
+        && before.is_some_and(|before| before.is_lost || before.identity != Some(entries.identity))
+}
+
+fn lost(path: &Path, message: String, was_expected: bool) -> Diagnostic {
+    if was_expected {
+        return Diagnostic::about(path, Severity::Warning, Code::DirectoryLost, message)
+            .with_help("it is read as soon as it is made");
+    }
+    Diagnostic::about(path, Severity::Error, Code::DirectoryLost, message).with_help(
+        "what was read from it stays in force; bring it back, or restart the daemon if its schedules should go",
+    )
+}
+
+/// Reads what is new and carries over what is not.
+fn load(
+    previous: &Catalog,
+    seen: BTreeMap<OsString, Seen>,
+    reading: &Reading,
+    now: Timestamp,
+) -> BTreeMap<OsString, Arc<LoadedFile>> {
+    let mut files = BTreeMap::new();
+    let mut changed = Vec::new();
+    for (name, seen) in seen {
+        let before = previous.files.get(&name);
+        match seen {
+            Seen::Kept(file) => {
+                files.insert(name, file);
+            }
+            Seen::Now { directory, file } => match carry_over(before, &file) {
+                Some(same) => {
+                    files.insert(name, same);
+                }
+                None => changed.push((name, directory, file, before)),
+            },
+        }
+    }
+    let read = |(name, directory, file, before): (OsString, PathBuf, ScannedFile, _)| {
+        (name, Arc::new(read_file(directory, file, before, reading, now)))
+    };
+    files.extend(in_parallel(changed, read));
+    files
+}
+
+/// The file as it was, when its content is what it was.
+fn carry_over(before: Option<&Arc<LoadedFile>>, file: &ScannedFile) -> Option<Arc<LoadedFile>> {
+    let before = before.filter(|before| before.path == file.path)?;
+    match &file.content {
+        Content::Same => Some(Arc::clone(before)),
+        // Read again and found to be the same: it was too fresh to trust its metadata, or only those changed.
+        Content::Text { hash, stamp, warnings, .. } if before.hash == Some(*hash) => {
+            let (stamp, access) = (Some(*stamp), warnings.clone());
+            Some(Arc::new(LoadedFile { stamp, access, ..LoadedFile::clone(before) }))
+        }
+        _ => None,
+    }
+}
+
+fn read_file(
+    directory: PathBuf,
+    file: ScannedFile,
+    before: Option<&Arc<LoadedFile>>,
+    reading: &Reading,
+    now: Timestamp,
+) -> LoadedFile {
+    let mut loaded = LoadedFile {
+        path: file.path,
+        directory,
+        stamp: None,
+        hash: None,
+        defined: None,
+        access: Vec::new(),
+        diagnostics: Vec::new(),
+        conflicts: Vec::new(),
+        in_force: before.map(|before| before.in_force.clone()).unwrap_or_default(),
+        broken_since: before.and_then(|before| before.broken_since),
+    };
+    match file.content {
+        Content::Text { text, hash, stamp, warnings } => {
+            let parsed = parse_file(&loaded.path, &text, &reading.defaults, reading.kinds, now);
+            loaded.stamp = Some(stamp);
+            loaded.hash = Some(hash);
+            if !parsed.has_errors() {
+                loaded.defined = Some(parsed.schedules.into_iter().map(Arc::new).collect());
+            }
+            loaded.access = warnings;
+            loaded.diagnostics = parsed.diagnostics;
+        }
+        Content::Refused(diagnostic) => loaded.diagnostics.push(diagnostic),
+        // A masked file never gets here, and one that is the same was carried over.
+        Content::Masked | Content::Same => {}
+    }
+    loaded
+}
+
+/// Applies `work` to every item, on as many threads as there are processors when there is enough to do. The order of the results is
+/// that of the items.
+fn in_parallel<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = processors.min(items.len() / FILES_WORTH_A_THREAD);
+    if threads < 2 {
+        return items.into_iter().map(work).collect();
+    }
+    let share = items.len().div_ceil(threads);
+    let mut items = items.into_iter();
+    std::thread::scope(|scope| {
+        let shares: Vec<_> = std::iter::from_fn(|| {
+            let share: Vec<T> = items.by_ref().take(share).collect();
+            (!share.is_empty()).then_some(share)
+        })
+        .map(|share| scope.spawn(|| share.into_iter().map(&work).collect::<Vec<R>>()))
+        .collect();
+        let finished = shares.into_iter().flat_map(|thread| match thread.join() {
+            Ok(results) => results,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        finished.collect()
+    })
+}
+
+fn assemble(
+    files: BTreeMap<OsString, Arc<LoadedFile>>,
+    directories: BTreeMap<PathBuf, DirectoryState>,
+    mut diagnostics: Vec<Diagnostic>,
+    ignored: Vec<PathBuf>,
+    now: Timestamp,
+) -> Catalog {
+    let mut schedules: BTreeMap<ScheduleId, Arc<Schedule>> = BTreeMap::new();
+    let (mut stale, mut invalid) = (BTreeMap::new(), BTreeMap::new());
+    for file in files.values() {
+        let found = file.access.iter().chain(&file.diagnostics).chain(&file.conflicts);
+        diagnostics.extend(found.cloned());
+        schedules.extend(file.in_force.iter().map(|it| (it.id.clone(), Arc::clone(it))));
+        let (Some(since), Some(error)) = (file.broken_since, file.first_error()) else { continue };
+        let broken = Broken { error: error.clone(), since };
+        if file.in_force.is_empty() {
+            invalid.insert(file.path.clone(), broken);
+        } else {
+            let ids = file.in_force.iter().map(|it| it.id.clone());
+            stale.extend(ids.map(|id| (id, broken.clone())));
+        }
+    }
+    Catalog {
+        revision: revision(&schedules),
+        schedules,
+        stale,
+        invalid,
+        diagnostics,
+        ignored,
+        loaded_at: now,
+        files,
+        directories,
+    }
+}
+
+/// The files of a snapshot by name, for looking up who had an id before.
+pub(super) fn owners(catalog: &Catalog) -> HashMap<&ScheduleId, &OsString> {
+    let files = catalog.files.iter();
+    files.flat_map(|(name, file)| file.in_force.iter().map(move |it| (&it.id, name))).collect()
+}
