@@ -6,6 +6,7 @@ mod kind;
 mod output;
 mod params;
 pub mod ports;
+pub mod secret;
 #[cfg(test)]
 pub(crate) mod testing;
 
