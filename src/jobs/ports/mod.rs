@@ -1,3 +1,4 @@
 //! Narrow traits to the world outside, with their real implementations: files, processes, HTTP.
 
+pub mod http;
 pub mod process;
