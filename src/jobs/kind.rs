@@ -16,7 +16,7 @@ pub struct Kind {
 }
 
 /// Every built-in kind.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[super::http::KIND];
 
 /// The kind of that name.
 #[must_use]

@@ -2,6 +2,7 @@
 
 mod context;
 mod handler;
+pub mod http;
 mod kind;
 mod output;
 mod params;
