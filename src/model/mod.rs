@@ -11,6 +11,7 @@ mod duration;
 mod event;
 mod ids;
 mod job;
+mod ledger;
 mod occurrence;
 mod priority;
 mod retry;
@@ -26,6 +27,7 @@ pub use job::{
     AfterAttempt, Dependency, DependencyNeeds, FinalState, IllegalTransition, JobSettings,
     JobState, Labels, NewJob, UniqueKey,
 };
+pub use ledger::{Ledger, Pause};
 pub use occurrence::{Decision, Occurrence, OverlapVerdict};
 pub use priority::{Priority, PriorityError};
 pub use retry::{Backoff, RetryPolicy};

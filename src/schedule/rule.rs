@@ -1,8 +1,11 @@
 //! When a schedule is due: one zone, and the union of its triggers.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::trigger::later;
 use super::{DstPolicy, Trigger};
 
 /// When a schedule is due: the union of its triggers, read in one time zone.
@@ -25,8 +28,39 @@ impl Rule {
     /// that end is not in the future of `after` (or nothing ran yet), it counts from `after` instead.
     #[must_use]
     pub fn next_after(&self, after: Timestamp, last_end: Option<Timestamp>) -> Option<Timestamp> {
-        let next = |trigger: &Trigger| trigger.next_after(&self.zone, self.dst, after, last_end);
-        self.triggers.iter().filter_map(next).min()
+        let from_end = self.next_from_end(after, last_end);
+        self.next_on_calendar(after).into_iter().chain(from_end).min()
+    }
+
+    /// As [`next_after`](Self::next_after), of the triggers that do not depend on runs.
+    #[must_use]
+    pub fn next_on_calendar(&self, after: Timestamp) -> Option<Timestamp> {
+        self.triggers
+            .iter()
+            .filter_map(|trigger| trigger.next_after(&self.zone, self.dst, after))
+            .min()
+    }
+
+    /// As [`next_after`](Self::next_after), of the triggers that count from the end of a run.
+    #[must_use]
+    pub fn next_from_end(
+        &self,
+        after: Timestamp,
+        last_end: Option<Timestamp>,
+    ) -> Option<Timestamp> {
+        let period = self.period_from_end()?;
+        let from_end = last_end.and_then(|end| later(end, period));
+        from_end.filter(|next| *next > after).or_else(|| later(after, period))
+    }
+
+    /// The shortest period that counts from the end of a run, which decides alone where there are several.
+    #[must_use]
+    pub fn period_from_end(&self) -> Option<Duration> {
+        let period = |trigger: &Trigger| match trigger {
+            Trigger::EveryFromEnd { period } => Some(*period),
+            _ => None,
+        };
+        self.triggers.iter().filter_map(period).min()
     }
 
     /// The last instant strictly before `before`, if there is one. [`Trigger::EveryFromEnd`] has none: what it would

@@ -41,18 +41,14 @@ impl Trigger {
         zone: &TimeZone,
         policy: DstPolicy,
         after: Timestamp,
-        last_end: Option<Timestamp>,
     ) -> Option<Timestamp> {
         match self {
             Self::Every { period } => {
                 let period = micros(*period);
                 at_micros((floor_micros(after).div_euclid(period) + 1).checked_mul(period)?)
             }
-            Self::EveryFromEnd { period } => {
-                let later =
-                    |base: Timestamp| at_micros(floor_micros(base).checked_add(micros(*period))?);
-                last_end.and_then(later).filter(|next| *next > after).or_else(|| later(after))
-            }
+            // It depends on runs: `Rule::next_from_end`.
+            Self::EveryFromEnd { .. } => None,
             Self::Daily { times, weekdays } => {
                 let daily = Daily { times, weekdays: *weekdays };
                 dst::next_after(&daily, zone, Reading::Fixed(policy), after)
@@ -91,6 +87,11 @@ fn reading(cron: &CronExpression, policy: DstPolicy) -> Reading {
 /// Instants are kept in whole microseconds, as the database keeps them: what is read back equals what was decided.
 fn micros(period: Duration) -> i64 {
     i64::try_from(period.as_micros()).unwrap_or(i64::MAX).max(1)
+}
+
+/// An instant a period after another.
+pub(super) fn later(base: Timestamp, period: Duration) -> Option<Timestamp> {
+    at_micros(floor_micros(base).checked_add(micros(period))?)
 }
 
 fn at_micros(micros: i64) -> Option<Timestamp> {

@@ -12,30 +12,7 @@ use super::{Conn, Micros, StoreError, on_each_backend};
 use crate::model::{
     Actor, Decision, Dependency, DependencyNeeds, JobId, NewJob, OverlapVerdict, ScheduleId,
 };
-
-/// What is remembered of a schedule between its instants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ledger {
-    /// Every nominal instant up to here is decided.
-    pub decided_until: Timestamp,
-    /// When its last job ended.
-    pub last_end: Option<Timestamp>,
-    /// Whether it is paused.
-    pub pause: Option<Pause>,
-}
-
-/// A schedule that is held back by hand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pause {
-    /// Since when.
-    pub since: Timestamp,
-    /// Until when; `None` until somebody resumes it.
-    pub until: Option<Timestamp>,
-    /// By whom.
-    pub by: String,
-    /// Why.
-    pub reason: String,
-}
+pub use crate::model::{Ledger, Pause};
 
 #[derive(Queryable)]
 struct Row {

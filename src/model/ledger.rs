@@ -1,0 +1,35 @@
+//! What is remembered of a schedule between its instants.
+
+use jiff::Timestamp;
+
+/// What is remembered of a schedule between its instants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ledger {
+    /// Every nominal instant up to here is decided.
+    pub decided_until: Timestamp,
+    /// When its last job ended.
+    pub last_end: Option<Timestamp>,
+    /// Whether it is paused.
+    pub pause: Option<Pause>,
+}
+
+/// A schedule that is held back by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; `None` until somebody resumes it.
+    pub until: Option<Timestamp>,
+    /// By whom.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Pause {
+    /// Whether it has not ended by itself yet.
+    #[must_use]
+    pub fn is_active(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
