@@ -8,6 +8,7 @@ mod output;
 mod params;
 pub mod ports;
 pub mod secret;
+pub mod stats_report;
 #[cfg(test)]
 pub(crate) mod testing;
 
