@@ -82,7 +82,7 @@ impl Launch for Machine {
         if let Some(cwd) = &program.cwd {
             command.current_dir(cwd);
         }
-        let child = reaper::start_expected(|| command.spawn(), |child| pid_of(child))?;
+        let child = reaper::start_expected(|| command.spawn(), pid_of)?;
         Running::new(child, program.key.clone())
     }
 }
