@@ -10,7 +10,11 @@ use super::source::SourceText;
 pub(super) type Span = Range<usize>;
 
 /// A file with more findings than this is not meant to be a schedule file.
-const MAX_FINDINGS: usize = 100;
+const MAX_SHOWN: usize = 100;
+/// More are kept than shown, because they are not found in the order of the file. Past this, nobody looks any further.
+const MAX_KEPT: usize = 1000;
+/// The share of warnings in it, which must not crowd out the errors.
+const MAX_WARNINGS: usize = 500;
 
 /// One finding on its way into the list.
 #[derive(Debug)]
@@ -44,16 +48,36 @@ impl Finding {
 pub(super) struct Findings<'s> {
     file: &'s Path,
     source: &'s SourceText<'s>,
+    /// At most [`MAX_KEPT`].
     list: Vec<Finding>,
+    errors: usize,
+    warnings: usize,
 }
 
 impl<'s> Findings<'s> {
     pub(super) fn new(file: &'s Path, source: &'s SourceText<'s>) -> Self {
-        Self { file, source, list: Vec::new() }
+        Self { file, source, list: Vec::new(), errors: 0, warnings: 0 }
     }
 
     pub(super) fn add(&mut self, finding: Finding) {
-        self.list.push(finding);
+        let has_room = match finding.severity {
+            Severity::Error => {
+                self.errors += 1;
+                !self.is_full()
+            }
+            Severity::Warning => {
+                self.warnings += 1;
+                self.warnings <= MAX_WARNINGS && !self.is_full()
+            }
+        };
+        if has_room {
+            self.list.push(finding);
+        }
+    }
+
+    /// Whether there is so much wrong already that explaining more of it is wasted.
+    pub(super) fn is_full(&self) -> bool {
+        self.list.len() >= MAX_KEPT
     }
 
     pub(super) fn source(&self) -> &'s SourceText<'s> {
@@ -61,7 +85,7 @@ impl<'s> Findings<'s> {
     }
 
     pub(super) fn error_count(&self) -> usize {
-        self.list.iter().filter(|finding| finding.severity == Severity::Error).count()
+        self.errors
     }
 
     /// Keeps only what was found in the lines before the one that holds `offset`, and of that nothing about what is absent:
@@ -74,13 +98,19 @@ impl<'s> Findings<'s> {
         });
     }
 
-    /// In the order of the file, bounded.
+    /// In the order of the file, bounded; where not all can be shown, errors before warnings.
     pub(super) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
+        let has_more = self.list.len() > MAX_SHOWN;
+        if has_more {
+            self.list.sort_by_key(|finding| (finding.severity, finding.span.start));
+            self.list.truncate(MAX_SHOWN);
+        }
         self.list.sort_by_key(|finding| (finding.span.start, finding.span.end));
-        let dropped = self.list.len().saturating_sub(MAX_FINDINGS);
+        let severity = if self.errors > 0 { Severity::Error } else { Severity::Warning };
         let (file, source) = (self.file, self.source);
-        let shown = self.list.into_iter().take(MAX_FINDINGS);
-        let mut diagnostics: Vec<Diagnostic> = shown
+        let mut diagnostics: Vec<Diagnostic> = self
+            .list
+            .into_iter()
             .map(|finding| Diagnostic {
                 severity: finding.severity,
                 code: finding.code,
@@ -91,9 +121,10 @@ impl<'s> Findings<'s> {
                 excerpt: source.excerpt(&finding.span),
             })
             .collect();
-        if dropped > 0 {
-            let message = format!("{dropped} more findings in this file are not shown");
-            diagnostics.push(Diagnostic::about(file, Severity::Error, Code::TooMany, message));
+        if has_more {
+            let message =
+                format!("there is more wrong with this file than these {MAX_SHOWN} findings");
+            diagnostics.push(Diagnostic::about(file, severity, Code::TooMany, message));
         }
         diagnostics
     }

@@ -124,9 +124,7 @@ fn visible(span: Span, key_span: &Span) -> Span {
 /// Whether a key of that name holds something that should not be read by everybody who may read the file.
 #[must_use]
 pub fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase().replace('-', "_");
-    let last = name.rsplit('.').next().unwrap_or_default();
-    let whole_words = [
+    const WORDS: [&str; 8] = [
         "password",
         "passwd",
         "secret",
@@ -136,7 +134,11 @@ pub fn is_secret_name(name: &str) -> bool {
         "authorization",
         "credential",
     ];
-    whole_words.iter().any(|word| last == *word || last.ends_with(&format!("_{word}")))
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    let last = name.rsplit('.').next().unwrap_or_default();
+    WORDS.iter().any(|word| {
+        last.strip_suffix(word).is_some_and(|rest| rest.is_empty() || rest.ends_with('_'))
+    })
 }
 
 /// A text that says where the secret is instead of being it.

@@ -66,6 +66,9 @@ impl<'t, 'i> Table<'t, 'i> {
     /// Reports every key that nobody has asked for.
     pub(super) fn finish(self, findings: &mut Findings<'_>) {
         for item in self.others() {
+            if findings.is_full() {
+                break;
+            }
             let help = suggest(&item.name, &self.known)
                 .unwrap_or_else(|| format!("known keys: {}", self.known.join(", ")));
             let message = format!("unknown key `{}` in {}", item.name.escape_debug(), self.label);

@@ -429,3 +429,68 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn e5_a_file_of_nothing_but_mistakes_is_not_reported_at_full_length() {
+    let text: String = (0..50_000).map(|number| format!("k{number} = 1\n")).collect();
+    let found = parse(&text).diagnostics;
+    assert_eq!(found.len(), 101);
+    assert_eq!(found[0].place.map(|place| place.line), Some(1));
+    assert_eq!(found[100].code, Code::TooMany);
+}
+
+#[test]
+fn many_warnings_neither_make_a_file_invalid_nor_hide_its_errors() {
+    let entry = |number: usize, cron: &str| {
+        format!("[[schedule]]\nid = \"s{number}\"\nwhen.at = {cron}\nidle = {{}}\n")
+    };
+    let past = "2020-01-01T00:00:00Z";
+    let odd: String = (0..700).map(|number| entry(number, past)).collect();
+    let parsed = parse(&odd);
+    assert_eq!((parsed.schedules.len(), parsed.has_errors()), (700, false));
+    let wrong = parse(&format!("{odd}{}", entry(700, "5")));
+    assert!(wrong.schedules.is_empty());
+    assert!(wrong.diagnostics.iter().any(|found| found.code == Code::WrongType));
+}
+
+#[test]
+fn e15_a_wrong_cron_field_is_marked_inside_its_text() {
+    let parsed = parse("[when]\ncron = [\"0 3 * * *\", '0 25 * * mon']\n[idle]\n");
+    insta::assert_snapshot!(render_all(&parsed.diagnostics, Look::Plain), @r#"
+    error[S026]: hour 25 is outside 0-23
+     --> schedules/tidy.toml:2:25
+      |
+    2 | cron = ["0 3 * * *", '0 25 * * mon']
+      |                         ^^
+
+    1 error, 0 warnings
+    "#);
+    // Written with escapes, its bytes are not those of the file, and all of it is marked.
+    let parsed = parse("[when]\ncron = \"0 25 \\u002a * *\"\n[idle]\n");
+    assert_eq!(parsed.diagnostics[0].place.map(|place| (place.col, place.end_col)), Some((8, 25)));
+}
+
+#[test]
+fn d9_a_rule_that_never_fires_is_a_warning_at_the_rule() {
+    let parsed = parse("[when]\ncron = \"0 0 31 2 *\"\n[idle]\n");
+    assert_eq!(parsed.schedules.len(), 1);
+    insta::assert_snapshot!(render_all(&parsed.diagnostics, Look::Plain), @r#"
+    warning[S031]: this schedule never fires
+     --> schedules/tidy.toml:2:8
+      |
+    2 | cron = "0 0 31 2 *"
+      |        ^^^^^^^^^^^^
+      |
+      = help: no such time exists: At 00:00 on day 31 of the month in February, UTC time.
+
+    0 errors, 1 warning
+    "#);
+}
+
+#[test]
+fn a_jitter_as_long_as_the_interval_is_a_warning() {
+    let found = findings("[when]\nevery = \"5m\"\njitter = \"10m\"\n[idle]\n");
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("3:10: warning[S033]"), "{found:?}");
+    assert!(findings("[when]\ndaily = \"02:30\"\njitter = \"10m\"\n[idle]\n").is_empty());
+}

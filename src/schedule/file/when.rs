@@ -16,6 +16,8 @@ use crate::model::HumanDuration;
 
 /// The shortest interval. What must happen more often is a program of its own, not a schedule.
 const MIN_PERIOD: Duration = Duration::from_secs(1);
+/// The most entries of one list of triggers: all of them are asked for every next run.
+const MAX_TRIGGERS: usize = 1000;
 /// The largest `catch_up_max`.
 const MAX_CATCH_UP: u32 = 10_000;
 
@@ -130,8 +132,12 @@ fn triggers(
         triggers.extend(instant::instant(&item, zone, findings).map(Trigger::At));
     }
 
-    for item in written.iter().filter(|item| item.one_or_many().is_empty()) {
-        item.bad_value("is an empty list, which is never due", findings);
+    for item in &written {
+        match item.one_or_many().len() {
+            0 => item.bad_value("is an empty list, which is never due", findings),
+            1..=MAX_TRIGGERS => {}
+            _ => item.bad_value(format!("has more than {MAX_TRIGGERS} entries"), findings),
+        }
     }
     if written.is_empty() {
         findings.add(
@@ -263,8 +269,9 @@ fn warn(
         findings.add(Finding::warning(Code::PastInstant, span, message));
     }
     if when.rule.never_fires_after(now) {
-        let message = format!("this schedule never fires: {}", when.rule.describe());
-        findings.add(Finding::warning(Code::NeverFires, span, message));
+        let help = format!("no such time exists: {}", when.rule.describe());
+        findings
+            .add(Finding::warning(Code::NeverFires, span, "this schedule never fires").help(help));
     } else if when.not_after.is_some_and(|end| end < now) {
         let message = "this schedule never fires again: `not_after` has passed";
         findings.add(Finding::warning(Code::NeverFires, span, message));
