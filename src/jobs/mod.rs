@@ -1,5 +1,6 @@
 //! What jobs do: the contract of a handler, and one file or folder per kind.
 
+pub mod cleanup;
 pub mod command;
 mod context;
 mod handler;
