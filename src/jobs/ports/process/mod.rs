@@ -3,6 +3,8 @@
 mod family;
 mod proc;
 mod reaper;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -117,6 +119,7 @@ impl Running {
         let family = Family { key, main };
         // From here on, dropping `running` cleans up.
         let mut running = Self { child, family, ended: None, is_reaped: false };
+        proc::drop_oom_protection(pid);
         let number = Pid::from_raw(pid).ok_or_else(|| io::Error::other("the child has no pid"))?;
         let descriptor = pidfd_open(number, PidfdFlags::empty())?;
         running.ended = Some(watch(descriptor)?);

@@ -83,6 +83,19 @@ pub(super) fn boot_id() -> String {
     fs::read_to_string(path).map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
+/// Makes a child no better protected from the out-of-memory killer than any process, where this one is.
+///
+/// A service that is protected hands that down to what it starts, and then the kernel kills the wrong one: jobs are what
+/// takes memory, and the daemon must live to record it.
+pub(super) fn drop_oom_protection(child: i32) {
+    let own = fs::read_to_string("/proc/self/oom_score_adj");
+    let is_protected = own.is_ok_and(|score| score.trim_start().starts_with('-'));
+    if is_protected {
+        // A child that has ended needs none.
+        let _ended = fs::write(format!("/proc/{child}/oom_score_adj"), "0");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
