@@ -16,8 +16,13 @@ pub struct Kind {
 }
 
 /// Every built-in kind.
-pub const KINDS: &[Kind] =
-    &[super::cleanup::KIND, super::command::KIND, super::http::KIND, super::stats_report::KIND];
+pub const KINDS: &[Kind] = &[
+    super::cleanup::KIND,
+    super::command::KIND,
+    super::data_sync::KIND,
+    super::http::KIND,
+    super::stats_report::KIND,
+];
 
 /// The kind of that name.
 #[must_use]

@@ -3,6 +3,7 @@
 pub mod cleanup;
 pub mod command;
 mod context;
+pub mod data_sync;
 mod handler;
 pub mod http;
 mod kind;

@@ -1,45 +1,17 @@
 //! The whole kind against a real socket.
 
-use std::sync::Mutex;
-
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::jobs::ports::http::client;
+use crate::jobs::ports::http::testing::{self, Seen};
 use crate::jobs::testing::context;
 
-/// Starts a server that gives one answer to every connection, and keeps what it was sent.
-async fn serve(answer: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&seen);
-    tokio::spawn(async move {
-        while let Ok((mut stream, _peer)) = listener.accept().await {
-            let mut request = Vec::new();
-            while !is_whole(&request) {
-                let mut buffer = [0; 4096];
-                match stream.read(&mut buffer).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(read) => request.extend_from_slice(&buffer[..read]),
-                }
-            }
-            let text = String::from_utf8_lossy(&request).into_owned();
-            let answer = answer.replace("{echo}", &text);
-            log.lock().unwrap().push(text);
-            let _gone = stream.write_all(answer.as_bytes()).await;
-        }
-    });
-    (url, seen)
-}
-
-fn is_whole(request: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(request).to_ascii_lowercase();
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-    body.len() >= length.unwrap_or(0)
+/// A server that gives the same answer to every request; `{echo}` in it becomes the request.
+async fn serve(answer: &'static str) -> (String, Seen) {
+    testing::serve(move |request| answer.replace("{echo}", request).into_bytes()).await
 }
 
 async fn run(params: Value) -> (Answer, Context) {

@@ -7,6 +7,8 @@ mod address;
 mod client;
 mod date;
 mod redirect;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::fmt;
 use std::time::Duration;
