@@ -1,10 +1,9 @@
 //! From rows to numbers, one row at a time. Pure, and bounded in memory however many rows there are.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 
 use super::facts::{AttemptFact, OccurrenceFact, ResultFact};
 use super::histogram::Histogram;
@@ -81,7 +80,7 @@ impl Tally {
         if !self.takes(&attempt.kind, attempt.schedule.as_deref()) {
             return;
         }
-        let took = micros(attempt.started_at.duration_until(attempt.finished_at));
+        let took = attempt.duration_us();
         *self.outcomes.entry(attempt.outcome.as_str()).or_default() += 1;
         for sums in self.sums(&attempt.kind, attempt.schedule.as_deref()) {
             sums.attempt(attempt, took);
@@ -210,14 +209,11 @@ impl Sums {
         if attempt.outcome.is_charged() {
             self.duration.record(took);
         }
-        if attempt.number != 1 {
-            return;
+        if let Some(waited) = attempt.wait_us() {
+            self.wait.record(waited);
         }
-        // A job that was due before it was accepted (a catch-up) could not wait before it existed.
-        let since = attempt.run_at.max(attempt.created_at);
-        self.wait.record(micros(since.duration_until(attempt.started_at)));
-        if let Some(nominal_at) = attempt.nominal_at {
-            self.lateness.record(micros(nominal_at.duration_until(attempt.started_at)));
+        if let Some(late) = attempt.lateness_us() {
+            self.lateness.record(late);
         }
     }
 
@@ -271,15 +267,131 @@ fn spread(histogram: &Histogram) -> Spread {
     }
 }
 
-/// In microseconds. A length that a clock set back made negative counts as none.
-fn micros(length: SignedDuration) -> u64 {
-    let length = Duration::try_from(length).unwrap_or_default();
-    u64::try_from(length.as_micros()).unwrap_or(u64::MAX)
-}
-
 fn shorten(text: &str) -> String {
     match text.char_indices().nth(ERROR_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+
+    use super::*;
+    use crate::model::JobId;
+
+    const START: &str = "2026-11-21T00:00:00Z";
+
+    fn tally(scope: Scope) -> Tally {
+        let from: Timestamp = START.parse().unwrap();
+        Tally::new(Window::new(from, from + 24.hours()).unwrap(), &TimeZone::UTC, scope).unwrap()
+    }
+
+    /// An attempt of `nightly` that was due at the start, accepted 3 s and started 5 s later, and took 2 s.
+    fn attempt(job: i64, number: u32, outcome: Outcome) -> AttemptFact {
+        let start: Timestamp = START.parse().unwrap();
+        AttemptFact {
+            job: JobId(job),
+            number,
+            outcome,
+            started_at: start + 5.seconds(),
+            finished_at: start + 7.seconds(),
+            kind: "cleanup".to_owned(),
+            schedule: Some("nightly".to_owned()),
+            nominal_at: Some(start),
+            run_at: start,
+            created_at: start + 3.seconds(),
+        }
+    }
+
+    fn result(job: i64, state: FinalState, charged: u32) -> ResultFact {
+        ResultFact {
+            job: JobId(job),
+            state,
+            finished_at: START.parse::<Timestamp>().unwrap() + 7.seconds(),
+            charged,
+            error: None,
+            kind: "cleanup".to_owned(),
+            schedule: Some("nightly".to_owned()),
+        }
+    }
+
+    fn missed(schedule: &str) -> OccurrenceFact {
+        OccurrenceFact {
+            schedule: schedule.to_owned(),
+            nominal_at: START.parse().unwrap(),
+            decision: Decision::Missed,
+            reason: "down".to_owned(),
+            instants: 4,
+        }
+    }
+
+    #[test]
+    fn only_the_first_attempt_tells_how_long_a_job_waited_and_how_late_it_was() {
+        let mut tally = tally(Scope::default());
+        tally.attempt(&attempt(1, 1, Outcome::Failure));
+        tally.attempt(&attempt(1, 2, Outcome::Success));
+        let summary = tally.finish().summary;
+        assert_eq!((summary.wait.count, summary.wait.max_us), (1, Some(2_000_000)));
+        assert_eq!((summary.lateness.count, summary.lateness.max_us), (1, Some(5_000_000)));
+        assert_eq!((summary.duration.count, summary.duration.max_us), (2, Some(2_000_000)));
+    }
+
+    #[test]
+    fn an_interrupted_attempt_is_counted_and_its_time_is_not() {
+        let mut tally = tally(Scope::default());
+        tally.attempt(&attempt(1, 1, Outcome::Interrupted));
+        let totals = tally.finish();
+        assert_eq!((totals.summary.attempts, totals.summary.interrupted), (1, 1));
+        assert_eq!(totals.summary.duration.count, 0);
+        assert!(totals.slowest.is_empty());
+    }
+
+    #[test]
+    fn retries_are_charged_attempts_beyond_the_first_and_cancelled_jobs_spoil_no_rate() {
+        let mut tally = tally(Scope::default());
+        tally.result(&result(1, FinalState::Completed, 3));
+        tally.result(&result(2, FinalState::Completed, 1));
+        tally.result(&result(3, FinalState::Failed, 2));
+        tally.result(&result(4, FinalState::Cancelled, 0));
+        let summary = tally.finish().summary;
+        assert_eq!((summary.retries, summary.recovered), (3, 1));
+        assert_eq!(summary.success_rate, Some(2.0 / 3.0));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_negative_times() {
+        let mut tally = tally(Scope::default());
+        let mut odd = attempt(1, 1, Outcome::Success);
+        odd.finished_at = odd.started_at - 9.seconds();
+        odd.run_at = odd.started_at + 9.seconds();
+        tally.attempt(&odd);
+        let summary = tally.finish().summary;
+        assert_eq!((summary.duration.max_us, summary.wait.max_us), (Some(0), Some(0)));
+    }
+
+    #[test]
+    fn a_scope_of_kinds_leaves_out_the_due_runs_of_schedules_that_make_others() {
+        let scope = Scope { kinds: vec!["http".to_owned()], schedules: Vec::new() };
+        let mut tally = tally(scope);
+        tally.attempt(&attempt(1, 1, Outcome::Success));
+        tally.result(&result(1, FinalState::Failed, 1));
+        tally.occurrence(&missed("nightly"));
+        tally.occurrence(&missed("unknown"));
+        let totals = tally.finish();
+        assert_eq!((totals.summary.jobs.total(), totals.summary.attempts), (0, 0));
+        assert_eq!(totals.summary.missed, 4, "nobody knows what `unknown` makes, so it is told");
+    }
+
+    #[test]
+    fn a_scope_of_schedules_leaves_out_jobs_that_no_schedule_made() {
+        let scope = Scope { kinds: Vec::new(), schedules: vec!["nightly".to_owned()] };
+        let mut tally = tally(scope);
+        tally.result(&result(1, FinalState::Completed, 1));
+        tally.result(&ResultFact { schedule: None, ..result(2, FinalState::Completed, 1) });
+        tally.occurrence(&missed("other"));
+        let totals = tally.finish();
+        assert_eq!((totals.summary.jobs.total(), totals.summary.missed), (1, 0));
     }
 }

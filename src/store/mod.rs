@@ -22,6 +22,9 @@ pub mod queues;
 pub mod removal;
 pub mod schedules;
 pub mod schema;
+pub mod statistics;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -98,3 +98,23 @@ async fn json_tells_its_version_and_times_with_microseconds() {
     assert_eq!(json["period"]["from"], "2026-11-20T23:00:00.000000Z");
     assert_eq!(json["period"]["timezone"], "Europe/Berlin");
 }
+
+#[tokio::test]
+async fn the_store_is_a_source_and_an_empty_one_makes_an_empty_report() {
+    use crate::report::Source;
+    let database = crate::store::testing::sqlite();
+    let reference: jiff::Zoned = "2026-11-22T00:00[UTC]".parse().unwrap();
+    let window = Period::LastMonth.window(&reference).unwrap();
+    assert_eq!(database.store().attempts(window, None).await.unwrap().rows, []);
+    let request = Request {
+        period: Period::LastMonth,
+        compare: true,
+        scope: Scope::default(),
+        host: String::new(),
+        now: reference.timestamp(),
+        reference,
+    };
+    let numbers = gather(database.store(), &request, |_| ControlFlow::Continue(())).await.unwrap();
+    assert_eq!(numbers.summary, crate::report::numbers::Summary::default());
+    assert_eq!(numbers.throughput.buckets.len(), 31);
+}
