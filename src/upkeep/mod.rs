@@ -1,1 +1,3 @@
 //! Looks after the daemon's own house.
+
+pub mod rollup;
