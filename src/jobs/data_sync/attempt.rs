@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 
+use super::names::shown;
 use super::pace::Bucket;
 use super::plan::Count;
 use crate::jobs::{Answer, Context, Failure};
@@ -118,10 +119,10 @@ impl<'a> Attempt<'a> {
     /// Takes note of a file that could not be synced.
     pub(super) fn error(&mut self, path: &Path, message: impl Into<String>) {
         let message = message.into();
-        self.context.output.line(format!("! {}: {message}", path.display()));
+        self.context.output.line(format!("! {}: {message}", shown(path)));
         self.tally.error_count += 1;
         if self.tally.errors.len() < ERRORS_KEPT {
-            self.tally.errors.push((path.display().to_string(), message));
+            self.tally.errors.push((shown(path), message));
         }
     }
 }

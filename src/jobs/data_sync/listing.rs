@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::FileType;
 
 use super::attempt::Halt;
-use super::names::is_ours;
+use super::names::{is_ours, shown};
 use super::plan::{Entry, Listing};
 use super::root::{Root, link_target, look, names_in};
 use crate::jobs::{Context, Failure};
@@ -32,13 +32,14 @@ pub(super) struct Walked {
 pub(super) fn walk(context: &Context, root: &Root, side: Side) -> Result<Walked, Halt> {
     let mut walked = Walked::default();
     let mut pending = vec![PathBuf::new()];
-    let mount =
-        look(root.handle(), "".as_ref()).map_err(|error| unreadable(side, "", &error))?.mount;
+    let mount = look(root.handle(), "".as_ref())
+        .map_err(|error| unreadable(side, Path::new(""), &error))?
+        .mount;
     while let Some(folder) = pending.pop() {
         if context.must_stop() {
             return Err(Halt::Stopped);
         }
-        let fail = |error: io::Error| unreadable(side, folder.display(), &error);
+        let fail = |error: io::Error| unreadable(side, &folder, &error);
         let handle = root.folder(&folder).map_err(fail)?;
         for name in names_in(&handle).map_err(fail)? {
             let path = folder.join(&name);
@@ -50,7 +51,7 @@ pub(super) fn walk(context: &Context, root: &Root, side: Side) -> Result<Walked,
                 Ok(seen) => seen,
                 // It went away since the directory was read, which is the same as not having been there.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(unreadable(side, path.display(), &error)),
+                Err(error) => return Err(unreadable(side, &path, &error)),
             };
             let listing = &mut walked.listing;
             match seen.kind {
@@ -59,7 +60,7 @@ pub(super) fn walk(context: &Context, root: &Root, side: Side) -> Result<Walked,
                 }
                 FileType::Symlink => {
                     let target = link_target(&handle, &name)
-                        .map_err(|error| unreadable(side, path.display(), &error))?;
+                        .map_err(|error| unreadable(side, &path, &error))?;
                     if side == Side::Source && !stays_inside(&folder, &target) {
                         listing.skipped.insert(path, "a link that leads out of the source");
                     } else {
@@ -82,13 +83,16 @@ pub(super) fn walk(context: &Context, root: &Root, side: Side) -> Result<Walked,
     Ok(walked)
 }
 
-fn unreadable(side: Side, path: impl std::fmt::Display, error: &io::Error) -> Halt {
+fn unreadable(side: Side, path: &Path, error: &io::Error) -> Halt {
     let side = match side {
         Side::Source => "source",
         Side::Destination => "destination",
     };
-    Failure::error(format!("cannot list `{path}` in the {side}, so nothing was changed: {error}"))
-        .into()
+    Failure::error(format!(
+        "cannot list `{}` in the {side}, so nothing was changed: {error}",
+        shown(path)
+    ))
+    .into()
 }
 
 /// Whether a link in `folder` leads to somewhere below the root, going by its text.
@@ -134,7 +138,7 @@ pub(super) fn add_digests(
             let digest = root
                 .file(path)
                 .and_then(|file| digest(context, file))
-                .map_err(|error| unreadable(side, path.display(), &error))?;
+                .map_err(|error| unreadable(side, path, &error))?;
             if let (Some(Entry::File(facts)), Some(digest)) =
                 (listing.entries.get_mut(path), digest)
             {

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use crate::jobs::ports::files::readable;
 use crate::jobs::ports::http::Url;
 
 /// Everything of ours inside a destination begins with this, and nothing that begins with it takes part in a sync.
@@ -73,6 +74,11 @@ fn beside(what: &str, name: &OsStr) -> OsString {
     own.push(what);
     own.push(name);
     own
+}
+
+/// A path as messages and results show it: one line, whatever bytes it has.
+pub(super) fn shown(path: &Path) -> String {
+    readable(path.as_os_str().as_bytes())
 }
 
 /// Whether a name is one of ours.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::attempt::Tally;
+use super::names::shown;
 use super::params::Mode;
 use super::plan::{Action, Count, Listing, Plan};
 use crate::jobs::Output;
@@ -10,7 +11,7 @@ use crate::jobs::Output;
 /// Writes what stays as lines: `=`.
 pub(super) fn print_kept(output: &Output, plan: &Plan) {
     for path in plan.of(Action::Keep) {
-        output.line(format!("= {}", path.display()));
+        output.line(format!("= {}", shown(path)));
     }
 }
 
@@ -23,13 +24,13 @@ pub(super) fn print_changes(output: &Output, plan: &Plan, source: &Listing) {
             Action::Update => '*',
             Action::Delete => '-',
         };
-        output.line(format!("{sign} {} ({})", path.display(), step.reason));
+        output.line(format!("{sign} {} ({})", shown(path), step.reason));
     }
     for (path, reason) in &plan.conflicts {
-        output.line(format!("! {}: {reason}", path.display()));
+        output.line(format!("! {}: {reason}", shown(path)));
     }
     for (path, reason) in &source.skipped {
-        output.line(format!("~ {}: {reason}", path.display()));
+        output.line(format!("~ {}: {reason}", shown(path)));
     }
 }
 

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::attempt::Halt;
 use super::listing::{Side, walk};
-use super::names::{old_of, staging_of};
+use super::names::{old_of, shown, staging_of};
 use super::params::{Compare, Mode as SyncMode, SyncParams};
 use super::plan::{Action, Entry, Listing, Plan};
 use super::root::{Root, look};
@@ -58,7 +58,7 @@ impl Site<'_> {
         if let Some((path, what)) = listing.skipped.first_key_value() {
             return Err(Failure::answer(format!(
                 "{} at the destination is {what} and cannot move into a new tree; use atomic = \"file\"",
-                path.display()
+                shown(path)
             ))
             .for_good()
             .into());
@@ -96,7 +96,7 @@ impl Site<'_> {
             }
             if plan.steps.get(path).is_none_or(|step| step.action == Action::Keep) {
                 carry_one(live, staging, path).map_err(|error| {
-                    fail(&format!("carry {} over into the new tree", path.display()), &error)
+                    fail(&format!("carry {} over into the new tree", shown(path)), &error)
                 })?;
             }
         }

@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::ports::http::{HttpClient, Response, fetch, masked};
-use super::{Answer, Context, Failure, Handler, Kind, check_as, parse_params};
+use super::{Answer, Context, Failure, Handler, Kind, check_as, escape_for_terminal, parse_params};
 use params::HttpParams;
 use request::Prepared;
 use verdict::{Received, Verdict, judge};
@@ -166,9 +166,7 @@ const TAIL_BYTES: usize = 2048;
 fn tail(text: &str) -> String {
     let wanted = text.len().saturating_sub(TAIL_BYTES);
     let start = (wanted..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
-    let printable =
-        |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };
-    text[start..].chars().map(printable).collect()
+    escape_for_terminal(&text[start..])
 }
 
 #[cfg(test)]

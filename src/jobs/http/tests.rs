@@ -35,7 +35,7 @@ async fn a_post_arrives_whole_and_its_answer_is_the_result() {
     assert_eq!(result["status"], 201);
     assert_eq!(result["bytes"], 9);
     assert_eq!(result["headers"], json!({"content-type": "text/plain"}));
-    assert_eq!(result["body_tail"], "fine\u{fffd}[31m");
+    assert_eq!(result["body_tail"], r"fine\u{1b}[31m");
     let request = seen.lock().unwrap()[0].to_ascii_lowercase();
     assert!(request.starts_with("post / http/1.1"), "{request}");
     assert!(request.contains("idempotency-key: sexton-1\r\n"), "{request}");
