@@ -122,7 +122,7 @@ fn about(job: &JobInfo) -> Vec<(&'static str, String)> {
 }
 
 /// `SEXTON_INPUT_NAME=value` for texts, numbers and truth values, with the name in capitals and everything that is not a
-/// letter or digit as `_`. What is nested, too long or holds NUL is only in the JSON on standard input. So is what
+/// letter or digit as `_`, several as one. What is nested, too long or holds NUL is only in the JSON on standard input. So is what
 /// shares its variable with another key: a program must not get one in place of the other.
 fn plain_inputs(input: &Map<String, Value>) -> Vec<(String, String)> {
     let mut by_name: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
@@ -138,11 +138,18 @@ fn plain_inputs(input: &Map<String, Value>) -> Vec<(String, String)> {
     by_name.into_iter().filter_map(single).filter(can_be_passed).collect()
 }
 
+/// Two underscores in a row separate the levels of a setting's name, so here they become one: a `sexton` that is called
+/// by a job must not take the job's input for its settings.
 fn variable(key: &str) -> String {
-    let legal = |letter: char| {
-        if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' }
-    };
-    format!("SEXTON_INPUT_{}", key.chars().map(legal).collect::<String>())
+    let mut name = "SEXTON_INPUT_".to_owned();
+    for letter in key.chars() {
+        match letter {
+            _ if letter.is_ascii_alphanumeric() => name.push(letter.to_ascii_uppercase()),
+            _ if name.ends_with('_') => {}
+            _ => name.push('_'),
+        }
+    }
+    name
 }
 
 fn plain(value: &Value) -> Option<String> {
@@ -210,14 +217,17 @@ mod tests {
             "argv": ["true"],
             "input": {
                 "file-name": "a b", "count": 3, "deep": {"x": 1}, "list": [1], "none": null,
-                "nul": "\0", "a.b": 1, "a_b": 2, "job_id": "; rm -rf /",
+                "nul": "\0", "_two__words": "x", "a.b": 1, "a_b": 2, "job_id": "; rm -rf /",
             },
         }));
         let inputs: Vec<(&str, &str)> = all
             .iter()
             .filter_map(|(name, value)| Some((name.strip_prefix("SEXTON_INPUT_")?, value.as_str())))
             .collect();
-        assert_eq!(inputs, [("COUNT", "3"), ("FILE_NAME", "a b"), ("JOB_ID", "; rm -rf /")]);
+        assert_eq!(
+            inputs,
+            [("COUNT", "3"), ("FILE_NAME", "a b"), ("JOB_ID", "; rm -rf /"), ("TWO_WORDS", "x"),]
+        );
     }
 
     #[test]
