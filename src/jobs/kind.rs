@@ -21,6 +21,7 @@ pub const KINDS: &[Kind] = &[
     super::command::KIND,
     super::data_sync::KIND,
     super::http::KIND,
+    super::kb_validation::KIND,
     super::stats_report::KIND,
 ];
 

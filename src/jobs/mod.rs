@@ -6,6 +6,7 @@ mod context;
 pub mod data_sync;
 mod handler;
 pub mod http;
+pub mod kb_validation;
 mod kind;
 mod output;
 mod params;
