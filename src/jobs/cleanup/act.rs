@@ -58,7 +58,7 @@ pub(super) fn act(
             Err(refusal) => {
                 context.output.line(format!("  left: {}", refusal.text));
                 let notes = if refusal.is_error { &mut done.errors } else { &mut done.skipped };
-                notes.add(format!("{}/{path}", root.name), refusal.text);
+                notes.add(root.path_of(&path), refusal.text);
             }
         }
         steps.done += 1;
@@ -158,8 +158,9 @@ impl<'a> Place<'a> {
             self.enter(id)?;
         }
         if self.trail.depth() <= CHECK_ALWAYS_TO || self.since_check >= CHECK_EVERY {
-            self.since_check = 0;
+            // Only a check that went well counts: after one that did not, the next place is checked as well.
             self.trail.check()?;
+            self.since_check = 0;
         }
         Ok(())
     }

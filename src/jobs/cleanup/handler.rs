@@ -59,16 +59,15 @@ fn clean(context: &Context, history: &dyn HistoryPruner) -> Result<Answer, Failu
     let roots = open_roots(&params, own, context.job.dry_run)?;
     let mut run = Run::new(context, &params, own);
     let Progressed::Through(plans) = run.plan(&roots)? else { return Ok(run.stopped()) };
+    if context.job.dry_run {
+        run.tell(&plans);
+    }
     run.check_limits(&plans)?;
     run.plan_history(history)?;
     if context.job.dry_run {
-        run.tell(&plans);
         return Ok(run.finished());
     }
-    let acted = run.act(&plans);
-    if matches!(acted, Progressed::Stopped) {
-        return Ok(run.stopped());
-    }
+    let Progressed::Through(()) = run.act(&plans) else { return Ok(run.stopped()) };
     Ok(match run.prune_history(history) {
         Progressed::Through(()) => run.finished(),
         Progressed::Stopped => run.stopped(),

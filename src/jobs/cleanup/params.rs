@@ -333,6 +333,14 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_guide_is_right() {
+        let guide = include_str!("../../../docs/kinds/cleanup.md");
+        let example = guide.split("```").nth(1).and_then(|code| code.strip_prefix("toml\n"));
+        let file: Value = toml::from_str(example.unwrap()).unwrap();
+        assert_eq!(problems(&file["cleanup"]), [""; 0]);
+    }
+
+    #[test]
     fn history_alone_is_enough() {
         assert_eq!(problems(&json!({"history": {"completed": "30d"}})), [""; 0]);
         assert_eq!(problems(&json!({"history": {"keep_last_per_schedule": 5}})).len(), 1);

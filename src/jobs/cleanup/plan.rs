@@ -1,7 +1,7 @@
 //! What a run would delete, put together while a tree is walked and without touching it. Pure.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 use jiff::Timestamp;
@@ -66,6 +66,9 @@ pub(super) struct PlannedDirectory {
 /// How many entries a sample in a result has at most.
 pub(super) const SAMPLE: usize = 100;
 
+/// How many names of a path are shown: what is deeper would cost its depth for each thing in it.
+const MOST_NAMES_SHOWN: usize = 200;
+
 impl Plan {
     pub(super) fn removals(&self) -> &[Removal] {
         &self.removals
@@ -75,16 +78,19 @@ impl Plan {
         &self.directories[id.0]
     }
 
-    /// A removal's path from the root, for people.
+    /// A removal's path from the root, for people. Of a path of very many names it is the last ones.
     pub(super) fn display(&self, removal: &Removal) -> String {
-        let mut names: Vec<&OsStr> = vec![&removal.name];
-        let mut next = removal.directory;
-        while let Some(id) = next {
-            let directory = self.directory(id);
-            names.push(&directory.name);
-            next = directory.parent;
+        let mut names: Vec<&[u8]> = vec![removal.name.as_bytes()];
+        let mut next = removal.directory.map(|id| self.directory(id));
+        while let Some(directory) = next {
+            if names.len() == MOST_NAMES_SHOWN {
+                names.push("…".as_bytes());
+                break;
+            }
+            names.push(directory.name.as_bytes());
+            next = directory.parent.map(|id| self.directory(id));
         }
-        let names: Vec<&[u8]> = names.into_iter().rev().map(OsStr::as_bytes).collect();
+        names.reverse();
         readable(&names.join(&b'/'))
     }
 

@@ -115,14 +115,14 @@ impl Report {
     }
 
     /// Adds what is planned below a root.
-    pub(super) fn add_plan(&mut self, root: &str, plan: &Plan) {
+    pub(super) fn add_plan(&mut self, root: &Root, plan: &Plan) {
         self.planned += plan.totals;
         let note = |(path, reason): &(String, Reason)| Note {
-            path: path.clone(),
+            path: root.path_of(path),
             reason: reason.as_str().to_owned(),
         };
         self.roots.push(RootReport {
-            root: root.to_owned(),
+            root: root.name.clone(),
             scanned: plan.scanned,
             directories: plan.directories_seen,
             matched: plan.totals.files,
@@ -137,7 +137,7 @@ impl Report {
         });
         let room = SAMPLE - self.sample.len();
         self.sample.extend(plan.removals().iter().take(room).map(|removal| Sample {
-            path: format!("{root}/{}", plan.display(removal)),
+            path: root.path_of(&plan.display(removal)),
             bytes: removal.metadata.size,
             modified: removal.metadata.stamps.modified,
             rule: removal.because.as_str(),
@@ -174,7 +174,7 @@ pub(super) fn describe(root: &Root, path: &str, removal: &Removal, now: Timestam
     let age = now.duration_since(removal.metadata.stamps.modified);
     let age = coarse(Duration::try_from(age).unwrap_or_default());
     let (size, rule) = (ByteSize(removal.metadata.size), removal.because.as_str());
-    format!("{}/{path} ({size}, {age} old, {rule})", root.name)
+    format!("{} ({size}, {age} old, {rule})", root.path_of(path))
 }
 
 /// Without what nobody wants to read: hours for what is days old, seconds for what is minutes old.

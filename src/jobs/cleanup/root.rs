@@ -63,13 +63,20 @@ impl Root {
             return Err(RootRefused::OwnData(name));
         }
         if metadata.is_mount_root {
-            if directory.list(1).map_err(read)?.entries.is_empty() {
+            // A new ext4 has this one directory.
+            let found = directory.list(2).map_err(read)?.entries;
+            if found.iter().all(|entry| entry.name == "lost+found") {
                 return Err(RootRefused::EmptyMount(name));
             }
         } else if mount_points(fstab).any(|point| point == path) {
             return Err(RootRefused::NotMounted(name));
         }
         Ok(Self { name, directory })
+    }
+
+    /// The path of something below it, for people.
+    pub(super) fn path_of(&self, path: &str) -> String {
+        if path.is_empty() { self.name.clone() } else { format!("{}/{path}", self.name) }
     }
 
     /// Makes this run the only one that deletes below this root, until the root is dropped.

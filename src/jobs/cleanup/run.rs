@@ -68,7 +68,7 @@ impl<'a> Run<'a> {
             };
             self.skipped.extend(walked.skipped);
             self.errors.extend(walked.errors);
-            self.report.add_plan(&root.name, &walked.plan);
+            self.report.add_plan(root, &walked.plan);
             plans.push((root, walked.plan));
         }
         Ok(Progressed::Through(plans))
@@ -82,7 +82,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let message = format!(
-            "nothing was deleted: the plan is past its limits: {}; look at it with a dry run, \
+            "nothing was deleted, for the plan is past its limits: {}; look at it with a dry run, \
              then change the rule or its limit",
             exceeded.join("; ")
         );
@@ -117,11 +117,8 @@ impl<'a> Run<'a> {
                 self.context.output.line(format!("would delete {line}"));
             }
             for (path, reason) in &plan.kept_sample {
-                self.context.output.line(format!(
-                    "would keep {}/{path} ({})",
-                    root.name,
-                    reason.as_str()
-                ));
+                let (path, reason) = (root.path_of(path), reason.as_str());
+                self.context.output.line(format!("would keep {path} ({reason})"));
             }
         }
     }
@@ -169,7 +166,9 @@ impl<'a> Run<'a> {
             None => Answer::Done(result),
             Some(first) => {
                 let total = self.errors.total();
-                let message = format!("{total} problems; the rest was done. The first: {first}");
+                let message = format!(
+                    "{total} could not be read or deleted, everything else was done; the first: {first}"
+                );
                 Failure::error(message).with_result(result).into()
             }
         }
@@ -181,8 +180,11 @@ impl<'a> Run<'a> {
         } else {
             ("deleted", self.report.deleted)
         };
+        let jobs = self.report.history.map_or(0, |history| {
+            if self.report.dry_run { history.planned } else { history.deleted }.total()
+        });
         format!(
-            "{verb} {} files ({}) and {} directories; {} left alone, {} problems",
+            "{verb} {} files ({}), {} directories and {jobs} finished jobs; {} left alone, {} problems",
             amount.files,
             ByteSize(amount.bytes),
             amount.dirs,

@@ -34,7 +34,7 @@ pub(super) struct Manner {
 
 /// How many names of one directory are looked at. Beyond, somebody makes them faster than they are read, or the rest
 /// waits for the next run.
-const MOST_NAMES: usize = 1_000_000;
+const MOST_NAMES: usize = 250_000;
 
 /// How often progress is told, in directories.
 const TELL_EVERY: usize = 64;
@@ -49,6 +49,7 @@ pub(super) fn walk(
     let mut walk = Walk {
         planner: Planner::new(rules, manner.as_of, manner.most_files),
         trail: Trail::at(&root.directory),
+        root,
         rules,
         manner,
         skipped: Notes::default(),
@@ -81,6 +82,7 @@ pub(super) fn walk(
 struct Walk<'a> {
     planner: Planner<'a>,
     trail: Trail<'a>,
+    root: &'a Root,
     rules: &'a Rules,
     manner: Manner,
     skipped: Notes,
@@ -125,7 +127,7 @@ impl Walk<'_> {
             }
         };
         if listing.is_cut {
-            let path = readable(self.planner.path());
+            let path = self.root.path_of(&readable(self.planner.path()));
             if self.rules.needs_whole_groups() {
                 self.planner.stay_unlisted(Reason::Unreadable);
                 let problem = format!(
@@ -159,6 +161,6 @@ impl Walk<'_> {
             OpenError::Replaced => &mut self.skipped,
             _ => &mut self.errors,
         };
-        notes.add(readable(path), chain(error));
+        notes.add(self.root.path_of(&readable(path)), chain(error));
     }
 }

@@ -86,7 +86,7 @@ async fn k2_a_root_behind_a_symlink_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn k3_a_directory_moved_out_of_the_root_keeps_its_files() {
+async fn k3_a_directory_moved_out_of_the_root_in_the_middle_keeps_the_rest() {
     let tree = Tree::new();
     let outside = tree.beside("outside");
     fs::create_dir(&outside).unwrap();
@@ -109,6 +109,66 @@ async fn k3_a_directory_moved_out_of_the_root_keeps_its_files() {
     let deleted = result["deleted"]["files"].as_u64().unwrap();
     let skipped = result["skipped_total"].as_u64().unwrap();
     assert_eq!((deleted + left, left), (300, skipped), "{result}");
+}
+
+#[tokio::test]
+async fn k3_what_was_moved_away_after_the_plan_is_not_followed() {
+    let tree = Tree::new();
+    tree.file("a/b/c/old");
+    tree.file("a/old");
+    let (from, to) = (tree.root.join("a/b"), tree.beside("b"));
+    let moved = to.clone();
+    let meanwhile = move || fs::rename(&from, &to).unwrap();
+    let result = done(tree.clean_while(json!({"delete_empty_dirs": true}), meanwhile).await);
+    assert!(moved.join("c/old").exists());
+    assert_eq!(result["planned"], json!({"files": 2, "bytes": 14, "dirs": 3}));
+    assert_eq!(result["deleted"], json!({"files": 1, "bytes": 7, "dirs": 1}));
+    assert_eq!(result["skipped_total"], 3, "the file, the directory it was in, and that one's");
+}
+
+#[tokio::test]
+async fn k1_what_was_exchanged_after_the_plan_stays() {
+    let tree = Tree::new();
+    for path in ["linked/old", "rewritten", "replaced", "removed", "refilled/old", "untouched"] {
+        tree.file(path);
+    }
+    let canaries = tree.beside("canaries");
+    fs::create_dir(&canaries).unwrap();
+    fs::write(canaries.join("old"), "content").unwrap();
+    let (root, target) = (tree.root.clone(), canaries.clone());
+    let meanwhile = move || {
+        fs::rename(root.join("linked"), root.join("was-linked")).unwrap();
+        symlink(&target, root.join("linked")).unwrap();
+        fs::write(root.join("rewritten"), "more content").unwrap();
+        fs::write(root.join("new"), "content").unwrap();
+        fs::rename(root.join("new"), root.join("replaced")).unwrap();
+        fs::remove_file(root.join("removed")).unwrap();
+        fs::write(root.join("refilled/new"), "x").unwrap();
+    };
+    let result = done(tree.clean_while(json!({"delete_empty_dirs": true}), meanwhile).await);
+    assert!(canaries.join("old").exists());
+    let left = [
+        "linked",
+        "refilled",
+        "refilled/new",
+        "replaced",
+        "rewritten",
+        "was-linked",
+        "was-linked/old",
+    ];
+    assert_eq!(tree.left(), left);
+    assert_eq!(result["deleted"], json!({"files": 2, "bytes": 14, "dirs": 0}));
+    let skipped = result["skipped"].as_array().unwrap();
+    let reason = |name: &str| {
+        let note = skipped.iter().find(|note| note["path"].as_str().unwrap().ends_with(name));
+        note.unwrap()["reason"].as_str().unwrap().to_owned()
+    };
+    assert!(reason("/linked/old").contains("exchanged"));
+    assert!(reason("/linked").contains("changed"));
+    assert!(reason("/rewritten").contains("changed"));
+    assert!(reason("/replaced").contains("changed"));
+    assert!(reason("/removed").contains("gone"));
+    assert!(reason("/refilled").contains("not empty"));
 }
 
 #[tokio::test]

@@ -70,6 +70,18 @@ impl Tree {
         run(context).await
     }
 
+    /// The same, with something that happens between the plan and the first deletion.
+    async fn clean_while(
+        &self,
+        rule: Value,
+        meanwhile: impl Fn() + Send + Sync + 'static,
+    ) -> Answer {
+        let (mut context, _data) = self.context(rule);
+        let job = Arc::make_mut(&mut context.job);
+        job.params["history"] = json!({"completed": "30d"});
+        CleanupHandler::new(Arc::new(Meanwhile(meanwhile))).run(context).await
+    }
+
     /// Paths of everything below the root, sorted.
     fn left(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -127,6 +139,24 @@ impl HistoryPruner for NoHistory {
         _must_stop: &dyn Fn() -> bool,
     ) -> Result<HistoryCounts, HistoryError> {
         panic!("nobody asked for the history")
+    }
+}
+
+/// Does something in the moment between the plan and the first deletion, which is when a run counts the history.
+struct Meanwhile<F>(F);
+
+impl<F: Fn() + Send + Sync + 'static> HistoryPruner for Meanwhile<F> {
+    fn count(&self, _rule: &HistoryRule) -> Result<HistoryCounts, HistoryError> {
+        (self.0)();
+        Ok(HistoryCounts::default())
+    }
+
+    fn prune(
+        &self,
+        _rule: &HistoryRule,
+        _must_stop: &dyn Fn() -> bool,
+    ) -> Result<HistoryCounts, HistoryError> {
+        Ok(HistoryCounts::default())
     }
 }
 

@@ -78,7 +78,6 @@ async fn keep_newest_keeps_so_many_of_each_directory() {
     // The change time is that of all; `mtime` alone tells them apart.
     let rule = json!({"age_by": ["mtime"], "keep": {"newest": 2, "group_by": "directory"}});
     let result = done(tree.clean(rule).await);
-    // 14 days minus what a file handle takes to set: 30 days is the oldest `file_of_age` can make here.
     assert_eq!(tree.left(), ["a", "a/10", "a/11", "b", "b/10", "b/11"]);
     assert_eq!(result["roots"][0]["kept_because"], json!({"keep_newest": 4}));
     assert_eq!(result["roots"][0]["kept_sample"].as_array().unwrap().len(), 4);
@@ -132,6 +131,11 @@ async fn k12_limits_abort_before_the_first_delete() {
         assert_eq!(result["deleted"]["files"], 0, "{name}");
         assert_eq!(result["exceeded"].as_array().unwrap().len(), 1, "{name}");
     }
+    let (context, _data) = tree.context(json!({"limits": {"max_fraction": 0.5}}));
+    let output = context.output.clone();
+    assert!(failed(run(context.dry_run()).await).is_answer, "a dry run says that it would not run");
+    let tail = output.summary().tail.unwrap();
+    assert_eq!(tail.matches("would delete ").count(), 4, "and shows what is too much: {tail}");
     let limits = json!({"max_files": 4, "max_bytes": 28, "max_fraction": 1.0});
     done(tree.clean(json!({"limits": limits})).await);
     assert_eq!(tree.left(), [""; 0]);
