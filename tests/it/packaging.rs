@@ -10,9 +10,9 @@ fn shipped(path: &str) -> PathBuf {
 }
 
 fn load_as_the_machines(text: &str) -> Loaded {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let system_file = folder.path().join("sexton.toml");
-    std::fs::write(&system_file, text).unwrap();
+    std::fs::write(&system_file, text).expect("a file in it");
     let request = Request {
         file: None,
         system_file,
@@ -20,7 +20,7 @@ fn load_as_the_machines(text: &str) -> Loaded {
         flags: Vec::new(),
         current_dir: folder.path().to_owned(),
         processors: 4,
-        zone: jiff::tz::TimeZone::get("Europe/Berlin").unwrap(),
+        zone: jiff::tz::TimeZone::get("Europe/Berlin").expect("a zone of every machine"),
     };
     load(&request).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
