@@ -61,7 +61,7 @@ fn values(settings: &Settings) -> Vec<(String, Option<String>)> {
         ("defaults.queue", Some(quoted(&defaults.queue))),
         ("defaults.timeout", Some(quoted(defaults.timeout))),
         ("defaults.retries", Some((defaults.retry.max_attempts - 1).to_string())),
-        ("defaults.catch_up", Some(quoted(defaults.catch_up.as_str()))),
+        ("defaults.catch_up", Some(quoted(defaults.catch_up))),
     ]
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value))

@@ -4,7 +4,6 @@
 //! types, and no `Option` where a default exists. [`load`] goes from one to the other and remembers for each key where
 //! its value came from, which `sexton config show` prints and every error names. [`keys`] is the one list of all keys.
 
-mod database_url;
 mod error;
 mod explain;
 mod file;
@@ -15,14 +14,13 @@ mod log_filter;
 mod raw;
 mod settings;
 
-pub use database_url::{DatabaseUrl, DatabaseUrlError, Secret};
 pub use error::{Origin, SettingsError, SettingsProblem};
 pub use explain::Entry;
 pub use keys::{KEYS, Key};
 pub use listen::{DEFAULT_PORT, ListenAddress, ListenError};
 pub use load::{Loaded, Request, SYSTEM_FILE, load};
 pub use log_filter::{LogFilter, LogFilterError};
-pub use raw::{AuditJobs, CatchUp, LogFormat, Rotation};
+pub use raw::{AuditJobs, LogFormat, Rotation};
 pub use settings::{
     ApiSettings, AuditSettings, LeaseSettings, LogSettings, QueueSettings, Retention,
     ScheduleDefaults, Settings, WorkerSettings,

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{DatabaseUrl, ListenAddress, LogFilter};
+use super::{ListenAddress, LogFilter};
 use crate::jobs::Params;
 use crate::model::{ByteSize, HumanDuration, Priority};
+use crate::schedule::CatchUpPolicy;
+use crate::store::DatabaseUrl;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -33,7 +35,20 @@ impl Params for Raw {}
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawDatabase {
+    #[serde(deserialize_with = "database_url")]
     pub(super) url: Option<DatabaseUrl>,
+}
+
+/// The message does not repeat what was written, which may hold a password.
+fn database_url<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<DatabaseUrl>, D::Error> {
+    let url = String::deserialize(deserializer)?.parse();
+    url.map(Some).map_err(|_unknown| {
+        serde::de::Error::custom(
+            "it must be `sqlite:PATH`, with the path of a file, or `postgres://USER:PASSWORD@HOST/DATABASE`",
+        )
+    })
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -127,7 +142,7 @@ pub(super) struct RawDefaults {
     pub(super) queue: Option<String>,
     pub(super) timeout: Option<HumanDuration>,
     pub(super) retries: Option<u16>,
-    pub(super) catch_up: Option<CatchUp>,
+    pub(super) catch_up: Option<CatchUpPolicy>,
 }
 
 /// How log lines look on standard error.
@@ -169,19 +184,6 @@ pub enum AuditJobs {
     Failures,
 }
 
-/// What happens with instants that passed while nobody could act on them, where a schedule does not say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CatchUp {
-    /// They are recorded as missed.
-    None,
-    /// The latest one runs.
-    #[default]
-    Latest,
-    /// Every one runs, within the schedule's window and cap.
-    All,
-}
-
 /// Gives each word of an enum back as it is written in the file.
 macro_rules! written_as {
     ($type:ty { $($variant:ident => $word:literal),+ $(,)? }) => {
@@ -198,4 +200,3 @@ macro_rules! written_as {
 written_as!(LogFormat { Auto => "auto", Text => "text", Json => "json", Journald => "journald" });
 written_as!(Rotation { Never => "never", Hourly => "hourly", Daily => "daily" });
 written_as!(AuditJobs { All => "all", Failures => "failures" });
-written_as!(CatchUp { None => "none", Latest => "latest", All => "all" });

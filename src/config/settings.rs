@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use jiff::tz::TimeZone;
 
 use super::raw::Raw;
-use super::{AuditJobs, CatchUp, DatabaseUrl, ListenAddress, LogFilter, LogFormat, Rotation};
+use super::{AuditJobs, ListenAddress, LogFilter, LogFormat, Rotation};
 use crate::model::{ByteSize, HumanDuration, Priority, RetryPolicy};
+use crate::schedule::CatchUpPolicy;
+use crate::store::DatabaseUrl;
 
 /// Everything that can be set. All paths are absolute.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,7 +136,7 @@ pub struct ScheduleDefaults {
     /// How often jobs are tried again.
     pub retry: RetryPolicy,
     /// What happens with instants that passed.
-    pub catch_up: CatchUp,
+    pub catch_up: CatchUpPolicy,
 }
 
 /// What the built-in defaults depend on.
@@ -319,7 +321,7 @@ impl Settings {
                     max_attempts: u32::from(retries) + 1,
                     ..RetryPolicy::default()
                 },
-                catch_up: defaults.catch_up.unwrap_or_default(),
+                catch_up: defaults.catch_up.unwrap_or(CatchUpPolicy::Latest),
             },
             data_dir,
         };

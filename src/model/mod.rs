@@ -15,6 +15,7 @@ mod ledger;
 mod occurrence;
 mod priority;
 mod retry;
+mod text;
 
 pub use actor::Actor;
 pub use attempt::{FinishedAttempt, Outcome};
@@ -31,3 +32,4 @@ pub use ledger::{Ledger, Pause};
 pub use occurrence::{Decision, Occurrence, OverlapVerdict};
 pub use priority::{Priority, PriorityError};
 pub use retry::{Backoff, RetryPolicy};
+pub use text::is_harmful;

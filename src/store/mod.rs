@@ -10,6 +10,7 @@ mod error;
 mod lane;
 mod time;
 
+pub mod audit;
 pub mod claim;
 pub mod dependencies;
 pub mod finish;

@@ -205,10 +205,15 @@ diesel::table! {
 }
 
 diesel::table! {
-    audit_anchors (seq) {
+    audit_anchors (log, seq) {
+        log -> Text,
         seq -> BigInt,
         hash -> Text,
         at -> BigInt,
+        occurrences -> BigInt,
+        jobs -> BigInt,
+        attempts -> BigInt,
+        events -> BigInt,
     }
 }
 

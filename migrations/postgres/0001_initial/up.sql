@@ -185,9 +185,15 @@ CREATE TABLE audit_events (
 );
 
 CREATE TABLE audit_anchors (
-    seq  BIGINT NOT NULL PRIMARY KEY,
-    hash TEXT NOT NULL,
-    at   BIGINT NOT NULL
+    log         TEXT NOT NULL,
+    seq         BIGINT NOT NULL,
+    hash        TEXT NOT NULL,
+    at          BIGINT NOT NULL,
+    occurrences BIGINT NOT NULL,
+    jobs        BIGINT NOT NULL,
+    attempts    BIGINT NOT NULL,
+    events      BIGINT NOT NULL,
+    PRIMARY KEY (log, seq)
 );
 
 -- For people with a database shell: times as text, states as words.

@@ -185,10 +185,16 @@ CREATE TABLE audit_events (
 ) STRICT;
 
 CREATE TABLE audit_anchors (
-    seq  INTEGER NOT NULL PRIMARY KEY,
-    hash TEXT NOT NULL,
-    at   INTEGER NOT NULL
-) STRICT;
+    log         TEXT NOT NULL,
+    seq         INTEGER NOT NULL,
+    hash        TEXT NOT NULL,
+    at          INTEGER NOT NULL,
+    occurrences INTEGER NOT NULL,
+    jobs        INTEGER NOT NULL,
+    attempts    INTEGER NOT NULL,
+    events      INTEGER NOT NULL,
+    PRIMARY KEY (log, seq)
+) STRICT, WITHOUT ROWID;
 
 -- For people with a database shell: times as text, states as words.
 CREATE VIEW jobs_v AS

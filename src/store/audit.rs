@@ -1,0 +1,575 @@
+//! What the audit log is made from, and what the database remembers of it.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, Text};
+use jiff::Timestamp;
+
+use super::schema::{attempts, audit_anchors, audit_events, job_results, jobs, nodes, occurrences};
+use super::{Conn, Micros, StoreError, on_each_backend};
+use crate::audit::chain::Hash;
+use crate::audit::{Anchor, AttemptRow, EventRow, Head, OccurrenceRow, Rows, SubmissionRow, Upto};
+use crate::model::{Actor, NodeId};
+
+/// Which rows belong to a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditSource {
+    /// All of the database's: one daemon writes it.
+    Everything,
+    /// Those written by nodes of this name: each node of several keeps its own log.
+    Node(String),
+}
+
+impl AuditSource {
+    /// The log's name among the anchors.
+    #[must_use]
+    pub fn log(&self) -> &str {
+        match self {
+            Self::Everything => "",
+            Self::Node(name) => name,
+        }
+    }
+}
+
+/// Something to be told in the audit log that has no row of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewEvent<'a> {
+    /// When.
+    pub at: Timestamp,
+    /// What: `schedules.reloaded`.
+    pub event: &'a str,
+    /// On whose order.
+    pub actor: &'a Actor,
+    /// To what: `schedule:cleanup-tmp`.
+    pub subject: &'a str,
+    /// More, as a JSON object.
+    pub detail: &'a serde_json::Value,
+    /// Where.
+    pub node: NodeId,
+}
+
+/// Notes an event, in the transaction of the change that it tells of.
+///
+/// # Errors
+/// When the database refuses.
+pub fn append_event(conn: &mut Conn, event: &NewEvent<'_>) -> Result<(), StoreError> {
+    let row = (
+        audit_events::at.eq(event.at.as_microsecond()),
+        audit_events::event.eq(event.event),
+        audit_events::actor.eq(event.actor.as_str()),
+        audit_events::subject.eq(event.subject),
+        audit_events::detail.eq(event.detail.to_string()),
+        audit_events::node_id.eq(event.node.0),
+    );
+    diesel::insert_into(audit_events::table).values(row).execute(conn)?;
+    Ok(())
+}
+
+/// Reads the rows of a log after `after`, at most `limit` of each table.
+///
+/// # Errors
+/// When the database refuses.
+pub fn rows_after(
+    conn: &mut Conn,
+    source: &AuditSource,
+    after: Upto,
+    limit: i64,
+) -> Result<Rows, StoreError> {
+    let nodes = match source {
+        AuditSource::Everything => None,
+        AuditSource::Node(name) => {
+            Some(nodes::table.filter(nodes::name.eq(name)).select(nodes::id).load(conn)?)
+        }
+    };
+    let nodes = nodes.as_deref();
+    let occurrences = occurrences_after(conn, nodes, after.occurrences, limit)?;
+    let attempts = attempts_after(conn, nodes, after.attempts, limit)?;
+    let events = events_after(conn, nodes, after.events, limit)?;
+    let (submissions, last_job, more_jobs) = submissions_after(conn, nodes, after.jobs, limit)?;
+    let is_full = |count: usize| i64::try_from(count).is_ok_and(|count| count >= limit);
+    Ok(Rows {
+        seen: Upto {
+            occurrences: occurrences.last().map_or(after.occurrences, |row| row.id),
+            jobs: last_job,
+            attempts: attempts.last().map_or(after.attempts, |row| row.id),
+            events: events.last().map_or(after.events, |row| row.id),
+        },
+        more: [
+            is_full(occurrences.len()),
+            more_jobs,
+            is_full(attempts.len()),
+            is_full(events.len()),
+        ],
+        occurrences,
+        submissions,
+        attempts,
+        events,
+    })
+}
+
+fn occurrences_after(
+    conn: &mut Conn,
+    nodes: Option<&[i64]>,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<OccurrenceRow>, StoreError> {
+    #[derive(Queryable)]
+    struct Row {
+        id: i64,
+        schedule: String,
+        nominal_at: Micros,
+        decision: String,
+        reason: String,
+        job_id: Option<i64>,
+        decided_at: Micros,
+        revision: String,
+        instants: i64,
+        actor: String,
+    }
+    let mut query = occurrences::table
+        .filter(occurrences::id.gt(after))
+        .order(occurrences::id)
+        .limit(limit)
+        .select((
+            occurrences::id,
+            occurrences::schedule,
+            occurrences::nominal_at,
+            occurrences::decision,
+            occurrences::reason,
+            occurrences::job_id,
+            occurrences::decided_at,
+            occurrences::revision,
+            occurrences::instants,
+            occurrences::actor,
+        ))
+        .into_boxed();
+    if let Some(nodes) = nodes {
+        query = query.filter(occurrences::node_id.eq_any(nodes));
+    }
+    let rows: Vec<Row> = query.load(conn)?;
+    let row = |row: Row| OccurrenceRow {
+        id: row.id,
+        schedule: row.schedule,
+        nominal_at: row.nominal_at.into(),
+        decision: row.decision,
+        reason: row.reason,
+        job: row.job_id,
+        decided_at: row.decided_at.into(),
+        revision: row.revision,
+        instants: row.instants,
+        actor: row.actor,
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// A job as far as its submission's line needs it.
+#[derive(Queryable)]
+struct JobRow {
+    id: i64,
+    submission: i64,
+    kind: String,
+    schedule: Option<String>,
+    queue: String,
+    priority: i16,
+    created_at: Micros,
+    actor: String,
+}
+
+impl JobRow {
+    /// The first job of the call that submitted it; its own row has 0 there.
+    fn call(&self) -> i64 {
+        if self.submission == 0 { self.id } else { self.submission }
+    }
+}
+
+/// Calls that submitted jobs, the last job that was looked at, and whether there are more. Jobs that a schedule made are told
+/// of by their occurrence.
+fn submissions_after(
+    conn: &mut Conn,
+    nodes: Option<&[i64]>,
+    after: i64,
+    limit: i64,
+) -> Result<(Vec<SubmissionRow>, i64, bool), StoreError> {
+    let mut query = jobs::table
+        .filter(jobs::id.gt(after))
+        .order(jobs::id)
+        .limit(limit)
+        .select((
+            jobs::id,
+            jobs::submission,
+            jobs::kind,
+            jobs::schedule,
+            jobs::queue,
+            jobs::priority,
+            jobs::created_at,
+            jobs::actor,
+        ))
+        .into_boxed();
+    if let Some(nodes) = nodes {
+        query = query.filter(jobs::node_id.eq_any(nodes));
+    }
+    let mut rows: Vec<JobRow> = query.load(conn)?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
+    if is_full && let (Some(first), Some(last)) = (rows.first(), rows.last()) {
+        let cut = last.call();
+        if first.call() == cut {
+            // One call fills the page. Calls have at most 10,000 jobs, so a wider page ends this.
+            return submissions_after(conn, nodes, after, limit * 2);
+        }
+        // The last call may go on beyond the page; it gets its one line when it is read from its beginning.
+        rows.retain(|row| row.call() != cut);
+    }
+    let last = rows.last().map_or(after, |row| row.id);
+    let mut calls: Vec<(i64, SubmissionRow)> = Vec::new();
+    for row in rows.into_iter().filter(|row| row.schedule.is_none()) {
+        let call = row.call();
+        match calls.last_mut().filter(|(open, _)| *open == call) {
+            Some((_, open)) => {
+                open.last = row.id;
+                open.count += 1;
+            }
+            None => calls.push((
+                call,
+                SubmissionRow {
+                    first: row.id,
+                    last: row.id,
+                    count: 1,
+                    kind: row.kind,
+                    queue: row.queue,
+                    priority: row.priority,
+                    created_at: row.created_at.into(),
+                    actor: row.actor,
+                },
+            )),
+        }
+    }
+    Ok((calls.into_iter().map(|(_, row)| row).collect(), last, is_full))
+}
+
+fn attempts_after(
+    conn: &mut Conn,
+    nodes: Option<&[i64]>,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<AttemptRow>, StoreError> {
+    #[derive(Queryable)]
+    struct Row {
+        id: i64,
+        job_id: i64,
+        number: i32,
+        outcome: String,
+        node_id: i64,
+        started_at: Micros,
+        finished_at: Micros,
+        exit_code: Option<i32>,
+        error: Option<String>,
+        job: Option<(String, Option<String>, String)>,
+        result: Option<(String, i32)>,
+    }
+    let mut query = attempts::table
+        .left_join(jobs::table.on(jobs::id.eq(attempts::job_id)))
+        .left_join(job_results::table.on(job_results::job_id.eq(attempts::job_id)))
+        .filter(attempts::id.gt(after))
+        .order(attempts::id)
+        .limit(limit)
+        .select((
+            attempts::id,
+            attempts::job_id,
+            attempts::number,
+            attempts::outcome,
+            attempts::node_id,
+            attempts::started_at,
+            attempts::finished_at,
+            attempts::exit_code,
+            attempts::error,
+            (jobs::kind, jobs::schedule, jobs::actor).nullable(),
+            (job_results::state, job_results::attempts).nullable(),
+        ))
+        .into_boxed();
+    if let Some(nodes) = nodes {
+        query = query.filter(attempts::node_id.eq_any(nodes));
+    }
+    let rows: Vec<Row> = query.load(conn)?;
+    let row = |row: Row| {
+        let (kind, schedule, actor) = row.job.unwrap_or_default();
+        let last = row.result.filter(|(_, attempts)| *attempts == row.number);
+        AttemptRow {
+            id: row.id,
+            job: row.job_id,
+            number: row.number,
+            outcome: row.outcome,
+            node: row.node_id,
+            started_at: row.started_at.into(),
+            finished_at: row.finished_at.into(),
+            exit_code: row.exit_code,
+            error: row.error,
+            kind,
+            schedule,
+            actor,
+            ended_as: last.map(|(state, _)| state),
+        }
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+fn events_after(
+    conn: &mut Conn,
+    nodes: Option<&[i64]>,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<EventRow>, StoreError> {
+    type Row = (i64, Micros, String, String, String, String);
+    let mut query = audit_events::table
+        .filter(audit_events::id.gt(after))
+        .order(audit_events::id)
+        .limit(limit)
+        .select((
+            audit_events::id,
+            audit_events::at,
+            audit_events::event,
+            audit_events::actor,
+            audit_events::subject,
+            audit_events::detail,
+        ))
+        .into_boxed();
+    if let Some(nodes) = nodes {
+        query = query.filter(audit_events::node_id.eq_any(nodes));
+    }
+    let rows: Vec<Row> = query.load(conn)?;
+    let row = |(id, at, event, actor, subject, detail): Row| EventRow {
+        id,
+        at: at.into(),
+        event,
+        actor,
+        subject,
+        detail,
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// The greatest id that each table has ever given out. Less than a log has seen means that an older database was put in place.
+///
+/// # Errors
+/// When the database refuses.
+pub fn ids_given(conn: &mut Conn) -> Result<Upto, StoreError> {
+    #[derive(QueryableByName)]
+    struct Sequence {
+        #[diesel(sql_type = Text)]
+        name: String,
+        #[diesel(sql_type = Nullable<BigInt>)]
+        last: Option<i64>,
+    }
+    let query = match conn {
+        Conn::Sqlite(_) => "SELECT name, seq AS last FROM sqlite_sequence",
+        Conn::Postgres(_) => {
+            "SELECT replace(sequencename, '_id_seq', '') AS name, last_value AS last \
+             FROM pg_sequences WHERE schemaname = current_schema()"
+        }
+    };
+    let sequences: Vec<Sequence> =
+        on_each_backend!(conn, |inner| diesel::sql_query(query).load(inner)?);
+    let last = |table: &str| {
+        let of_table = sequences.iter().find(|sequence| sequence.name == table);
+        of_table.and_then(|sequence| sequence.last).unwrap_or(0)
+    };
+    Ok(Upto {
+        occurrences: last("occurrences"),
+        jobs: last("jobs"),
+        attempts: last("attempts"),
+        events: last("audit_events"),
+    })
+}
+
+/// Remembers where a log is.
+///
+/// # Errors
+/// When the database refuses.
+pub fn add_anchor(conn: &mut Conn, log: &str, anchor: &Anchor) -> Result<(), StoreError> {
+    let upto = anchor.head.upto;
+    let row = (
+        audit_anchors::log.eq(log),
+        audit_anchors::seq.eq(i64::try_from(anchor.head.seq).unwrap_or(i64::MAX)),
+        audit_anchors::hash.eq(anchor.head.hash.as_str()),
+        audit_anchors::at.eq(anchor.at.as_microsecond()),
+        audit_anchors::occurrences.eq(upto.occurrences),
+        audit_anchors::jobs.eq(upto.jobs),
+        audit_anchors::attempts.eq(upto.attempts),
+        audit_anchors::events.eq(upto.events),
+    );
+    // An anchor is never replaced: the first word on a record is the one that counts.
+    on_each_backend!(conn, |inner| diesel::insert_into(audit_anchors::table)
+        .values(row)
+        .on_conflict_do_nothing()
+        .execute(inner)?);
+    Ok(())
+}
+
+/// Thins out old anchors: of each day before `before`, the last one stays.
+///
+/// # Errors
+/// When the database refuses.
+pub fn thin_anchors(conn: &mut Conn, log: &str, before: Timestamp) -> Result<usize, StoreError> {
+    let bind = match conn {
+        Conn::Sqlite(_) => ["?", "?", "?"],
+        Conn::Postgres(_) => ["$1", "$2", "$3"],
+    };
+    let [log_bind, before_bind, kept_bind] = bind;
+    // The first record's neighbour, 0, is not of a day; deleting it does no harm.
+    let query = format!(
+        "DELETE FROM audit_anchors WHERE log = {log_bind} AND at < {before_bind} AND seq NOT IN \
+         (SELECT max(seq) FROM audit_anchors WHERE log = {kept_bind} GROUP BY at / 86400000000)"
+    );
+    let deleted = on_each_backend!(conn, |inner| diesel::sql_query(query)
+        .bind::<Text, _>(log)
+        .bind::<BigInt, _>(before.as_microsecond())
+        .bind::<Text, _>(log)
+        .execute(inner)?);
+    Ok(deleted)
+}
+
+type AnchorRow = (i64, String, Micros, i64, i64, i64, i64);
+
+fn anchor(
+    (seq, hash, at, occurrences, jobs, attempts, events): AnchorRow,
+) -> Result<Anchor, StoreError> {
+    let damaged = || StoreError::Damaged { what: "audit anchor", detail: format!("{seq} {hash}") };
+    let head = Head {
+        seq: u64::try_from(seq).map_err(|_negative| damaged())?,
+        hash: Hash::parse(hash.as_bytes()).ok_or_else(damaged)?,
+        upto: Upto { occurrences, jobs, attempts, events },
+    };
+    Ok(Anchor { head, at: at.into() })
+}
+
+/// All anchors of a log by number, for [`crate::audit::verify`].
+///
+/// # Errors
+/// When the database refuses or holds something else.
+pub fn anchors(conn: &mut Conn, log: &str) -> Result<Vec<Anchor>, StoreError> {
+    let rows: Vec<AnchorRow> = audit_anchors::table
+        .filter(audit_anchors::log.eq(log))
+        .order(audit_anchors::seq)
+        .select(ANCHOR)
+        .load(conn)?;
+    // Record 0 is where a log begins, not a record.
+    rows.into_iter().filter(|row| row.0 > 0).map(anchor).collect()
+}
+
+/// The newest anchor of a log; its number is 0 when the log had no record yet.
+///
+/// # Errors
+/// When the database refuses or holds something else.
+pub fn last_anchor(conn: &mut Conn, log: &str) -> Result<Option<Anchor>, StoreError> {
+    let row: Option<AnchorRow> = audit_anchors::table
+        .filter(audit_anchors::log.eq(log))
+        .order(audit_anchors::seq.desc())
+        .select(ANCHOR)
+        .first(conn)
+        .optional()?;
+    row.map(anchor).transpose()
+}
+
+const ANCHOR: (
+    audit_anchors::seq,
+    audit_anchors::hash,
+    audit_anchors::at,
+    audit_anchors::occurrences,
+    audit_anchors::jobs,
+    audit_anchors::attempts,
+    audit_anchors::events,
+) = (
+    audit_anchors::seq,
+    audit_anchors::hash,
+    audit_anchors::at,
+    audit_anchors::occurrences,
+    audit_anchors::jobs,
+    audit_anchors::attempts,
+    audit_anchors::events,
+);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::NewJob;
+    use crate::queue::Ageing;
+    use crate::store::jobs::{SubmitContext, submit};
+    use crate::store::{DatabaseUrl, Purpose, migrations};
+
+    fn database() -> (tempfile::TempDir, Conn) {
+        let folder = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::Sqlite(folder.path().join("sexton.db"));
+        let mut conn = url.connect(Purpose::Write).unwrap();
+        migrations::migrate(&mut conn).unwrap();
+        (folder, conn)
+    }
+
+    fn submit_calls(conn: &mut Conn, calls: &[usize]) {
+        let now = Timestamp::UNIX_EPOCH;
+        let job = NewJob::new("http", json!({}), now, Actor::system());
+        let context = SubmitContext { now, node: NodeId(1), ageing: Ageing::DEFAULT };
+        for count in calls {
+            submit(conn, &vec![job.clone(); *count], context).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_call_is_one_submission_whatever_the_page() {
+        let (_folder, mut conn) = database();
+        let calls = [1, 5, 2, 1, 3];
+        submit_calls(&mut conn, &calls);
+        for limit in 1..15 {
+            let mut after = Upto::default();
+            let mut counts = Vec::new();
+            loop {
+                let rows = rows_after(&mut conn, &AuditSource::Everything, after, limit).unwrap();
+                counts.extend(rows.submissions.iter().map(|call| call.count));
+                after.jobs = rows.seen.jobs;
+                if !rows.has_more() {
+                    break;
+                }
+            }
+            assert_eq!(counts, calls.map(|count| count as u64), "pages of {limit}");
+        }
+    }
+
+    #[test]
+    fn a_log_of_one_node_has_that_nodes_rows_only() {
+        let (_folder, mut conn) = database();
+        let now = Timestamp::UNIX_EPOCH;
+        let mine = super::super::nodes::register(&mut conn, "a", "1", now, now).unwrap();
+        let theirs = super::super::nodes::register(&mut conn, "b", "2", now, now).unwrap();
+        for node in [mine, theirs, mine] {
+            let event = NewEvent {
+                at: now,
+                event: "daemon.started",
+                actor: &Actor::system(),
+                subject: "daemon",
+                detail: &json!({}),
+                node,
+            };
+            append_event(&mut conn, &event).unwrap();
+        }
+        let source = AuditSource::Node("a".into());
+        let rows = rows_after(&mut conn, &source, Upto::default(), 10).unwrap();
+        assert_eq!(rows.events.iter().map(|event| event.id).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(ids_given(&mut conn).unwrap().events, 3);
+    }
+
+    #[test]
+    fn of_old_days_the_last_anchor_stays() {
+        let (_folder, mut conn) = database();
+        let day = |days: i64, second: i64| Timestamp::from_second(days * 86_400 + second).unwrap();
+        for (seq, at) in
+            [(1, day(1, 0)), (2, day(1, 9)), (3, day(2, 0)), (4, day(9, 0)), (5, day(9, 1))]
+        {
+            let anchor = Anchor { head: Head { seq, ..Head::EMPTY }, at };
+            add_anchor(&mut conn, "", &anchor).unwrap();
+        }
+        thin_anchors(&mut conn, "", day(9, 0)).unwrap();
+        let kept: Vec<u64> =
+            anchors(&mut conn, "").unwrap().iter().map(|anchor| anchor.head.seq).collect();
+        assert_eq!(kept, [2, 3, 4, 5]);
+        assert_eq!(last_anchor(&mut conn, "").unwrap().map(|anchor| anchor.head.seq), Some(5));
+    }
+}
