@@ -1,1 +1,13 @@
-//! Diagnostic logs and metrics.
+//! What the daemon says of itself: log lines ([`logs`], [`rolling`]) and numbers ([`metrics`]).
+//!
+//! Diagnostics may be lossy, and then say how much was lost; the audit log (`crate::audit`) never is and does not come
+//! through here.
+
+pub mod logs;
+pub mod metrics;
+pub mod rolling;
+
+mod format;
+
+pub use logs::{Telemetry, TelemetryError, init};
+pub use metrics::Metrics;

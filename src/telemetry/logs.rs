@@ -1,0 +1,354 @@
+//! Where log lines go: standard error, or the journal under systemd; and always a file, as JSON.
+//!
+//! Both are written by threads of their own (tracing-appender's non-blocking writer), so that a slow disk or a blocked pipe
+//! never holds up the work. When such a thread cannot keep up, lines are dropped and counted.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::format::{Lines, Look};
+use super::rolling::{FileState, RollingFile};
+use crate::clock::SharedClock;
+use crate::config::{LogFilter, LogFormat, LogSettings};
+
+/// How many lines may wait for a writing thread before lines are dropped.
+const WAITING_LINES: usize = 64 * 1024;
+
+/// How long the end waits for the last lines to be written.
+const FLUSH_TIME: Duration = Duration::from_secs(5);
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The log file.
+    #[error("cannot open the log file in {} (setting log.dir)", .folder.display())]
+    File {
+        /// The directory.
+        folder: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It was done already.
+    #[error("logging is set up already")]
+    Again,
+}
+
+/// The running logs.
+#[derive(Debug)]
+pub struct Telemetry {
+    stderr: Option<Sink>,
+    file: Sink,
+    file_state: Arc<FileState>,
+    filter: reload::Handle<Targets, Registry>,
+}
+
+/// Sends everything that is logged in this process from now on to its places.
+///
+/// # Errors
+/// When the file cannot be opened, or this was done before.
+pub fn init(settings: &LogSettings, clock: SharedClock) -> Result<Telemetry, TelemetryError> {
+    let file = RollingFile::open(settings, Arc::clone(&clock))
+        .map_err(|source| TelemetryError::File { folder: settings.dir.clone(), source })?;
+    let file_state = file.state();
+    let (file, file_writer) = Sink::start("sexton-log", file);
+    let (filter, handle) = reload::Layer::new(targets(&settings.level));
+
+    let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = Vec::new();
+    layers.push(Box::new(Lines::new(Look::Json, Arc::clone(&clock), file_writer)));
+    let mut stderr = None;
+    let journal = match place(settings.format, &Surroundings::look()) {
+        Place::Journal => journal(),
+        Place::Stderr(look) => Err(look),
+    };
+    match journal {
+        Ok(journal) => layers.push(journal),
+        Err(look) => {
+            let (sink, writer) = Sink::start("sexton-stderr", io::stderr());
+            layers.push(Box::new(Lines::new(look, clock, writer)));
+            stderr = Some(sink);
+        }
+    }
+    tracing_subscriber::registry()
+        .with(layers.with_filter(filter))
+        .try_init()
+        .map_err(|_already| TelemetryError::Again)?;
+    Ok(Telemetry { stderr, file, file_state, filter: handle })
+}
+
+impl Telemetry {
+    /// Opens the log file anew before its next line (SIGUSR1, after logrotate).
+    pub fn reopen(&self) {
+        self.file_state.reopen();
+    }
+
+    /// Lines that were dropped because a writing thread could not keep up.
+    #[must_use]
+    pub fn dropped_lines(&self) -> u64 {
+        let of_stderr = self.stderr.as_ref().map_or(0, Sink::dropped);
+        of_stderr + self.file.dropped()
+    }
+
+    /// Lines that the log file's disk refused.
+    #[must_use]
+    pub fn write_errors(&self) -> u64 {
+        self.file_state.errors.load(Ordering::Relaxed)
+    }
+
+    /// Bytes written to the log file since the start.
+    #[must_use]
+    pub fn bytes_written(&self) -> u64 {
+        self.file_state.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes which lines are kept. Returns false when logging has ended.
+    pub fn set_level(&self, level: &LogFilter) -> bool {
+        self.filter.reload(targets(level)).is_ok()
+    }
+
+    /// Waits until every line logged before the call is written, at most five seconds a place, and ends the threads.
+    /// Returns false when that was not enough.
+    pub fn shutdown(self) -> bool {
+        let file = self.file.finish();
+        let stderr = self.stderr.is_none_or(Sink::finish);
+        file && stderr
+    }
+}
+
+/// A thread that writes lines.
+#[derive(Debug)]
+struct Sink {
+    writer: NonBlocking,
+    dropped: ErrorCounter,
+    flushed: Receiver<()>,
+    _thread: WorkerGuard,
+}
+
+impl Sink {
+    fn start(name: &str, to: impl Write + Send + 'static) -> (Self, NonBlocking) {
+        let (answer, flushed) = sync_channel(1);
+        let (writer, thread) = NonBlockingBuilder::default()
+            .lossy(true)
+            .buffered_lines_limit(WAITING_LINES)
+            .thread_name(name)
+            .finish(Flushable { to, answer });
+        let sink = Self {
+            dropped: writer.error_counter(),
+            writer: writer.clone(),
+            flushed,
+            _thread: thread,
+        };
+        (sink, writer)
+    }
+
+    fn dropped(&self) -> u64 {
+        self.dropped.dropped_lines() as u64
+    }
+
+    /// Sends a token through the thread and waits for it to come out. The guard alone waits a second at most and says
+    /// nothing when that was too short.
+    fn finish(mut self) -> bool {
+        const STEP: Duration = Duration::from_millis(50);
+        for _ in 0..FLUSH_TIME.as_millis() / STEP.as_millis() {
+            let before = self.dropped();
+            let sent = self.writer.write_all(FLUSH_TOKEN).is_ok() && self.dropped() == before;
+            match self.flushed.recv_timeout(if sent { FLUSH_TIME } else { STEP }) {
+                Ok(()) => return true,
+                Err(RecvTimeoutError::Timeout) if sent => return false,
+                // The channel was full, and the token was dropped like any other line.
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        false
+    }
+}
+
+/// Not a line: lines end with a newline.
+const FLUSH_TOKEN: &[u8] = b"\0flush";
+
+/// A writer that answers when it meets the token.
+struct Flushable<W> {
+    to: W,
+    answer: SyncSender<()>,
+}
+
+impl<W: Write> Write for Flushable<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if line == FLUSH_TOKEN {
+            self.to.flush()?;
+            // Nobody waits any more, or an answer is already on its way.
+            let _ = self.answer.try_send(());
+            return Ok(line.len());
+        }
+        self.to.write_all(line)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+fn targets(level: &LogFilter) -> Targets {
+    // The settings have been checked; were they not, the default level is better than silence.
+    level.as_str().parse().unwrap_or_else(|_unreadable| {
+        Targets::new().with_default(tracing::level_filters::LevelFilter::INFO)
+    })
+}
+
+/// What the choice of a place depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Surroundings {
+    stderr_is_terminal: bool,
+    /// Standard error is the journal's stream: the service manager says so and the file is the one it names.
+    stderr_is_journal: bool,
+    /// <https://no-color.org>
+    no_colour: bool,
+    zone: TimeZone,
+}
+
+impl Surroundings {
+    fn look() -> Self {
+        let stream = std::env::var("JOURNAL_STREAM").ok();
+        Self {
+            stderr_is_terminal: io::stderr().is_terminal(),
+            stderr_is_journal: stream.is_some_and(|stream| names_stderr(&stream)),
+            no_colour: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
+            zone: TimeZone::try_system().unwrap_or(TimeZone::UTC),
+        }
+    }
+}
+
+/// Whether `DEVICE:INODE` is standard error. A child whose output goes elsewhere inherits the variable, too.
+fn names_stderr(stream: &str) -> bool {
+    let Ok(found) = rustix::fs::fstat(io::stderr()) else { return false };
+    stream == format!("{}:{}", found.st_dev, found.st_ino)
+}
+
+/// Where lines go beside the file.
+#[derive(Debug)]
+enum Place {
+    Journal,
+    Stderr(Look),
+}
+
+fn place(format: LogFormat, around: &Surroundings) -> Place {
+    let text = Look::Text {
+        colour: around.stderr_is_terminal && !around.no_colour,
+        zone: Some(around.zone.clone()),
+    };
+    match format {
+        LogFormat::Json => Place::Stderr(Look::Json),
+        LogFormat::Text => Place::Stderr(text),
+        LogFormat::Journald => Place::Journal,
+        LogFormat::Auto if around.stderr_is_journal => Place::Journal,
+        LogFormat::Auto if around.stderr_is_terminal => Place::Stderr(text),
+        LogFormat::Auto => Place::Stderr(Look::Json),
+    }
+}
+
+/// The journal's own protocol, with every field under `SEXTON_`; text on standard error where its socket is missing.
+fn journal() -> Result<Box<dyn Layer<Registry> + Send + Sync>, Look> {
+    match tracing_journald::layer() {
+        Ok(layer) => Ok(Box::new(
+            layer
+                .with_field_prefix(Some("SEXTON".to_owned()))
+                .with_syslog_identifier("sexton".to_owned()),
+        )),
+        // The journal adds the time itself.
+        Err(_no_socket) => Err(Look::Text { colour: false, zone: None }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn around(terminal: bool, journal: bool) -> Surroundings {
+        Surroundings {
+            stderr_is_terminal: terminal,
+            stderr_is_journal: journal,
+            no_colour: false,
+            zone: TimeZone::UTC,
+        }
+    }
+
+    #[test]
+    fn people_get_text_machines_json_and_the_journal_its_own() {
+        let look = |terminal, journal| place(LogFormat::Auto, &around(terminal, journal));
+        assert!(matches!(look(true, false), Place::Stderr(Look::Text { colour: true, .. })));
+        assert!(matches!(look(false, false), Place::Stderr(Look::Json)));
+        assert!(matches!(look(false, true), Place::Journal));
+        let plain = Surroundings { no_colour: true, ..around(true, false) };
+        let plain = place(LogFormat::Auto, &plain);
+        assert!(matches!(plain, Place::Stderr(Look::Text { colour: false, .. })));
+    }
+
+    #[test]
+    fn a_journal_stream_of_somebody_else_is_not_ours() {
+        assert!(!names_stderr("0:0"));
+        assert!(!names_stderr(""));
+        let found = rustix::fs::fstat(io::stderr()).unwrap();
+        assert!(names_stderr(&format!("{}:{}", found.st_dev, found.st_ino)));
+    }
+
+    /// A writer that takes its time: each line waits for a permission.
+    struct Slow {
+        permissions: Receiver<()>,
+        lines: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.permissions.recv().map_err(io::Error::other)?;
+            self.lines.lock().unwrap().extend_from_slice(line);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_end_waits_for_the_last_line() {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (permit, permissions) = sync_channel(2000);
+        let slow = Slow { permissions, lines: Arc::clone(&lines) };
+        let (sink, mut writer) = Sink::start("slow", slow);
+        for number in 0..1000 {
+            writer.write_all(format!("{number}\n").as_bytes()).unwrap();
+        }
+        assert_eq!(lines.lock().unwrap().len(), 0);
+        let finish = std::thread::spawn(move || sink.finish());
+        for _ in 0..1000 {
+            permit.send(()).unwrap();
+        }
+        assert!(finish.join().unwrap());
+        let text = String::from_utf8(lines.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1000);
+        assert!(text.ends_with("999\n"));
+    }
+
+    #[test]
+    fn every_level_that_settings_accept_is_a_filter() {
+        for level in ["off", "WARN", "info,sexton::scheduler=debug", "off,sexton=trace"] {
+            let filter: LogFilter = level.parse().unwrap();
+            assert!(filter.as_str().parse::<Targets>().is_ok(), "{level}");
+        }
+    }
+}
