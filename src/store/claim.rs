@@ -5,10 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use diesel::prelude::*;
 use jiff::Timestamp;
 
+use super::finish::finish;
 use super::jobs::{CHUNK_ROWS, from_json};
 use super::schema::{attempts, jobs, jobs_ready, jobs_running, queues};
 use super::{Conn, Micros, StoreError};
-use crate::model::{JobId, JobSettings, Labels, NodeId, Priority, ScheduleId};
+use crate::model::{
+    AfterAttempt, Chain, FinalState, FinishedAttempt, JobId, JobSettings, Labels, NodeId, Outcome,
+    Priority, ScheduleId,
+};
 
 /// What a node has room for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +67,8 @@ struct Ready {
 
 /// Takes the first jobs of the queue that the node has room for, in the order in which they should start.
 ///
-/// A job whose row cannot be read (a damaged value) is left out and stays where it is reported: the error names it.
+/// A job whose row cannot be read (a damaged value) fails at once, with an attempt that says why: left in the queue, it would
+/// make every claim fail.
 ///
 /// # Errors
 /// When the database refuses.
@@ -83,11 +88,40 @@ pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Vec<ClaimedJob>,
         start(conn, row, request)?;
     }
     let mut rows = load(conn, &ready)?;
-    ready
-        .iter()
-        .filter_map(|ready| rows.remove(&ready.job_id).map(|row| (ready, row)))
-        .map(|(ready, row)| claimed(conn, ready, row, request))
-        .collect()
+    let mut jobs = Vec::with_capacity(ready.len());
+    for ready in &ready {
+        let Some(row) = rows.remove(&ready.job_id) else { continue };
+        match claimed(conn, ready, row, request) {
+            Ok(job) => jobs.push(job),
+            Err(damaged @ StoreError::Damaged { .. }) => fail(conn, ready, request, &damaged)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(jobs)
+}
+
+/// Ends a job that was just claimed and cannot be run.
+fn fail(
+    conn: &mut Conn,
+    ready: &Ready,
+    request: &ClaimRequest,
+    why: &StoreError,
+) -> Result<(), StoreError> {
+    tracing::error!(job.id = ready.job_id, error = %Chain(why), "a job cannot be read and is given up");
+    let attempt = FinishedAttempt {
+        job: JobId(ready.job_id),
+        number: (ready.number + 1).unsigned_abs(),
+        outcome: Outcome::Error,
+        started_at: request.now,
+        finished_at: request.now,
+        exit_code: None,
+        error: Some(Chain(why).to_string()),
+        result: None,
+        output_tail: None,
+        next: AfterAttempt::End(FinalState::Failed),
+    };
+    finish(conn, request.node, &[attempt])?;
+    Ok(())
 }
 
 /// The names of queues that have ready jobs, found by skipping from name to name: a DISTINCT would read every row.

@@ -1,5 +1,7 @@
 //! Jobs that wait for other jobs.
 
+use std::collections::BTreeMap;
+
 use diesel::prelude::*;
 use jiff::Timestamp;
 
@@ -17,34 +19,28 @@ fn needs_text(needs: DependencyNeeds) -> &'static str {
 /// Notes what `id` waits for. Returns whether it has to wait at all.
 pub(super) fn add(conn: &mut Conn, id: JobId, on: &[Dependency]) -> Result<bool, StoreError> {
     let mut waits = false;
-    for dependency in on {
+    for (on, needs) in distinct(on) {
         let state: Option<Option<String>> = jobs::table
             .left_join(job_results::table.on(job_results::job_id.eq(jobs::id)))
-            .filter(jobs::id.eq(dependency.on.0))
+            .filter(jobs::id.eq(on))
             .select(job_results::state.nullable())
             .first(conn)
             .optional()?;
         match state {
             None => {
-                return Err(StoreError::NotFound(format!(
-                    "there is no job {} to depend on",
-                    dependency.on
-                )));
+                return Err(StoreError::NotFound(format!("there is no job {on} to depend on")));
             }
-            Some(Some(state))
-                if state != "completed" && dependency.needs == DependencyNeeds::Success =>
-            {
+            Some(Some(state)) if state != "completed" && needs == DependencyNeeds::Success => {
                 return Err(StoreError::Conflict(format!(
-                    "job {} is {state} and will not complete, so nothing can depend on its success",
-                    dependency.on
+                    "job {on} is {state} and will not complete, so nothing can depend on its success"
                 )));
             }
             Some(Some(_over)) => {}
             Some(None) => {
                 let row = (
                     job_dependencies::job_id.eq(id.0),
-                    job_dependencies::depends_on.eq(dependency.on.0),
-                    job_dependencies::needs.eq(needs_text(dependency.needs)),
+                    job_dependencies::depends_on.eq(on),
+                    job_dependencies::needs.eq(needs_text(needs)),
                 );
                 diesel::insert_into(job_dependencies::table).values(row).execute(conn)?;
                 waits = true;
@@ -52,6 +48,18 @@ pub(super) fn add(conn: &mut Conn, id: JobId, on: &[Dependency]) -> Result<bool,
         }
     }
     Ok(waits)
+}
+
+/// Each job once, however often it is named; the stricter need counts.
+fn distinct(on: &[Dependency]) -> BTreeMap<i64, DependencyNeeds> {
+    let mut distinct = BTreeMap::new();
+    for dependency in on {
+        let needs = distinct.entry(dependency.on.0).or_insert(dependency.needs);
+        if dependency.needs == DependencyNeeds::Success {
+            *needs = DependencyNeeds::Success;
+        }
+    }
+    distinct
 }
 
 /// Tells the jobs that waited for one that is over: they become ready, or are cancelled when they needed it to succeed.

@@ -61,17 +61,24 @@ fn submit_one(
     context: SubmitContext,
 ) -> Result<Submitted, StoreError> {
     if let Some(unique) = &job.unique
-        && let Some(holder) = holder_of(conn, unique, context.now)?
+        && let Some(holder) = holder_of(conn, &unique.key, context.now)?
     {
         return Ok(Submitted { id: holder, state: None });
     }
     let id = insert(conn, job, submission, context)?;
+    if let Some(unique) = &job.unique
+        && !take_key(conn, unique, id, context.now)?
+    {
+        // Another node was faster by a moment.
+        diesel::delete(jobs::table.find(id)).execute(conn)?;
+        return match holder_of(conn, &unique.key, context.now)? {
+            Some(holder) => Ok(Submitted { id: holder, state: None }),
+            None => Err(StoreError::Busy),
+        };
+    }
     for (key, value) in &job.labels {
         let row = (job_labels::label.eq(format!("{key}={value}")), job_labels::job_id.eq(id));
         diesel::insert_into(job_labels::table).values(row).execute(conn)?;
-    }
-    if let Some(unique) = &job.unique {
-        take_key(conn, unique, id, context.now)?;
     }
     if let Some((schedule, _)) = &job.schedule {
         let row = (schedule_live::schedule.eq(schedule.as_str()), schedule_live::job_id.eq(id));
@@ -132,13 +139,9 @@ fn insert(
     Ok(id)
 }
 
-fn holder_of(
-    conn: &mut Conn,
-    unique: &UniqueKey,
-    now: Timestamp,
-) -> Result<Option<JobId>, StoreError> {
+fn holder_of(conn: &mut Conn, key: &str, now: Timestamp) -> Result<Option<JobId>, StoreError> {
     let held: Option<(i64, Option<Micros>)> = unique_keys::table
-        .find(&unique.key)
+        .find(key)
         .select((unique_keys::job_id, unique_keys::expires_at))
         .first(conn)
         .optional()?;
@@ -146,24 +149,48 @@ fn holder_of(
     if expires_at.is_none_or(|at| Timestamp::from(at) > now) {
         return Ok(Some(JobId(job)));
     }
-    diesel::delete(unique_keys::table.find(&unique.key)).execute(conn)?;
+    diesel::delete(unique_keys::table.find(key)).execute(conn)?;
     Ok(None)
 }
 
+/// Returns whether the key was free. On PostgreSQL this waits for another node that is just taking it.
 fn take_key(
     conn: &mut Conn,
     unique: &UniqueKey,
     id: i64,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let expires_at = unique.period.map(|period| (now + period.get()).as_microsecond());
     let row = (
         unique_keys::key.eq(&unique.key),
         unique_keys::job_id.eq(id),
         unique_keys::expires_at.eq(expires_at),
     );
-    diesel::insert_into(unique_keys::table).values(row).execute(conn)?;
-    Ok(())
+    let taken = on_each_backend!(conn, |inner| diesel::insert_into(unique_keys::table)
+        .values(row)
+        .on_conflict_do_nothing()
+        .execute(inner)?);
+    Ok(taken > 0)
+}
+
+/// Gives a job that lives again the unique key that it had.
+pub(super) fn take_key_again(
+    conn: &mut Conn,
+    key: &str,
+    id: JobId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let holder = holder_of(conn, key, now)?;
+    let unique = UniqueKey { key: key.to_owned(), period: None };
+    match holder {
+        // Its period is not over yet.
+        Some(holder) if holder == id => Ok(()),
+        None if take_key(conn, &unique, id.0, now)? => Ok(()),
+        Some(holder) => Err(StoreError::Conflict(format!(
+            "job {id} cannot come back: job {holder} has its unique key `{key}` now"
+        ))),
+        None => Err(StoreError::Busy),
+    }
 }
 
 /// A live job's place in its queue, which it keeps for life.

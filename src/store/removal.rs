@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use jiff::Timestamp;
 
-use super::jobs::{Place, SubmitContext, enter, place_of};
+use super::jobs::{Place, SubmitContext, enter, place_of, take_key_again};
 use super::schema::{
     job_results, jobs, jobs_blocked, jobs_ready, jobs_running, jobs_scheduled, schedule_live,
 };
@@ -99,7 +99,7 @@ pub enum Redriven {
 /// Brings a failed or cancelled job back, or lets a retrying one go at once.
 ///
 /// # Errors
-/// When the database refuses.
+/// When another job has its unique key by now, or the database refuses.
 pub fn redrive(conn: &mut Conn, id: JobId, context: SubmitContext) -> Result<Redriven, StoreError> {
     let waiting: Option<(Micros, i32, i32)> = jobs_scheduled::table
         .filter(jobs_scheduled::job_id.eq(id.0))
@@ -127,7 +127,11 @@ pub fn redrive(conn: &mut Conn, id: JobId, context: SubmitContext) -> Result<Red
         return Ok(Redriven::NotNow(state));
     }
     diesel::delete(job_results::table.find(id.0)).execute(conn)?;
-    let schedule: Option<String> = jobs::table.find(id.0).select(jobs::schedule).first(conn)?;
+    let (schedule, unique_key): (Option<String>, Option<String>) =
+        jobs::table.find(id.0).select((jobs::schedule, jobs::unique_key)).first(conn)?;
+    if let Some(key) = unique_key {
+        take_key_again(conn, &key, id, context.now)?;
+    }
     if let Some(schedule) = schedule {
         let row = (schedule_live::schedule.eq(schedule), schedule_live::job_id.eq(id.0));
         diesel::insert_into(schedule_live::table).values(row).execute(conn)?;
