@@ -1,6 +1,9 @@
 //! Bringing a database to this version's schema, and refusing one that is ahead of it.
 
+use diesel::dsl::sql;
 use diesel::migration::{Migration, MigrationSource};
+use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::{Conn, StoreError};
@@ -53,10 +56,11 @@ pub fn revert_all(conn: &mut Conn) -> Result<(), StoreError> {
 /// # Errors
 /// When the database is newer than this binary, or cannot be asked.
 pub fn status(conn: &mut Conn) -> Result<SchemaStatus, StoreError> {
-    let (known, applied) = match conn {
-        Conn::Sqlite(conn) => (versions(&SQLITE)?, applied_versions(conn)?),
-        Conn::Postgres(conn) => (versions_postgres()?, applied_versions(conn)?),
+    let known = match conn {
+        Conn::Sqlite(_) => versions(&SQLITE)?,
+        Conn::Postgres(_) => versions_postgres()?,
     };
+    let applied = applied_versions(conn)?;
     let newest = known.last().cloned().unwrap_or_default();
     match applied.iter().find(|version| !known.contains(version)) {
         Some(found) => Err(StoreError::TooNew { found: found.clone(), known: newest }),
@@ -79,12 +83,35 @@ fn versions_postgres() -> Result<Vec<String>, StoreError> {
     Ok(sorted(migrations.iter().map(|migration| migration.name().version().to_string())))
 }
 
-fn applied_versions<DB, C>(conn: &mut C) -> Result<Vec<String>, StoreError>
-where
-    DB: diesel::backend::Backend,
-    C: MigrationHarness<DB>,
-{
-    Ok(sorted(conn.applied_migrations().map_err(failed)?.iter().map(ToString::to_string)))
+diesel::table! {
+    /// Where Diesel notes what it has applied.
+    __diesel_schema_migrations (version) {
+        /// The number of a migration that was applied.
+        version -> Text,
+    }
+}
+
+/// Diesel's own `applied_migrations` makes its table where it is missing, which a connection for reading must not, and on
+/// PostgreSQL cannot even try.
+fn applied_versions(conn: &mut Conn) -> Result<Vec<String>, StoreError> {
+    let exists = match conn {
+        Conn::Sqlite(conn) => diesel::select(sql::<Bool>(
+            "EXISTS (SELECT 1 FROM sqlite_master WHERE name = '__diesel_schema_migrations')",
+        ))
+        .get_result::<bool>(conn)?,
+        Conn::Postgres(conn) => {
+            diesel::select(sql::<Bool>("to_regclass('__diesel_schema_migrations') IS NOT NULL"))
+                .get_result(conn)?
+        }
+    };
+    if !exists {
+        return Ok(Vec::new());
+    }
+    let versions = __diesel_schema_migrations::table
+        .select(__diesel_schema_migrations::version)
+        .order(__diesel_schema_migrations::version)
+        .load(conn)?;
+    Ok(versions)
 }
 
 fn sorted(versions: impl Iterator<Item = String>) -> Vec<String> {
