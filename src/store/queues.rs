@@ -22,6 +22,9 @@ pub struct QueueState {
     pub paused: Option<(Timestamp, String, String)>,
 }
 
+/// A name, and since when it is paused, by whom and why.
+type Row = (String, Option<Micros>, Option<String>, Option<String>);
+
 /// Every queue that holds jobs or is paused.
 ///
 /// # Errors
@@ -37,8 +40,7 @@ pub fn list(conn: &mut Conn) -> Result<Vec<QueueState>, StoreError> {
         .group_by(jobs::queue)
         .select((jobs::queue, count_star()))
         .load(conn)?;
-    let paused: Vec<(String, Option<Micros>, Option<String>, Option<String>)> =
-        queues::table.order(queues::name).load(conn)?;
+    let paused: Vec<Row> = queues::table.order(queues::name).load(conn)?;
     let mut names: Vec<&String> = ready.iter().map(|(name, _)| name).collect();
     names.extend(running.iter().map(|(name, _)| name));
     names.extend(paused.iter().filter(|row| row.1.is_some()).map(|row| &row.0));

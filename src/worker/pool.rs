@@ -12,7 +12,7 @@ use super::cycle::{Delivery, Pickup, exchange};
 use super::registry::Registry;
 use crate::clock::SharedClock;
 use crate::jobs::{Context, JobInfo, Output, Progress, ProgressReport, RunPaths, StopReason};
-use crate::model::{Chain, Event, FinishedAttempt, JobId, NodeId, ScheduleId};
+use crate::model::{Chain, Event, FinishedAttempt, HumanDuration, JobId, NodeId, ScheduleId};
 use crate::store::Store;
 use crate::store::claim::{ClaimRequest, ClaimedJob};
 use crate::store::finish::{Finished, ProgressUpdate};
@@ -350,7 +350,7 @@ impl State {
         let timeout = job
             .settings
             .timeout
-            .map(|timeout| timeout.get())
+            .map(HumanDuration::get)
             .or_else(|| settings.queue_timeouts.get(&job.queue).copied())
             .or(settings.timeout);
         let deadline = match (job.settings.total_timeout, job.first_started_at) {
