@@ -1,0 +1,166 @@
+//! Taking jobs out of the queue.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sexton::model::{Actor, JobId, JobState, NewJob, Outcome, Priority};
+use sexton::store::claim::{ClaimRequest, claim};
+use sexton::store::{Store, queues};
+use tokio::sync::Barrier;
+
+use crate::harness::{Queue, at, job, on_both_backends, soon};
+
+on_both_backends![
+    jobs_start_by_priority_and_in_order_of_arrival_within_one,
+    a_waiting_job_goes_before_a_higher_level_that_came_an_hour_a_level_later,
+    a_claim_takes_no_more_than_there_is_room_for,
+    a_queues_own_limit_holds,
+    a_full_queue_does_not_hold_up_the_others,
+    nothing_is_claimed_from_a_paused_queue,
+    a_future_job_is_not_claimed_before_it_is_promoted,
+    two_nodes_never_get_the_same_job,
+    a_job_that_cannot_be_read_fails_and_does_not_hold_up_the_others,
+];
+
+fn with_priority(level: i64) -> NewJob {
+    NewJob { priority: Priority::new(level).unwrap(), ..job() }
+}
+
+fn in_queue(name: &str) -> NewJob {
+    NewJob { queue: name.to_owned(), ..job() }
+}
+
+async fn claimed_ids(queue: &Queue, second: i64, slots: usize) -> Vec<JobId> {
+    queue.claim(second, slots).await.into_iter().map(|claimed| claimed.id).collect()
+}
+
+async fn jobs_start_by_priority_and_in_order_of_arrival_within_one(queue: Queue) {
+    let levels = [5, 2, 10, 5, 8, 10];
+    let ids = queue.submit_all(0, levels.map(with_priority).to_vec()).await;
+    let expected = [2, 5, 4, 0, 3, 1].map(|index| ids[index]);
+    assert_eq!(claimed_ids(&queue, 1, 4).await, expected[..4]);
+    assert_eq!(claimed_ids(&queue, 1, 4).await, expected[4..]);
+}
+
+async fn a_waiting_job_goes_before_a_higher_level_that_came_an_hour_a_level_later(queue: Queue) {
+    let new = |level, second| NewJob { run_at: at(second), ..with_priority(level) };
+    let old = queue.submit(0, new(5, 0)).await;
+    let just_in_time = queue.submit(3599, new(6, 3599)).await;
+    let too_late = queue.submit(3601, new(6, 3601)).await;
+    assert_eq!(claimed_ids(&queue, 3601, 3).await, [just_in_time, old, too_late]);
+}
+
+async fn a_claim_takes_no_more_than_there_is_room_for(queue: Queue) {
+    queue.submit_all(0, vec![job(), in_queue("a"), in_queue("b")]).await;
+    assert_eq!(queue.claim(0, 0).await.len(), 0);
+    assert_eq!(queue.claim(0, 2).await.len(), 2);
+    assert_eq!(queue.claim(0, 2).await.len(), 1);
+}
+
+async fn a_queues_own_limit_holds(queue: Queue) {
+    queue.submit_all(0, vec![in_queue("narrow"), in_queue("narrow"), in_queue("wide")]).await;
+    let request = ClaimRequest {
+        queue_slots: BTreeMap::from([("narrow".to_owned(), 1)]),
+        ..queue.request(0, 10)
+    };
+    let claimed = queue.claim_with(request.clone()).await;
+    let names: Vec<&str> = claimed.iter().map(|job| job.queue.as_str()).collect();
+    assert_eq!(names, ["narrow", "wide"]);
+    let full = ClaimRequest { queue_slots: BTreeMap::from([("narrow".to_owned(), 0)]), ..request };
+    assert!(queue.claim_with(full).await.is_empty());
+}
+
+async fn a_full_queue_does_not_hold_up_the_others(queue: Queue) {
+    let urgent = NewJob { priority: Priority::CRITICAL, ..in_queue("full") };
+    queue.submit_all(0, vec![urgent; 20]).await;
+    let other = queue.submit(0, in_queue("other")).await;
+    let request = ClaimRequest {
+        queue_slots: BTreeMap::from([("full".to_owned(), 0)]),
+        ..queue.request(0, 4)
+    };
+    let claimed = queue.claim_with(request).await;
+    assert_eq!(claimed.iter().map(|job| job.id).collect::<Vec<_>>(), [other]);
+}
+
+async fn nothing_is_claimed_from_a_paused_queue(queue: Queue) {
+    let ids = queue.submit_all(0, vec![in_queue("a"), in_queue("b")]).await;
+    let by = Actor::named("operator");
+    queue.write(move |conn| queues::pause(conn, "a", &by, "broken disk", at(1))).await;
+    assert_eq!(claimed_ids(&queue, 2, 10).await, [ids[1]]);
+    let states = queue.read(queues::list).await;
+    let paused = states[0].paused.clone().expect("it is shown as paused");
+    assert_eq!((states[0].name.as_str(), states[0].ready), ("a", 1));
+    assert_eq!(paused, (at(1), "operator".to_owned(), "broken disk".to_owned()));
+
+    assert!(queue.write(|conn| queues::resume(conn, "a")).await);
+    assert!(!queue.write(|conn| queues::resume(conn, "a")).await, "it was not paused any more");
+    assert_eq!(claimed_ids(&queue, 3, 10).await, [ids[0]]);
+}
+
+async fn a_future_job_is_not_claimed_before_it_is_promoted(queue: Queue) {
+    let id = queue.submit(0, soon(60)).await;
+    assert_eq!(queue.state(id).await, JobState::Pending);
+    let next = queue.read(sexton::store::jobs::next_scheduled).await;
+    assert_eq!(next, Some(at(60)));
+    assert_eq!(queue.promote(59).await, 0);
+    assert!(queue.claim(59, 10).await.is_empty());
+    assert_eq!(queue.promote(60).await, 1);
+    assert_eq!(claimed_ids(&queue, 60, 10).await, [id]);
+    assert_eq!(queue.read(sexton::store::jobs::next_scheduled).await, None);
+}
+
+async fn two_nodes_never_get_the_same_job(queue: Queue) {
+    const JOBS: usize = 200;
+    let ids = queue.submit_all(0, vec![job(); JOBS]).await;
+    let (other_store, other_node) = queue.another_node().await;
+    let barrier = Arc::new(Barrier::new(4));
+    let claimers = [
+        (queue.store.clone(), queue.node),
+        (other_store.clone(), other_node),
+        (queue.store.clone(), queue.node),
+        (other_store, other_node),
+    ];
+    let tasks = claimers.map(|(store, node)| {
+        tokio::spawn(claim_until_empty(
+            store,
+            ClaimRequest { node, ..queue.request(0, 7) },
+            Arc::clone(&barrier),
+        ))
+    });
+    let mut all = Vec::new();
+    for task in tasks {
+        all.extend(task.await.expect("the claimer does not panic"));
+    }
+    assert_eq!(all.len(), JOBS, "nothing is left and nothing is doubled");
+    assert_eq!(all.into_iter().collect::<BTreeSet<_>>(), ids.into_iter().collect());
+}
+
+async fn claim_until_empty(
+    store: Store,
+    request: ClaimRequest,
+    barrier: Arc<Barrier>,
+) -> Vec<JobId> {
+    let mut mine = Vec::new();
+    barrier.wait().await;
+    loop {
+        let request = request.clone();
+        let claimed = store.write(move |conn| claim(conn, &request)).await.expect("a claim");
+        if claimed.is_empty() {
+            return mine;
+        }
+        mine.extend(claimed.into_iter().map(|job| job.id));
+    }
+}
+
+async fn a_job_that_cannot_be_read_fails_and_does_not_hold_up_the_others(queue: Queue) {
+    let ids = queue.submit_all(0, vec![job(), job(), job()]).await;
+    queue.database.execute(&format!("UPDATE jobs SET settings = '{{' WHERE id = {}", ids[1]));
+    assert_eq!(claimed_ids(&queue, 1, 10).await, [ids[0], ids[2]]);
+    let attempts = queue.attempts(ids[1]).await;
+    assert_eq!(attempts[0].outcome, Outcome::Error.as_str());
+    let error = attempts[0].error.clone().expect("it says why");
+    assert!(error.contains("job's settings that cannot be read"), "{error}");
+    let counts = queue.read(sexton::store::history::counts).await;
+    assert!(counts.contains(&(JobState::Failed, 1)), "{counts:?}");
+    assert!(counts.contains(&(JobState::Running, 2)), "{counts:?}");
+}

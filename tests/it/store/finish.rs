@@ -1,0 +1,206 @@
+//! The end of an attempt, and what it means for its job.
+
+use sexton::model::{
+    AfterAttempt, FinalState, FinishedAttempt, JobState, NewJob, Outcome, Priority,
+};
+use sexton::store::finish::{self, Finished, ProgressUpdate};
+use sexton::store::nodes;
+
+use crate::harness::{Queue, at, ended, job, on_both_backends, retried, succeeded};
+
+on_both_backends![
+    a_finished_job_keeps_its_result_and_its_attempt,
+    a_stale_report_is_fenced_and_changes_nothing,
+    another_nodes_report_is_fenced,
+    one_fenced_report_does_not_hinder_the_others,
+    a_failed_attempt_waits_is_promoted_and_runs_again,
+    only_charged_outcomes_count_against_the_limit,
+    an_interrupted_attempt_gives_the_job_its_old_place_back,
+    what_a_dead_node_ran_is_rescued_as_interrupted,
+    a_rescued_job_whose_cancel_was_requested_is_cancelled,
+    a_cancel_that_comes_while_the_attempt_ends_wins_over_its_retry,
+    a_success_wins_over_a_cancel_that_came_too_late,
+    progress_is_stored_for_the_attempt_that_owns_the_job,
+];
+
+fn recorded(state: JobState) -> Finished {
+    Finished::Recorded { state, ended_schedule: None }
+}
+
+async fn a_finished_job_keeps_its_result_and_its_attempt(queue: Queue) {
+    let id = queue.submit(0, job()).await;
+    let claimed = queue.claim_one(1).await;
+    assert_eq!((claimed.number, claimed.charged), (1, 0));
+    assert_eq!(queue.state(id).await, JobState::Running);
+    let report = FinishedAttempt {
+        exit_code: Some(0),
+        result: Some(serde_json::json!({"deleted": 3})),
+        output_tail: Some("done\n".to_owned()),
+        ..succeeded(&claimed, 2)
+    };
+    assert_eq!(queue.finish(report).await, recorded(JobState::Completed));
+    let stored = queue.job(id).await;
+    assert_eq!(stored.state, JobState::Completed);
+    assert_eq!(stored.result, Some(serde_json::json!({"deleted": 3})));
+    assert_eq!((stored.started_at, stored.finished_at), (Some(at(2)), Some(at(3))));
+    assert_eq!((stored.attempt, stored.error), (1, None));
+    let attempts = queue.attempts(id).await;
+    assert_eq!(attempts.len(), 1);
+    assert_eq!(attempts[0].outcome, "success");
+    assert_eq!(attempts[0].node_id, queue.node.0);
+    assert_eq!(attempts[0].exit_code, Some(0));
+    assert_eq!(attempts[0].output_tail.as_deref(), Some("done\n"));
+}
+
+async fn a_stale_report_is_fenced_and_changes_nothing(queue: Queue) {
+    let id = queue.submit(0, job()).await;
+    let first = queue.claim_one(1).await;
+    queue.finish(ended(&first, 1, Outcome::Interrupted, AfterAttempt::GiveBack)).await;
+    let second = queue.claim_one(3).await;
+    assert_eq!(second.number, 2);
+    assert_eq!(queue.finish(succeeded(&first, 4)).await, Finished::Fenced);
+    assert_eq!(queue.state(id).await, JobState::Running);
+    assert_eq!(queue.attempts(id).await.len(), 1);
+    assert_eq!(queue.finish(succeeded(&second, 4)).await, recorded(JobState::Completed));
+    assert_eq!(queue.finish(succeeded(&second, 4)).await, Finished::Fenced, "it reports once");
+}
+
+async fn another_nodes_report_is_fenced(queue: Queue) {
+    let id = queue.submit(0, job()).await;
+    let claimed = queue.claim_one(1).await;
+    let (store, node) = queue.another_node().await;
+    let report = succeeded(&claimed, 1);
+    let answer = store.write(move |conn| finish::finish(conn, node, &[report])).await.unwrap();
+    assert_eq!(answer, [Finished::Fenced]);
+    assert_eq!(queue.state(id).await, JobState::Running);
+}
+
+async fn one_fenced_report_does_not_hinder_the_others(queue: Queue) {
+    queue.submit_all(0, vec![job(), job()]).await;
+    let claimed = queue.claim(1, 2).await;
+    let stale = FinishedAttempt { number: 7, ..succeeded(&claimed[0], 1) };
+    let reports = [stale, succeeded(&claimed[1], 1)];
+    let node = queue.node;
+    let answers = queue.write(move |conn| finish::finish(conn, node, &reports)).await;
+    assert_eq!(answers, [Finished::Fenced, recorded(JobState::Completed)]);
+}
+
+async fn a_failed_attempt_waits_is_promoted_and_runs_again(queue: Queue) {
+    let id = queue.submit(0, job()).await;
+    let first = queue.claim_one(1).await;
+    assert_eq!(queue.finish(retried(&first, 1, 30)).await, recorded(JobState::Retrying));
+    let waiting = queue.job(id).await;
+    assert_eq!((waiting.state, waiting.run_at), (JobState::Retrying, at(30)));
+    assert_eq!(waiting.error.as_deref(), Some("it was a failure"));
+    assert!(queue.claim(29, 10).await.is_empty());
+    queue.promote(30).await;
+    assert_eq!(queue.state(id).await, JobState::Pending);
+    let second = queue.claim_one(30).await;
+    assert_eq!((second.number, second.charged), (2, 1));
+    queue.finish(succeeded(&second, 30)).await;
+    let outcomes: Vec<(i32, String)> = queue
+        .attempts(id)
+        .await
+        .into_iter()
+        .map(|attempt| (attempt.number, attempt.outcome))
+        .collect();
+    assert_eq!(outcomes, [(1, "failure".to_owned()), (2, "success".to_owned())]);
+}
+
+async fn only_charged_outcomes_count_against_the_limit(queue: Queue) {
+    queue.submit(0, job()).await;
+    let steps = [
+        (0, Outcome::Skipped, AfterAttempt::SnoozeUntil(at(1))),
+        (0, Outcome::Interrupted, AfterAttempt::GiveBack),
+        (0, Outcome::Failure, AfterAttempt::RetryAt(at(1))),
+        (1, Outcome::Error, AfterAttempt::RetryAt(at(1))),
+        (2, Outcome::Timeout, AfterAttempt::RetryAt(at(1))),
+        (3, Outcome::Success, AfterAttempt::End(FinalState::Completed)),
+    ];
+    for (number, (charged, outcome, next)) in (1..).zip(steps) {
+        queue.promote(1).await;
+        let claimed = queue.claim_one(1).await;
+        assert_eq!((claimed.number, claimed.charged), (number, charged), "before the {outcome}");
+        queue.finish(ended(&claimed, 1, outcome, next)).await;
+    }
+}
+
+async fn an_interrupted_attempt_gives_the_job_its_old_place_back(queue: Queue) {
+    let first = queue.submit(0, job()).await;
+    let claimed = queue.claim_one(1).await;
+    queue.submit(2, NewJob { run_at: at(2), ..job() }).await;
+    let given_back = ended(&claimed, 2, Outcome::Interrupted, AfterAttempt::GiveBack);
+    assert_eq!(queue.finish(given_back).await, recorded(JobState::Pending));
+    let next = queue.claim(3, 1).await;
+    assert_eq!(next[0].id, first, "it goes before what came later");
+    assert_eq!((next[0].number, next[0].charged), (2, 0));
+}
+
+async fn what_a_dead_node_ran_is_rescued_as_interrupted(queue: Queue) {
+    let ids = queue.submit_all(0, vec![job(), job()]).await;
+    queue.claim(1, 1).await;
+    let (dead_store, dead) = queue.another_node().await;
+    let request = sexton::store::claim::ClaimRequest { node: dead, ..queue.request(1, 1) };
+    let lost = dead_store
+        .write(move |conn| sexton::store::claim::claim(conn, &request))
+        .await
+        .unwrap()
+        .remove(0);
+    let rescued =
+        queue.write(move |conn| finish::rescue(conn, dead, at(60), "the node died")).await;
+    assert_eq!(rescued, [ids[1]]);
+    assert_eq!(queue.state(ids[0]).await, JobState::Running, "ours is left alone");
+    let attempts = queue.attempts(ids[1]).await;
+    assert_eq!(attempts[0].outcome, "interrupted");
+    assert_eq!(attempts[0].error.as_deref(), Some("the node died"));
+    let again = queue.claim_one(61).await;
+    assert_eq!((again.id, again.number, again.charged), (ids[1], 2, 0));
+
+    let late = succeeded(&lost, 62);
+    let answer = dead_store.write(move |conn| finish::finish(conn, dead, &[late])).await.unwrap();
+    assert_eq!(answer, [Finished::Fenced], "the node comes back too late");
+    assert!(queue.write(move |conn| nodes::heartbeat(conn, dead, at(90))).await);
+    queue.write(move |conn| nodes::mark_stopped(conn, dead, at(91))).await;
+    assert!(!queue.write(move |conn| nodes::heartbeat(conn, dead, at(120))).await);
+}
+
+async fn a_rescued_job_whose_cancel_was_requested_is_cancelled(queue: Queue) {
+    let id = queue.submit(0, job()).await;
+    queue.claim_one(1).await;
+    queue.cancel(2, id).await;
+    let node = queue.node;
+    queue.write(move |conn| finish::rescue(conn, node, at(60), "the node died")).await;
+    assert_eq!(queue.state(id).await, JobState::Cancelled);
+}
+
+async fn a_cancel_that_comes_while_the_attempt_ends_wins_over_its_retry(queue: Queue) {
+    let id = queue.submit(0, job()).await;
+    let claimed = queue.claim_one(1).await;
+    queue.cancel(2, id).await;
+    assert!(queue.job(id).await.cancel_requested);
+    assert_eq!(queue.finish(retried(&claimed, 2, 30)).await, recorded(JobState::Cancelled));
+    assert_eq!(queue.promote(31).await, 0);
+}
+
+async fn a_success_wins_over_a_cancel_that_came_too_late(queue: Queue) {
+    let id = queue.submit(0, NewJob { priority: Priority::HIGH, ..job() }).await;
+    let claimed = queue.claim_one(1).await;
+    queue.cancel(2, id).await;
+    let done = ended(&claimed, 2, Outcome::Success, AfterAttempt::End(FinalState::Completed));
+    assert_eq!(queue.finish(done).await, recorded(JobState::Completed));
+}
+
+async fn progress_is_stored_for_the_attempt_that_owns_the_job(queue: Queue) {
+    let id = queue.submit(0, job()).await;
+    queue.claim_one(1).await;
+    let update = |number, percent, message: &str| ProgressUpdate {
+        job: id,
+        number,
+        percent,
+        message: message.to_owned(),
+    };
+    let updates = [update(1, Some(42), "half way"), update(2, Some(99), "not the owner")];
+    queue.write(move |conn| finish::record_progress(conn, &updates)).await;
+    let running = queue.job(id).await;
+    assert_eq!((running.progress, running.message.as_deref()), (Some(42), Some("half way")));
+}

@@ -1,0 +1,249 @@
+//! How operations travel to the database: groups of writes, snapshots, locks, refusals.
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use sexton::model::JobState;
+use sexton::store::schema::meta;
+use sexton::store::{DatabaseUrl, Store, StoreError, nodes};
+
+use crate::harness::{Queue, TestDatabase, job, on_both_backends};
+
+on_both_backends![
+    a_failing_write_takes_back_only_itself,
+    a_write_that_the_database_refuses_takes_back_only_itself,
+    a_panicking_write_does_not_take_the_writer_down,
+    a_panicking_read_does_not_take_the_reader_down,
+    a_read_sees_one_snapshot,
+    a_read_cannot_write,
+    commits_are_announced,
+    a_read_only_handle_reads_and_refuses_to_write,
+    a_setting_of_the_database_is_made_once,
+];
+
+async fn count(queue: &Queue) -> i64 {
+    queue.read(|conn| Ok(meta::table.count().get_result(conn)?)).await
+}
+
+fn insert(conn: &mut sexton::store::Conn, key: &str) -> Result<(), StoreError> {
+    let row = (meta::key.eq(key), meta::value.eq(""));
+    diesel::insert_into(meta::table).values(row).execute(conn)?;
+    Ok(())
+}
+
+/// Holds the writer up, so that what is sent meanwhile becomes one group.
+async fn hold_up(store: &Store) -> mpsc::Sender<()> {
+    let (release, released) = mpsc::channel::<()>();
+    let (entered, is_in) = tokio::sync::oneshot::channel();
+    let store = store.clone();
+    tokio::spawn(async move {
+        let hold = move |_: &mut sexton::store::Conn| {
+            entered.send(()).expect("the test waits for it");
+            // Ends when the test lets go of its end.
+            let _let_go = released.recv();
+            Ok(())
+        };
+        store.write(hold).await.expect("holding up is not an error");
+    });
+    is_in.await.expect("the writer holds still");
+    release
+}
+
+async fn a_failing_write_takes_back_only_itself(queue: Queue) {
+    let release = hold_up(&queue.store).await;
+    let tasks: Vec<_> = (0..100)
+        .map(|index| {
+            let store = queue.store.clone();
+            tokio::spawn(async move {
+                let write = move |conn: &mut sexton::store::Conn| {
+                    insert(conn, &format!("key {index}"))?;
+                    if index % 3 == 0 {
+                        return Err(StoreError::Conflict("on purpose".to_owned()));
+                    }
+                    Ok(())
+                };
+                store.write(write).await
+            })
+        })
+        .collect();
+    drop(release);
+    let mut failed = 0;
+    for task in tasks {
+        match task.await.expect("no panic") {
+            Ok(()) => {}
+            Err(StoreError::Conflict(why)) => {
+                assert_eq!(why, "on purpose");
+                failed += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(failed, 34);
+    assert_eq!(count(&queue).await, 66);
+}
+
+async fn a_write_that_the_database_refuses_takes_back_only_itself(queue: Queue) {
+    queue.write(|conn| insert(conn, "taken")).await;
+    let release = hold_up(&queue.store).await;
+    let (good, bad) = (queue.store.clone(), queue.store.clone());
+    let bad = tokio::spawn(async move {
+        bad.write(|conn| {
+            insert(conn, "before it")?;
+            insert(conn, "taken")
+        })
+        .await
+    });
+    let good = tokio::spawn(async move { good.write(|conn| insert(conn, "good")).await });
+    drop(release);
+    assert!(matches!(bad.await.unwrap(), Err(StoreError::Database(_))));
+    good.await.unwrap().expect("the other write is kept");
+    assert_eq!(count(&queue).await, 2);
+}
+
+async fn a_panicking_write_does_not_take_the_writer_down(queue: Queue) {
+    let panicked = queue.store.write(|conn| -> Result<(), StoreError> {
+        insert(conn, "half done")?;
+        panic!("on purpose");
+    });
+    assert!(matches!(panicked.await, Err(StoreError::NotCommitted(_))));
+    let id = queue.submit(0, job()).await;
+    assert_eq!(queue.state(id).await, JobState::Pending);
+    assert_eq!(count(&queue).await, 0, "nothing of it was kept");
+}
+
+async fn a_panicking_read_does_not_take_the_reader_down(queue: Queue) {
+    // More often than there are readers.
+    for _ in 0..8 {
+        let panicked = queue.store.read(|_| -> Result<(), StoreError> { panic!("on purpose") });
+        assert!(panicked.await.is_err());
+    }
+    assert_eq!(count(&queue).await, 0);
+}
+
+async fn a_read_sees_one_snapshot(queue: Queue) {
+    let store = queue.store.clone();
+    let (first_read, is_read) = tokio::sync::oneshot::channel();
+    let (written, is_written) = mpsc::channel::<()>();
+    let reader = tokio::spawn(async move {
+        let read = move |conn: &mut sexton::store::Conn| {
+            let before: i64 = meta::table.count().get_result(conn)?;
+            first_read.send(()).expect("the test waits for it");
+            is_written.recv().expect("the test has written");
+            let after: i64 = meta::table.count().get_result(conn)?;
+            Ok((before, after))
+        };
+        store.read(read).await.expect("the read succeeds")
+    });
+    is_read.await.unwrap();
+    queue.write(|conn| insert(conn, "meanwhile")).await;
+    written.send(()).unwrap();
+    assert_eq!(reader.await.unwrap(), (0, 0));
+    assert_eq!(count(&queue).await, 1);
+}
+
+async fn a_read_cannot_write(queue: Queue) {
+    let refused = queue.store.read(|conn| insert(conn, "sneaked in")).await.unwrap_err();
+    assert!(matches!(refused, StoreError::NotWritable(_)), "{refused:?}");
+    assert_eq!(count(&queue).await, 0);
+}
+
+async fn commits_are_announced(queue: Queue) {
+    let mut commits = queue.store.commits();
+    commits.borrow_and_update();
+    queue.submit(0, job()).await;
+    tokio::time::timeout(Duration::from_secs(10), commits.changed())
+        .await
+        .expect("the commit is announced")
+        .expect("the store lives");
+}
+
+async fn a_read_only_handle_reads_and_refuses_to_write(queue: Queue) {
+    let id = queue.submit(0, job()).await;
+    let reader = Store::open_read_only(queue.database.url()).expect("it opens");
+    assert!(reader.is_read_only() && !queue.store.is_read_only());
+    let seen = reader.read(move |conn| sexton::store::history::job(conn, id)).await.unwrap();
+    assert_eq!(seen.map(|job| job.id), Some(id));
+    let refused = reader.write(|conn| insert(conn, "key")).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Closed));
+}
+
+async fn a_setting_of_the_database_is_made_once(queue: Queue) {
+    let first = queue.write(|conn| nodes::meta_or_insert(conn, "seed", "one")).await;
+    let second = queue.write(|conn| nodes::meta_or_insert(conn, "seed", "two")).await;
+    assert_eq!((first.as_str(), second.as_str()), ("one", "one"));
+}
+
+#[test]
+fn opening_a_missing_file_for_reading_is_an_error_and_makes_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nothing.db");
+    let error = Store::open_read_only(&DatabaseUrl::Sqlite(path.clone())).unwrap_err();
+    assert!(error.to_string().contains("nothing.db"), "{error}");
+    assert!(!path.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submission_survives_the_loss_of_the_handle_that_made_it() {
+    let database = TestDatabase::sqlite();
+    let store = database.open();
+    let clone = store.clone();
+    store.write(|conn| insert(conn, "kept")).await.unwrap();
+    store.close();
+    let count: i64 = clone.read(|conn| Ok(meta::table.count().get_result(conn)?)).await.unwrap();
+    assert_eq!(count, 1, "a clone goes on working");
+    clone.close();
+}
+
+/// Takes the write lock of an SQLite file as another program would, until told to let go.
+fn lock(database: &TestDatabase) -> (mpsc::Sender<()>, std::thread::JoinHandle<()>) {
+    let DatabaseUrl::Sqlite(path) = database.url() else { unreachable!("only for SQLite") };
+    let path = path.to_string_lossy().into_owned();
+    let (locked, is_locked) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let holder = std::thread::spawn(move || {
+        let mut conn = SqliteConnection::establish(&path).expect("a connection");
+        conn.batch_execute("BEGIN IMMEDIATE").expect("the lock");
+        locked.send(()).expect("the test waits for it");
+        let _let_go = released.recv();
+        conn.batch_execute("COMMIT").expect("the end of the lock");
+    });
+    is_locked.recv().expect("the lock is held");
+    (release, holder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c1_a_write_waits_for_another_programs_lock_while_reads_go_on() {
+    let queue = Queue::open(TestDatabase::sqlite()).await;
+    let (release, holder) = lock(&queue.database);
+    let store = queue.store.clone();
+    let write = tokio::spawn(async move { store.write(|conn| insert(conn, "patient")).await });
+    assert_eq!(count(&queue).await, 0);
+    assert!(!write.is_finished());
+    drop(release);
+    write.await.unwrap().expect("the write succeeds once the lock is gone");
+    holder.join().unwrap();
+    assert_eq!(count(&queue).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c1_what_waits_behind_a_lock_is_written_in_the_order_of_arrival() {
+    let queue = Arc::new(Queue::open(TestDatabase::sqlite()).await);
+    let (release, holder) = lock(&queue.database);
+    let mut tasks = Vec::new();
+    for _ in 0..20 {
+        let queue = Arc::clone(&queue);
+        tasks.push(tokio::spawn(async move { queue.submit(0, job()).await }));
+        tokio::task::yield_now().await;
+    }
+    drop(release);
+    let mut ids = Vec::new();
+    for task in tasks {
+        ids.push(task.await.unwrap());
+    }
+    holder.join().unwrap();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 20);
+}

@@ -1,0 +1,10 @@
+//! What the store promises, on each backend.
+
+mod cancel;
+mod claim;
+mod finish;
+mod history;
+mod lanes;
+mod ledger;
+mod schema;
+mod submit;
