@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use tracing::Subscriber;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
@@ -59,6 +60,16 @@ pub struct Telemetry {
 /// # Errors
 /// When the file cannot be opened, or this was done before.
 pub fn init(settings: &LogSettings, clock: SharedClock) -> Result<Telemetry, TelemetryError> {
+    let (subscriber, telemetry) = build(settings, clock, &Surroundings::look())?;
+    subscriber.try_init().map_err(|_already| TelemetryError::Again)?;
+    Ok(telemetry)
+}
+
+fn build(
+    settings: &LogSettings,
+    clock: SharedClock,
+    around: &Surroundings,
+) -> Result<(impl SubscriberInitExt + Subscriber + Send + Sync, Telemetry), TelemetryError> {
     let file = RollingFile::open(settings, Arc::clone(&clock))
         .map_err(|source| TelemetryError::File { folder: settings.dir.clone(), source })?;
     let file_state = file.state();
@@ -67,24 +78,23 @@ pub fn init(settings: &LogSettings, clock: SharedClock) -> Result<Telemetry, Tel
 
     let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = Vec::new();
     layers.push(Box::new(Lines::new(Look::Json, Arc::clone(&clock), file_writer)));
-    let mut stderr = None;
-    let journal = match place(settings.format, &Surroundings::look()) {
+    let journal = match place(settings.format, around) {
         Place::Journal => journal(),
         Place::Stderr(look) => Err(look),
     };
-    match journal {
-        Ok(journal) => layers.push(journal),
+    let stderr = match journal {
+        Ok(journal) => {
+            layers.push(journal);
+            None
+        }
         Err(look) => {
             let (sink, writer) = Sink::start("sexton-stderr", io::stderr());
             layers.push(Box::new(Lines::new(look, clock, writer)));
-            stderr = Some(sink);
+            Some(sink)
         }
-    }
-    tracing_subscriber::registry()
-        .with(layers.with_filter(filter))
-        .try_init()
-        .map_err(|_already| TelemetryError::Again)?;
-    Ok(Telemetry { stderr, file, file_state, filter: handle })
+    };
+    let subscriber = tracing_subscriber::registry().with(layers.with_filter(filter));
+    Ok((subscriber, Telemetry { stderr, file, file_state, filter: handle }))
 }
 
 impl Telemetry {
@@ -342,6 +352,37 @@ mod tests {
         let text = String::from_utf8(lines.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().count(), 1000);
         assert!(text.ends_with("999\n"));
+    }
+
+    #[test]
+    fn what_is_logged_is_in_the_file_and_the_level_can_be_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = LogSettings {
+            dir: folder.path().join("log"),
+            format: LogFormat::Json,
+            level: "warn".parse().unwrap(),
+            rotation: crate::config::Rotation::Never,
+            keep: std::num::NonZeroU16::MIN,
+            max_size: crate::model::ByteSize(0),
+        };
+        let clock = Arc::new(crate::clock::SystemClock);
+        let (subscriber, telemetry) = build(&settings, clock, &around(false, false)).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!("too quiet");
+            tracing::warn!(reason = "a test", "loud enough");
+            assert!(telemetry.set_level(&"info".parse().unwrap()));
+            tracing::info!("loud enough now");
+        });
+        let written = telemetry.file_state.clone();
+        assert_eq!((telemetry.dropped_lines(), telemetry.write_errors()), (0, 0));
+        assert!(telemetry.shutdown());
+        let text = std::fs::read_to_string(settings.dir.join("sexton.log")).unwrap();
+        assert_eq!(written.bytes.load(Ordering::Relaxed), text.len() as u64);
+        let messages: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["message"].take())
+            .collect();
+        assert_eq!(messages, ["loud enough", "loud enough now"]);
     }
 
     #[test]
