@@ -10,20 +10,31 @@ use crate::model::{Actor, NewJob, NodeId};
 use crate::queue::Ageing;
 use crate::store::audit::{NewEvent, append_event};
 use crate::store::jobs::{SubmitContext, submit};
+use crate::store::testing::{TestDatabase, databases};
 use crate::store::{DatabaseUrl, Purpose};
 
 struct Bench {
     folder: tempfile::TempDir,
     clock: ManualClock,
     store: Store,
+    /// Goes after the store's handle.
+    _database: Option<TestDatabase>,
 }
 
 impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock = ManualClock::new("2026-11-23T02:30:00Z".parse().unwrap());
         let store = open(&folder.path().join("sexton.db"));
-        Self { folder, clock, store }
+        Self { folder, clock: clock(), store, _database: None }
+    }
+
+    fn on_each_database() -> impl Iterator<Item = Self> {
+        databases().into_iter().map(|database| Self {
+            folder: tempfile::tempdir().unwrap(),
+            clock: clock(),
+            store: database.store().clone(),
+            _database: Some(database),
+        })
     }
 
     async fn start(&self) -> AuditHandle {
@@ -66,6 +77,10 @@ impl Bench {
     }
 }
 
+fn clock() -> ManualClock {
+    ManualClock::new("2026-11-23T02:30:00Z".parse().unwrap())
+}
+
 fn open(path: &Path) -> Store {
     Store::open(&DatabaseUrl::Sqlite(path.to_owned())).unwrap()
 }
@@ -85,40 +100,42 @@ fn note(conn: &mut crate::store::Conn, event: &str, at: jiff::Timestamp) -> Resu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_submits_many_jobs_is_one_line() {
-    let bench = Bench::new();
-    let audit = bench.start().await;
-    bench.submit(1).await;
-    bench.submit(20).await;
-    audit.flush().await.unwrap();
-    let lines = bench.lines();
-    assert_eq!(lines.len(), 2);
-    assert_eq!(lines[0]["subject"], "job:1");
-    assert_eq!(lines[1]["subject"], "job:2-21");
-    assert_eq!(lines[1]["detail"]["count"], 20);
-    assert_eq!(lines[1]["actor"], "cli:alice(1000)");
+    for bench in Bench::on_each_database() {
+        let audit = bench.start().await;
+        bench.submit(1).await;
+        bench.submit(20).await;
+        audit.flush().await.unwrap();
+        let lines = bench.lines();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["subject"], "job:1");
+        assert_eq!(lines[1]["subject"], "job:2-21");
+        assert_eq!(lines[1]["detail"]["count"], 20);
+        assert_eq!(lines[1]["actor"], "cli:alice(1000)");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a1_what_was_committed_before_a_crash_has_its_line_after_the_next_start() {
-    let bench = Bench::new();
-    let audit = bench.start().await;
-    bench.note("one").await;
-    audit.flush().await.unwrap();
-    audit.stop().await.unwrap();
-    // The daemon dies between these commits and their lines.
-    bench.note("two").await;
-    bench.clock.advance(Duration::from_secs(1));
-    bench.submit(3).await;
+    for bench in Bench::on_each_database() {
+        let audit = bench.start().await;
+        bench.note("one").await;
+        audit.flush().await.unwrap();
+        audit.stop().await.unwrap();
+        // The daemon dies between these commits and their lines.
+        bench.note("two").await;
+        bench.clock.advance(Duration::from_secs(1));
+        bench.submit(3).await;
 
-    let audit = bench.start().await;
-    audit.flush().await.unwrap();
-    audit.stop().await.unwrap();
-    assert_eq!(bench.events(), ["one", "two", "job.submitted"]);
-    let audit = bench.start().await;
-    audit.stop().await.unwrap();
-    assert_eq!(bench.events().len(), 3, "and only once");
-    let report = bench.report().await;
-    assert!(report.is_intact() && report.anchors_confirmed == 2, "{report:?}");
+        let audit = bench.start().await;
+        audit.flush().await.unwrap();
+        audit.stop().await.unwrap();
+        assert_eq!(bench.events(), ["one", "two", "job.submitted"]);
+        let audit = bench.start().await;
+        audit.stop().await.unwrap();
+        assert_eq!(bench.events().len(), 3, "and only once");
+        let report = bench.report().await;
+        assert!(report.is_intact() && report.anchors_confirmed == 2, "{report:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

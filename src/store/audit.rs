@@ -493,15 +493,16 @@ mod tests {
     use super::*;
     use crate::model::NewJob;
     use crate::queue::Ageing;
+    use crate::store::Purpose;
     use crate::store::jobs::{SubmitContext, submit};
-    use crate::store::{DatabaseUrl, Purpose, migrations};
+    use crate::store::testing::{TestDatabase, databases};
 
-    fn database() -> (tempfile::TempDir, Conn) {
-        let folder = tempfile::tempdir().unwrap();
-        let url = DatabaseUrl::Sqlite(folder.path().join("sexton.db"));
-        let mut conn = url.connect(Purpose::Write).unwrap();
-        migrations::migrate(&mut conn).unwrap();
-        (folder, conn)
+    /// Every backend, each with a connection.
+    fn each() -> impl Iterator<Item = (TestDatabase, Conn)> {
+        databases().into_iter().map(|database| {
+            let conn = database.store().url().connect(Purpose::Write).unwrap();
+            (database, conn)
+        })
     }
 
     fn submit_calls(conn: &mut Conn, calls: &[usize]) {
@@ -515,61 +516,66 @@ mod tests {
 
     #[test]
     fn a_call_is_one_submission_whatever_the_page() {
-        let (_folder, mut conn) = database();
-        let calls = [1, 5, 2, 1, 3];
-        submit_calls(&mut conn, &calls);
-        for limit in 1..15 {
-            let mut after = Upto::default();
-            let mut counts = Vec::new();
-            loop {
-                let rows = rows_after(&mut conn, &AuditSource::Everything, after, limit).unwrap();
-                counts.extend(rows.submissions.iter().map(|call| call.count));
-                after.jobs = rows.seen.jobs;
-                if !rows.has_more() {
-                    break;
+        for (_database, mut conn) in each() {
+            let calls = [1, 5, 2, 1, 3];
+            submit_calls(&mut conn, &calls);
+            for limit in 1..15 {
+                let mut after = Upto::default();
+                let mut counts = Vec::new();
+                loop {
+                    let rows =
+                        rows_after(&mut conn, &AuditSource::Everything, after, limit).unwrap();
+                    counts.extend(rows.submissions.iter().map(|call| call.count));
+                    after.jobs = rows.seen.jobs;
+                    if !rows.has_more() {
+                        break;
+                    }
                 }
+                assert_eq!(counts, calls.map(|count| count as u64), "pages of {limit}");
             }
-            assert_eq!(counts, calls.map(|count| count as u64), "pages of {limit}");
         }
     }
 
     #[test]
     fn a_log_of_one_node_has_that_nodes_rows_only() {
-        let (_folder, mut conn) = database();
-        let now = Timestamp::UNIX_EPOCH;
-        let mine = super::super::nodes::register(&mut conn, "a", "1", now, now).unwrap();
-        let theirs = super::super::nodes::register(&mut conn, "b", "2", now, now).unwrap();
-        for node in [mine, theirs, mine] {
-            let event = NewEvent {
-                at: now,
-                event: "daemon.started",
-                actor: &Actor::system(),
-                subject: "daemon",
-                detail: &json!({}),
-                node,
-            };
-            append_event(&mut conn, &event).unwrap();
+        for (_database, mut conn) in each() {
+            let now = Timestamp::UNIX_EPOCH;
+            let mine = super::super::nodes::register(&mut conn, "a", "1", now, now).unwrap();
+            let theirs = super::super::nodes::register(&mut conn, "b", "2", now, now).unwrap();
+            for node in [mine, theirs, mine] {
+                let event = NewEvent {
+                    at: now,
+                    event: "daemon.started",
+                    actor: &Actor::system(),
+                    subject: "daemon",
+                    detail: &json!({}),
+                    node,
+                };
+                append_event(&mut conn, &event).unwrap();
+            }
+            let source = AuditSource::Node("a".into());
+            let rows = rows_after(&mut conn, &source, Upto::default(), 10).unwrap();
+            assert_eq!(rows.events.iter().map(|event| event.id).collect::<Vec<_>>(), [1, 3]);
+            assert_eq!(ids_given(&mut conn).unwrap().events, 3);
         }
-        let source = AuditSource::Node("a".into());
-        let rows = rows_after(&mut conn, &source, Upto::default(), 10).unwrap();
-        assert_eq!(rows.events.iter().map(|event| event.id).collect::<Vec<_>>(), [1, 3]);
-        assert_eq!(ids_given(&mut conn).unwrap().events, 3);
     }
 
     #[test]
     fn of_old_days_the_last_anchor_stays() {
-        let (_folder, mut conn) = database();
-        let day = |days: i64, second: i64| Timestamp::from_second(days * 86_400 + second).unwrap();
-        for (seq, at) in
-            [(1, day(1, 0)), (2, day(1, 9)), (3, day(2, 0)), (4, day(9, 0)), (5, day(9, 1))]
-        {
-            let anchor = Anchor { head: Head { seq, ..Head::EMPTY }, at };
-            add_anchor(&mut conn, "", &anchor).unwrap();
+        for (_database, mut conn) in each() {
+            let day =
+                |days: i64, second: i64| Timestamp::from_second(days * 86_400 + second).unwrap();
+            for (seq, at) in
+                [(1, day(1, 0)), (2, day(1, 9)), (3, day(2, 0)), (4, day(9, 0)), (5, day(9, 1))]
+            {
+                let anchor = Anchor { head: Head { seq, ..Head::EMPTY }, at };
+                add_anchor(&mut conn, "", &anchor).unwrap();
+            }
+            thin_anchors(&mut conn, "", day(9, 0)).unwrap();
+            let kept: Vec<u64> =
+                anchors(&mut conn, "").unwrap().iter().map(|anchor| anchor.head.seq).collect();
+            assert_eq!(kept, [2, 3, 4, 5]);
+            assert_eq!(last_anchor(&mut conn, "").unwrap().map(|anchor| anchor.head.seq), Some(5));
         }
-        thin_anchors(&mut conn, "", day(9, 0)).unwrap();
-        let kept: Vec<u64> =
-            anchors(&mut conn, "").unwrap().iter().map(|anchor| anchor.head.seq).collect();
-        assert_eq!(kept, [2, 3, 4, 5]);
-        assert_eq!(last_anchor(&mut conn, "").unwrap().map(|anchor| anchor.head.seq), Some(5));
     }
 }
