@@ -129,7 +129,8 @@ struct State {
     running: HashMap<JobId, Running>,
     ended: Vec<FinishedAttempt>,
     done: mpsc::UnboundedSender<FinishedAttempt>,
-    drained: Option<oneshot::Sender<()>>,
+    /// Who waits for the drain; while somebody does, nothing new is taken.
+    drained: Vec<oneshot::Sender<()>>,
     next_due: Option<Timestamp>,
     status: watch::Sender<PoolStatus>,
     store_error: Option<String>,
@@ -147,7 +148,7 @@ impl Pool {
             running: HashMap::new(),
             ended: Vec::new(),
             done,
-            drained: None,
+            drained: Vec::new(),
             next_due: None,
             status,
             store_error: None,
@@ -198,7 +199,7 @@ impl State {
             let pause = self.exchange(report_progress).await;
             report_progress = false;
             self.publish();
-            if self.running.is_empty() && self.ended.is_empty() && self.drained.is_some() {
+            if self.running.is_empty() && self.ended.is_empty() && self.is_draining() {
                 break;
             }
             let reason = tokio::select! {
@@ -223,13 +224,17 @@ impl State {
                 Wake::Ordered(None) => return,
             }
         }
-        if let Some(drained) = self.drained.take() {
+        for drained in self.drained {
             let _nobody_waits = drained.send(());
         }
     }
 
+    fn is_draining(&self) -> bool {
+        !self.drained.is_empty()
+    }
+
     fn has_room(&self) -> bool {
-        self.drained.is_none() && self.occupied() < self.pool.settings.slots
+        !self.is_draining() && self.occupied() < self.pool.settings.slots
     }
 
     /// Slots that are taken. One whose attempt has ended becomes free in the transaction that records it.
@@ -246,7 +251,7 @@ impl State {
                     }
                 }
             }
-            Order::Drain(answer) => self.drained = Some(answer),
+            Order::Drain(answer) => self.drained.push(answer),
             Order::Interrupt => {
                 self.running.values().for_each(|running| running.stop.give(StopReason::Shutdown));
             }
@@ -468,7 +473,7 @@ impl State {
         let status = PoolStatus {
             slots: self.pool.settings.slots,
             running,
-            draining: self.drained.is_some(),
+            draining: self.is_draining(),
             store_error: self.store_error.clone(),
         };
         self.status.send_if_modified(|old| {
