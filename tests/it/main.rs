@@ -11,3 +11,4 @@
 mod harness;
 mod packaging;
 mod store;
+mod worker;

@@ -6,5 +6,6 @@ mod finish;
 mod history;
 mod lanes;
 mod ledger;
+mod model;
 mod schema;
 mod submit;

@@ -1,0 +1,426 @@
+//! The pool: what a handler can do to it, and what it does for a job.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::poll;
+use serde_json::Value;
+use sexton::clock::{ManualClock, SharedClock, SystemClock};
+use sexton::jobs::{Answer, Context, Failure, Handler, RunPaths};
+use sexton::model::{
+    Backoff, Event, HumanDuration, JobId, JobSettings, JobState, NewJob, Outcome, RetryPolicy,
+};
+use sexton::queue::Ageing;
+use sexton::store::jobs::{SubmitContext, submit};
+use sexton::worker::{Pool, PoolHandle, PoolSettings, Registry};
+use tempfile::TempDir;
+use tokio::sync::{Barrier, Notify, Semaphore, broadcast};
+
+use crate::harness::{Queue, at, job, on_both_backends};
+
+on_both_backends![
+    a_panicking_handler_costs_one_attempt_and_not_the_pool,
+    an_attempt_that_takes_too_long_is_stopped_and_tried_again,
+    a_running_job_that_is_cancelled_stops,
+    a_handler_that_ignores_the_order_to_stop_is_abandoned,
+    a_success_after_the_order_to_stop_is_a_success,
+    a_failure_for_good_is_not_tried_again,
+    a_snoozed_job_comes_back_uncharged,
+    draining_waits_for_what_runs_and_takes_nothing_new,
+    everybody_who_drains_waits,
+    interrupted_attempts_are_given_back_and_not_charged,
+    slots_are_all_used_and_never_exceeded,
+    a_queues_limit_holds,
+    a_kind_without_a_handler_is_an_error,
+    progress_is_stored_while_the_attempt_runs,
+    a_job_that_comes_while_the_pool_is_idle_starts_at_once,
+    a_future_job_starts_when_it_is_due,
+];
+
+/// Longer than anything here takes, shorter than the pool's slow poll, which nothing may have to wait for.
+const PATIENCE: Duration = Duration::from_secs(12);
+
+/// A handler that does what a closure says.
+struct Scripted<F>(F);
+
+impl<F, Work> Handler for Scripted<F>
+where
+    F: Fn(Context) -> Work + Send + Sync + 'static,
+    Work: Future<Output = Answer> + Send + 'static,
+{
+    fn run(&self, context: Context) -> BoxFuture<'_, Answer> {
+        Box::pin((self.0)(context))
+    }
+}
+
+/// A running pool whose only kind is `noop`.
+struct Workers {
+    queue: Queue,
+    pool: PoolHandle,
+    wake: Arc<Notify>,
+    events: broadcast::Receiver<Event>,
+    clock: SharedClock,
+    _folder: TempDir,
+}
+
+impl Workers {
+    fn start<F, Work>(queue: Queue, settings: PoolSettings, script: F) -> Self
+    where
+        F: Fn(Context) -> Work + Send + Sync + 'static,
+        Work: Future<Output = Answer> + Send + 'static,
+    {
+        // Time stands still, so that a retry without delay is due and one with a delay is not.
+        Self::start_at(queue, settings, Arc::new(ManualClock::new(at(0))), script)
+    }
+
+    fn start_at<F, Work>(
+        queue: Queue,
+        settings: PoolSettings,
+        clock: SharedClock,
+        script: F,
+    ) -> Self
+    where
+        F: Fn(Context) -> Work + Send + Sync + 'static,
+        Work: Future<Output = Answer> + Send + 'static,
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let wake = Arc::new(Notify::new());
+        let (sender, events) = broadcast::channel(1000);
+        let pool = Pool {
+            store: queue.store.clone(),
+            node: queue.node,
+            clock: Arc::clone(&clock),
+            registry: Registry::default().with("noop", Arc::new(Scripted(script))),
+            paths: Arc::new(RunPaths::under(folder.path())),
+            settings,
+            wake: Arc::clone(&wake),
+            events: sender,
+        };
+        Self { queue, pool: pool.spawn(), wake, events, clock, _folder: folder }
+    }
+
+    async fn submit(&self, new: NewJob) -> JobId {
+        let context =
+            SubmitContext { now: self.clock.now(), node: self.queue.node, ageing: Ageing::DEFAULT };
+        let done = self.queue.write(move |conn| submit(conn, &[new], context)).await;
+        self.wake.notify_one();
+        done[0].id
+    }
+
+    async fn next_event(&mut self) -> Event {
+        tokio::time::timeout(PATIENCE, self.events.recv())
+            .await
+            .expect("something happens in time")
+            .expect("the pool lives")
+    }
+
+    /// Waits until an attempt has begun.
+    async fn started(&mut self) -> JobId {
+        loop {
+            if let Event::AttemptStarted { job, .. } = self.next_event().await {
+                return job;
+            }
+        }
+    }
+
+    /// Waits until an attempt has ended, and tells how and what became of its job.
+    async fn ended(&mut self) -> (Outcome, JobState) {
+        loop {
+            if let Event::AttemptFinished { outcome, state, .. } = self.next_event().await {
+                return (outcome, state);
+            }
+        }
+    }
+
+    async fn error_of(&self, job: JobId, attempt: usize) -> String {
+        let attempts = self.queue.attempts(job).await;
+        attempts[attempt - 1].error.clone().expect("it says why")
+    }
+}
+
+fn done() -> Answer {
+    Answer::Done(Value::Null)
+}
+
+/// As a well-behaved handler does.
+async fn until_stopped(context: Context) -> Answer {
+    context.stop.cancelled().await;
+    Answer::Stopped { result: None }
+}
+
+/// A job that is tried three times without a wait.
+fn tenacious() -> NewJob {
+    let retry = RetryPolicy {
+        max_attempts: 3,
+        backoff: Backoff::Fixed { delay: HumanDuration::default() },
+    };
+    NewJob { settings: JobSettings { retry: Some(retry), ..JobSettings::default() }, ..job() }
+}
+
+async fn a_panicking_handler_costs_one_attempt_and_not_the_pool(queue: Queue) {
+    let mut workers = Workers::start(queue, PoolSettings::plain(1), |context| async move {
+        assert!(context.job.attempt > 1, "the first attempt panics on purpose");
+        done()
+    });
+    let id = workers.submit(tenacious()).await;
+    assert_eq!(workers.ended().await, (Outcome::Error, JobState::Retrying));
+    assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
+    let error = workers.error_of(id, 1).await;
+    assert_eq!(error, "the handler panicked: the first attempt panics on purpose");
+}
+
+async fn an_attempt_that_takes_too_long_is_stopped_and_tried_again(queue: Queue) {
+    let mut workers = Workers::start(queue, PoolSettings::plain(1), |context| async move {
+        if context.job.attempt == 1 { until_stopped(context).await } else { done() }
+    });
+    let mut new = tenacious();
+    new.settings.timeout = Some(HumanDuration(Duration::from_millis(30)));
+    let id = workers.submit(new).await;
+    assert_eq!(workers.ended().await, (Outcome::Timeout, JobState::Retrying));
+    assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
+    assert_eq!(workers.error_of(id, 1).await, "it took longer than 30ms");
+}
+
+async fn a_running_job_that_is_cancelled_stops(queue: Queue) {
+    let mut workers = Workers::start(queue, PoolSettings::plain(1), until_stopped);
+    let id = workers.submit(tenacious()).await;
+    workers.started().await;
+    workers.queue.cancel(0, id).await;
+    workers.pool.cancel(vec![id]);
+    assert_eq!(workers.ended().await, (Outcome::Cancelled, JobState::Cancelled));
+}
+
+async fn a_handler_that_ignores_the_order_to_stop_is_abandoned(queue: Queue) {
+    let settings = PoolSettings { stop_grace: Duration::from_millis(20), ..PoolSettings::plain(1) };
+    let mut workers = Workers::start(queue, settings, |_| std::future::pending());
+    let id = workers.submit(tenacious()).await;
+    workers.started().await;
+    workers.pool.cancel(vec![id]);
+    assert_eq!(workers.ended().await, (Outcome::Cancelled, JobState::Cancelled));
+    let error = workers.error_of(id, 1).await;
+    assert!(error.contains("did not stop within 20ms"), "{error}");
+}
+
+async fn a_success_after_the_order_to_stop_is_a_success(queue: Queue) {
+    let mut workers = Workers::start(queue, PoolSettings::plain(1), |context| async move {
+        context.stop.cancelled().await;
+        done()
+    });
+    let id = workers.submit(job()).await;
+    workers.started().await;
+    workers.pool.cancel(vec![id]);
+    assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
+}
+
+async fn a_failure_for_good_is_not_tried_again(queue: Queue) {
+    let mut workers = Workers::start(queue, PoolSettings::plain(1), |_| async {
+        Failure::answer("three findings").for_good().with_result(Value::from(3)).into()
+    });
+    let id = workers.submit(tenacious()).await;
+    assert_eq!(workers.ended().await, (Outcome::Failure, JobState::Failed));
+    let failed = workers.queue.job(id).await;
+    assert_eq!(failed.result, Some(Value::from(3)));
+    assert_eq!(failed.error.as_deref(), Some("three findings"));
+}
+
+async fn a_snoozed_job_comes_back_uncharged(queue: Queue) {
+    let mut workers = Workers::start(queue, PoolSettings::plain(1), |context| async move {
+        match context.job.attempt {
+            1..=5 => Answer::Snooze { delay: Duration::ZERO, reason: "not yet".to_owned() },
+            _ => done(),
+        }
+    });
+    // More often than the job may be tried.
+    workers.submit(tenacious()).await;
+    for _ in 1..=5 {
+        assert_eq!(workers.ended().await, (Outcome::Skipped, JobState::Retrying));
+    }
+    assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
+}
+
+async fn draining_waits_for_what_runs_and_takes_nothing_new(queue: Queue) {
+    let gate = Arc::new(Semaphore::new(0));
+    let handlers_gate = Arc::clone(&gate);
+    let mut workers = Workers::start(queue, PoolSettings::plain(4), move |_| {
+        let gate = Arc::clone(&handlers_gate);
+        async move {
+            let _pass = gate.acquire().await;
+            done()
+        }
+    });
+    let running = workers.submit(job()).await;
+    workers.started().await;
+    let pool = workers.pool.clone();
+    let mut drain = pin!(pool.drain());
+    assert!(poll!(&mut drain).is_pending());
+    let late = workers.submit(job()).await;
+    gate.add_permits(10);
+    tokio::time::timeout(PATIENCE, drain).await.expect("the drain ends");
+    assert_eq!(workers.queue.state(running).await, JobState::Completed);
+    assert_eq!(workers.queue.state(late).await, JobState::Pending);
+    assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
+    tokio::time::timeout(PATIENCE, pool.drain()).await.expect("a drained pool is drained");
+}
+
+async fn everybody_who_drains_waits(queue: Queue) {
+    let gate = Arc::new(Semaphore::new(0));
+    let handlers_gate = Arc::clone(&gate);
+    let mut workers = Workers::start(queue, PoolSettings::plain(1), move |_| {
+        let gate = Arc::clone(&handlers_gate);
+        async move {
+            let _pass = gate.acquire().await;
+            done()
+        }
+    });
+    let id = workers.submit(job()).await;
+    workers.started().await;
+    let pool = workers.pool.clone();
+    let (mut first, mut second) = (pin!(pool.drain()), pin!(pool.drain()));
+    assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+    // The second order has arrived when the pool says so after it has seen the first.
+    assert_eq!(workers.queue.state(id).await, JobState::Running);
+    assert!(poll!(&mut first).is_pending(), "the second order does not answer the first");
+    gate.add_permits(1);
+    let both = futures_util::future::join(first, second);
+    tokio::time::timeout(PATIENCE, both).await.expect("both end");
+    assert_eq!(workers.queue.state(id).await, JobState::Completed);
+}
+
+async fn interrupted_attempts_are_given_back_and_not_charged(queue: Queue) {
+    let mut workers = Workers::start(queue, PoolSettings::plain(1), until_stopped);
+    let id = workers.submit(job()).await;
+    workers.started().await;
+    let pool = workers.pool.clone();
+    let mut drain = pin!(pool.drain());
+    assert!(poll!(&mut drain).is_pending());
+    workers.pool.interrupt();
+    tokio::time::timeout(PATIENCE, drain).await.expect("the drain ends");
+    assert_eq!(workers.ended().await, (Outcome::Interrupted, JobState::Pending));
+    let again = workers.queue.claim_one(1).await;
+    assert_eq!((again.id, again.number, again.charged), (id, 2, 0));
+}
+
+/// Counts how many run at once.
+#[derive(Default)]
+struct Gauge {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Gauge {
+    async fn during(&self, work: impl Future<Output = ()>) {
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        work.await;
+        self.now.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn slots_are_all_used_and_never_exceeded(queue: Queue) {
+    const SLOTS: usize = 3;
+    let gauge = Arc::new(Gauge::default());
+    let barrier = Arc::new(Barrier::new(SLOTS));
+    let handlers_gauge = Arc::clone(&gauge);
+    queue.submit_all(0, vec![job(); 7 * SLOTS]).await;
+    let mut workers = Workers::start(queue, PoolSettings::plain(SLOTS), move |_| {
+        let (gauge, barrier) = (Arc::clone(&handlers_gauge), Arc::clone(&barrier));
+        async move {
+            // Nobody passes before as many as there are slots have come.
+            gauge.during(async { _ = barrier.wait().await }).await;
+            done()
+        }
+    });
+    for _ in 0..7 * SLOTS {
+        assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
+    }
+    assert_eq!(gauge.most.load(Ordering::SeqCst), SLOTS);
+}
+
+async fn a_queues_limit_holds(queue: Queue) {
+    let gauge = Arc::new(Gauge::default());
+    let handlers_gauge = Arc::clone(&gauge);
+    let narrow = NewJob { queue: "narrow".to_owned(), ..job() };
+    queue.submit_all(0, vec![narrow; 8]).await;
+    let settings =
+        PoolSettings { queue_slots: [("narrow".to_owned(), 1)].into(), ..PoolSettings::plain(4) };
+    let mut workers = Workers::start(queue, settings, move |_| {
+        let gauge = Arc::clone(&handlers_gauge);
+        async move {
+            gauge
+                .during(async {
+                    for _ in 0..50 {
+                        tokio::task::yield_now().await;
+                    }
+                })
+                .await;
+            done()
+        }
+    });
+    for _ in 0..8 {
+        workers.ended().await;
+    }
+    assert_eq!(gauge.most.load(Ordering::SeqCst), 1);
+}
+
+async fn a_kind_without_a_handler_is_an_error(queue: Queue) {
+    let mut workers = Workers::start(queue, PoolSettings::plain(1), |_| async { done() });
+    let unknown = NewJob { kind: "from_the_future".to_owned(), ..tenacious() };
+    let id = workers.submit(unknown).await;
+    assert_eq!(workers.ended().await, (Outcome::Error, JobState::Retrying));
+    let error = workers.error_of(id, 1).await;
+    assert!(error.contains("no handler for the kind `from_the_future`"), "{error}");
+}
+
+async fn progress_is_stored_while_the_attempt_runs(queue: Queue) {
+    let mut workers = Workers::start(queue, PoolSettings::plain(2), |context| async move {
+        context.progress.steps(42, 100, "counting");
+        until_stopped(context).await
+    });
+    let id = workers.submit(job()).await;
+    workers.started().await;
+    let mut commits = workers.queue.store.commits();
+    let stored = async {
+        loop {
+            let job = workers.queue.job(id).await;
+            if job.progress.is_some() {
+                return job;
+            }
+            commits.changed().await.expect("the store lives");
+        }
+    };
+    let stored = tokio::time::timeout(PATIENCE, stored).await.expect("it is stored in time");
+    assert_eq!((stored.progress, stored.message.as_deref()), (Some(42), Some("counting")));
+}
+
+async fn a_job_that_comes_while_the_pool_is_idle_starts_at_once(queue: Queue) {
+    let mut workers = Workers::start(queue, PoolSettings::plain(1), |_| async { done() });
+    for _ in 0..3 {
+        // Each one comes after the pool has gone back to sleep.
+        workers.submit(job()).await;
+        assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
+    }
+}
+
+async fn a_future_job_starts_when_it_is_due(queue: Queue) {
+    let early = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&early);
+    let clock: SharedClock = Arc::new(SystemClock);
+    let due = clock.now() + Duration::from_millis(300);
+    let settings = PoolSettings::plain(1);
+    let mut workers = Workers::start_at(queue, settings, clock, move |context| {
+        let counter = Arc::clone(&counter);
+        async move {
+            if context.clock.now() < due {
+                counter.fetch_add(1, Ordering::SeqCst);
+            }
+            done()
+        }
+    });
+    workers.submit(NewJob { run_at: due, ..job() }).await;
+    assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
+    assert_eq!(early.load(Ordering::SeqCst), 0, "it did not start before its time");
+}
