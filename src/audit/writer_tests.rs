@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::audit::{FILE_NAME, verify};
 use crate::clock::{Clock as _, ManualClock};
-use crate::model::{Actor, NewJob, NodeId};
+use crate::model::{Actor, AuditEvent, NewJob, NodeId};
 use crate::queue::Ageing;
-use crate::store::audit::{NewEvent, append_event};
+use crate::store::audit::append_event;
 use crate::store::jobs::{SubmitContext, submit};
 use crate::store::testing::{TestDatabase, databases};
 use crate::store::{DatabaseUrl, Purpose};
@@ -92,10 +92,8 @@ fn vacuum_into(from: &Path, to: &Path) {
 }
 
 fn note(conn: &mut crate::store::Conn, event: &str, at: jiff::Timestamp) -> Result<(), StoreError> {
-    let actor = Actor::system();
-    let event =
-        NewEvent { at, event, actor: &actor, subject: "x", detail: &json!({}), node: NodeId(1) };
-    append_event(conn, &event)
+    let event = AuditEvent::new(event, &Actor::system(), "x", json!({}), at);
+    append_event(conn, NodeId(1), &event)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,8 @@ pub enum Event {
         attempt: u32,
         /// When.
         at: Timestamp,
+        /// How long it had been due, in milliseconds.
+        waited_ms: u64,
     },
     /// An attempt ended.
     AttemptFinished {

@@ -5,6 +5,7 @@
 
 mod actor;
 mod attempt;
+mod audit;
 mod bytes;
 mod chain;
 mod duration;
@@ -19,6 +20,7 @@ mod text;
 
 pub use actor::Actor;
 pub use attempt::{FinishedAttempt, Outcome};
+pub use audit::AuditEvent;
 pub use bytes::{ByteSize, ByteSizeError};
 pub use chain::Chain;
 pub use duration::{DurationError, HumanDuration};

@@ -8,7 +8,7 @@ use super::schema::{attempts, audit_anchors, audit_events, job_results, jobs, no
 use super::{Conn, Micros, StoreError, on_each_backend};
 use crate::audit::chain::Hash;
 use crate::audit::{Anchor, AttemptRow, EventRow, Head, OccurrenceRow, Rows, SubmissionRow, Upto};
-use crate::model::{Actor, NodeId};
+use crate::model::{AuditEvent, NodeId};
 
 /// Which rows belong to a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,35 +30,18 @@ impl AuditSource {
     }
 }
 
-/// Something to be told in the audit log that has no row of its own.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NewEvent<'a> {
-    /// When.
-    pub at: Timestamp,
-    /// What: `schedules.reloaded`.
-    pub event: &'a str,
-    /// On whose order.
-    pub actor: &'a Actor,
-    /// To what: `schedule:cleanup-tmp`.
-    pub subject: &'a str,
-    /// More, as a JSON object.
-    pub detail: &'a serde_json::Value,
-    /// Where.
-    pub node: NodeId,
-}
-
 /// Notes an event, in the transaction of the change that it tells of.
 ///
 /// # Errors
 /// When the database refuses.
-pub fn append_event(conn: &mut Conn, event: &NewEvent<'_>) -> Result<(), StoreError> {
+pub fn append_event(conn: &mut Conn, node: NodeId, event: &AuditEvent) -> Result<(), StoreError> {
     let row = (
         audit_events::at.eq(event.at.as_microsecond()),
-        audit_events::event.eq(event.event),
+        audit_events::event.eq(&event.event),
         audit_events::actor.eq(event.actor.as_str()),
-        audit_events::subject.eq(event.subject),
+        audit_events::subject.eq(&event.subject),
         audit_events::detail.eq(event.detail.to_string()),
-        audit_events::node_id.eq(event.node.0),
+        audit_events::node_id.eq(node.0),
     );
     diesel::insert_into(audit_events::table).values(row).execute(conn)?;
     Ok(())
@@ -491,7 +474,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::NewJob;
+    use crate::model::{Actor, NewJob};
     use crate::queue::Ageing;
     use crate::store::Purpose;
     use crate::store::jobs::{SubmitContext, submit};
@@ -543,15 +526,9 @@ mod tests {
             let mine = super::super::nodes::register(&mut conn, "a", "1", now, now).unwrap();
             let theirs = super::super::nodes::register(&mut conn, "b", "2", now, now).unwrap();
             for node in [mine, theirs, mine] {
-                let event = NewEvent {
-                    at: now,
-                    event: "daemon.started",
-                    actor: &Actor::system(),
-                    subject: "daemon",
-                    detail: &json!({}),
-                    node,
-                };
-                append_event(&mut conn, &event).unwrap();
+                let event =
+                    AuditEvent::new("daemon.started", &Actor::system(), "daemon", json!({}), now);
+                append_event(&mut conn, node, &event).unwrap();
             }
             let source = AuditSource::Node("a".into());
             let rows = rows_after(&mut conn, &source, Upto::default(), 10).unwrap();
