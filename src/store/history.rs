@@ -527,3 +527,67 @@ pub fn counts(conn: &mut Conn) -> Result<Vec<(JobState, i64)>, StoreError> {
     }
     Ok(counts)
 }
+
+/// Attempts of a kind that ended in the same way, within a time.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct DayNumbers {
+    /// The kind.
+    pub kind: String,
+    /// How they ended.
+    pub outcome: String,
+    /// How many.
+    pub attempts: i64,
+    /// How long they took on average.
+    pub mean_ms: i64,
+    /// How long the longest took.
+    pub max_ms: i64,
+}
+
+/// Counts attempts that finished from `from` until `until`, by kind and outcome.
+///
+/// # Errors
+/// When the database refuses.
+pub fn day_numbers(
+    conn: &mut Conn,
+    from: Timestamp,
+    until: Timestamp,
+) -> Result<Vec<DayNumbers>, StoreError> {
+    use diesel::sql_types::{BigInt, Text};
+    /// A row of the sums. Grouping by columns of two tables is beyond Diesel's types, so the statement is text.
+    #[derive(QueryableByName)]
+    struct Sum {
+        #[diesel(sql_type = Text)]
+        kind: String,
+        #[diesel(sql_type = Text)]
+        outcome: String,
+        #[diesel(sql_type = BigInt)]
+        attempts: i64,
+        #[diesel(sql_type = BigInt)]
+        mean_us: i64,
+        #[diesel(sql_type = BigInt)]
+        max_us: i64,
+    }
+    let (first, second) = match conn {
+        Conn::Sqlite(_) => ("?", "?"),
+        Conn::Postgres(_) => ("$1", "$2"),
+    };
+    let rows: Vec<Sum> = diesel::sql_query(format!(
+        "SELECT j.kind, a.outcome, COUNT(*) AS attempts, \
+         CAST(AVG(a.finished_at - a.started_at) AS BIGINT) AS mean_us, \
+         MAX(a.finished_at - a.started_at) AS max_us \
+         FROM attempts a JOIN jobs j ON j.id = a.job_id \
+         WHERE a.finished_at >= {first} AND a.finished_at < {second} \
+         GROUP BY j.kind, a.outcome ORDER BY j.kind, a.outcome"
+    ))
+    .bind::<BigInt, _>(from.as_microsecond())
+    .bind::<BigInt, _>(until.as_microsecond())
+    .load(conn)?;
+    let numbers = |row: Sum| DayNumbers {
+        kind: row.kind,
+        outcome: row.outcome,
+        attempts: row.attempts,
+        mean_ms: row.mean_us / 1000,
+        max_ms: row.max_us / 1000,
+    };
+    Ok(rows.into_iter().map(numbers).collect())
+}

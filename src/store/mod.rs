@@ -16,6 +16,7 @@ pub mod dependencies;
 pub mod finish;
 pub mod history;
 pub mod jobs;
+pub mod maintenance;
 pub mod migrations;
 pub mod nodes;
 pub mod prune;

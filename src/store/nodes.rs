@@ -116,3 +116,23 @@ pub fn meta_or_insert(conn: &mut Conn, key: &str, value: &str) -> Result<String,
         .execute(inner)?);
     Ok(meta::table.find(key).select(meta::value).first(conn)?)
 }
+
+/// The key under which the database keeps the seed of jitter.
+const JITTER_SEED: &str = "jitter_seed";
+
+/// The seed of jitter, where a daemon has made one.
+///
+/// # Errors
+/// When the database refuses.
+pub fn jitter_seed(conn: &mut Conn) -> Result<Option<String>, StoreError> {
+    use super::schema::meta;
+    Ok(meta::table.find(JITTER_SEED).select(meta::value).first(conn).optional()?)
+}
+
+/// The seed of jitter; `fresh` becomes it when there is none yet. All nodes of a database draw from the same.
+///
+/// # Errors
+/// When the database refuses.
+pub fn jitter_seed_or(conn: &mut Conn, fresh: &str) -> Result<String, StoreError> {
+    meta_or_insert(conn, JITTER_SEED, fresh)
+}

@@ -1,6 +1,6 @@
 //! Schedules' ledgers: what was decided about each due instant, in the same transaction as the job it made.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
 use jiff::Timestamp;
@@ -369,4 +369,28 @@ pub fn free_instant(
         free += 1;
     }
     Ok(Micros(free).into())
+}
+
+/// Sets the high-water marks of these schedules back to `now`, after the clock was corrected. Rows that exist for instants after it still
+/// keep those from being decided again.
+///
+/// # Errors
+/// When the database refuses.
+pub fn correct(conn: &mut Conn, ids: &[ScheduleId], now: Timestamp) -> Result<(), StoreError> {
+    for id in ids {
+        diesel::update(schedules::table.find(id.as_str()))
+            .set(schedules::decided_until.eq(now.as_microsecond()))
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// The schedules that have jobs which are not over.
+///
+/// # Errors
+/// When the database refuses.
+pub fn all_live(conn: &mut Conn) -> Result<HashSet<String>, StoreError> {
+    let ids: Vec<String> =
+        schedule_live::table.select(schedule_live::schedule).distinct().load(conn)?;
+    Ok(ids.into_iter().collect())
 }

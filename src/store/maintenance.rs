@@ -1,0 +1,93 @@
+//! Looking after the database as a whole: damage, copies, copies put back.
+
+use std::path::{Path, PathBuf};
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+use jiff::Timestamp;
+
+use super::connection::Purpose;
+use super::{Conn, StoreError, migrations};
+use crate::store::DatabaseUrl;
+
+#[derive(QueryableByName)]
+struct Line {
+    #[diesel(sql_type = Text)]
+    line: String,
+}
+
+/// What is damaged; empty when nothing is. PostgreSQL checks its pages itself as it reads them.
+///
+/// # Errors
+/// When the database cannot even be asked.
+pub fn check(conn: &mut Conn) -> Result<Vec<String>, StoreError> {
+    let Conn::Sqlite(conn) = conn else { return Ok(Vec::new()) };
+    let lines: Vec<Line> =
+        diesel::sql_query("SELECT integrity_check AS line FROM pragma_integrity_check")
+            .load(conn)?;
+    Ok(lines.into_iter().map(|row| row.line).filter(|line| line != "ok").collect())
+}
+
+/// Writes a consistent copy to a file that does not exist yet; the daemon may go on writing meanwhile.
+///
+/// # Errors
+/// When the file exists or cannot be written, or the database is not a file.
+pub fn backup(conn: &mut Conn, to: &Path) -> Result<(), StoreError> {
+    let Conn::Sqlite(conn) = conn else {
+        return Err(StoreError::Conflict("back up a PostgreSQL database with pg_dump".to_owned()));
+    };
+    if to.exists() {
+        return Err(StoreError::Conflict(format!("{} exists already", to.display())));
+    }
+    // VACUUM INTO counts as writing although it only writes elsewhere.
+    conn.batch_execute("PRAGMA query_only = OFF")?;
+    diesel::sql_query("VACUUM INTO ?").bind::<Text, _>(to.to_string_lossy()).execute(conn)?;
+    let sync = std::fs::File::open(to).and_then(|file| file.sync_all());
+    sync.map_err(|source| StoreError::File { path: to.to_owned(), source })
+}
+
+/// Puts a copy in place of the database, after looking that it is sound and not from a newer version. The database that was there is kept
+/// beside it, and its new name is returned.
+///
+/// # Errors
+/// When the copy is damaged or too new, or a file cannot be moved; the database is as it was then.
+pub fn restore(
+    from: &Path,
+    database: &Path,
+    now: Timestamp,
+) -> Result<Option<PathBuf>, StoreError> {
+    let mut copy = DatabaseUrl::Sqlite(from.to_owned()).connect(Purpose::Read)?;
+    if let Some(damage) = check(&mut copy)?.first() {
+        return Err(StoreError::Conflict(format!("{} is damaged: {damage}", from.display())));
+    }
+    migrations::status(&mut copy)?;
+    drop(copy);
+    let file = |path: &Path| {
+        let path = path.to_owned();
+        move |source| StoreError::File { path, source }
+    };
+    let staged = with_suffix(database, ".restoring");
+    std::fs::copy(from, &staged).map_err(file(&staged))?;
+    std::fs::File::open(&staged).and_then(|file| file.sync_all()).map_err(file(&staged))?;
+    let mut kept = None;
+    if database.exists() {
+        let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
+        for suffix in ["", "-wal", "-shm"] {
+            let old = with_suffix(database, suffix);
+            if old.exists() {
+                let aside = with_suffix(database, &format!(".before-restore-{stamp}{suffix}"));
+                std::fs::rename(&old, &aside).map_err(file(&old))?;
+            }
+        }
+        kept = Some(with_suffix(database, &format!(".before-restore-{stamp}")));
+    }
+    std::fs::rename(&staged, database).map_err(file(database))?;
+    Ok(kept)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
