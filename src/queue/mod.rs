@@ -2,6 +2,8 @@
 
 mod ageing;
 mod retry;
+mod signals;
 
 pub use ageing::Ageing;
 pub use retry::{AttemptEnd, after_attempt, retry_delay};
+pub use signals::{SignalReceiver, Signals};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::attempt::{self, Attempt, Bounds, StopOrder};
 use super::cycle::{Delivery, Pickup, exchange};
@@ -13,6 +13,7 @@ use super::registry::Registry;
 use crate::clock::SharedClock;
 use crate::jobs::{Context, JobInfo, Output, Progress, ProgressReport, RunPaths, StopReason};
 use crate::model::{Chain, Event, FinishedAttempt, HumanDuration, JobId, NodeId, ScheduleId};
+use crate::queue::SignalReceiver;
 use crate::store::Store;
 use crate::store::claim::{ClaimRequest, ClaimedJob};
 use crate::store::finish::{Finished, ProgressUpdate};
@@ -58,8 +59,8 @@ pub struct Pool {
     pub paths: Arc<RunPaths>,
     /// How to work.
     pub settings: PoolSettings,
-    /// Signalled, with `notify_one`, after there may be work: a signal that comes while nobody waits is kept.
-    pub wake: Arc<Notify>,
+    /// Tells of work and of cancelled jobs.
+    pub signals: SignalReceiver,
     /// Where to announce what happens.
     pub events: broadcast::Sender<Event>,
 }
@@ -102,7 +103,6 @@ pub struct RunningAttempt {
 }
 
 enum Order {
-    Cancel(Vec<JobId>),
     /// Take nothing new; answer when the last attempt has ended and is recorded.
     Drain(oneshot::Sender<()>),
     /// Tell what runs to stop, because the daemon does.
@@ -114,6 +114,7 @@ enum Wake {
     Work,
     Ended(FinishedAttempt),
     Ordered(Option<Order>),
+    Cancelled(Vec<JobId>),
     ProgressDue,
     TimeIsUp,
 }
@@ -159,12 +160,6 @@ impl Pool {
 }
 
 impl PoolHandle {
-    /// Tells running attempts of these jobs to stop; jobs that do not run here are ignored.
-    pub fn cancel(&self, jobs: Vec<JobId>) {
-        // A pool that is gone has nothing left to cancel.
-        let _gone = self.orders.send(Order::Cancel(jobs));
-    }
-
     /// Takes nothing new and returns when the last running attempt is recorded.
     pub async fn drain(&self) {
         let (sender, receiver) = oneshot::channel();
@@ -191,7 +186,7 @@ impl State {
         mut orders: mpsc::UnboundedReceiver<Order>,
         mut done: mpsc::UnboundedReceiver<FinishedAttempt>,
     ) {
-        let wake = Arc::clone(&self.pool.wake);
+        let work = Arc::clone(&self.pool.signals.work);
         let mut progress = tokio::time::interval(PROGRESS_EVERY);
         progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut report_progress = false;
@@ -202,11 +197,13 @@ impl State {
             if self.running.is_empty() && self.ended.is_empty() && self.is_draining() {
                 break;
             }
+            let has_room = self.has_room() && self.store_error.is_none();
             let reason = tokio::select! {
                 biased;
                 order = orders.recv() => Wake::Ordered(order),
+                Some(jobs) = self.pool.signals.cancels.recv() => Wake::Cancelled(jobs),
                 Some(ended) = done.recv() => Wake::Ended(ended),
-                () = wake.notified(), if self.has_room() && self.store_error.is_none() => Wake::Work,
+                () = work.notified(), if has_room => Wake::Work,
                 _ = progress.tick(), if !self.running.is_empty() => Wake::ProgressDue,
                 () = tokio::time::sleep(pause) => Wake::TimeIsUp,
             };
@@ -219,6 +216,7 @@ impl State {
                         self.ended.push(next);
                     }
                 }
+                Wake::Cancelled(jobs) => self.cancel(&jobs),
                 Wake::Ordered(Some(order)) => self.obey(order),
                 // Every handle is gone: nobody can drain the pool, so it gives back what it has.
                 Wake::Ordered(None) => return,
@@ -242,15 +240,14 @@ impl State {
         self.running.len().saturating_sub(self.ended.len())
     }
 
+    fn cancel(&self, jobs: &[JobId]) {
+        for running in jobs.iter().filter_map(|job| self.running.get(job)) {
+            running.stop.give(StopReason::Cancelled);
+        }
+    }
+
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Cancel(jobs) => {
-                for job in jobs {
-                    if let Some(running) = self.running.get(&job) {
-                        running.stop.give(StopReason::Cancelled);
-                    }
-                }
-            }
             Order::Drain(answer) => self.drained.push(answer),
             Order::Interrupt => {
                 self.running.values().for_each(|running| running.stop.give(StopReason::Shutdown));
@@ -378,6 +375,8 @@ impl State {
             schedule: info.schedule.clone(),
             attempt: info.attempt,
             at: info.started_at,
+            waited_ms: u64::try_from(info.started_at.duration_since(job.run_at).as_millis())
+                .unwrap_or(0),
         });
         let bounds = Bounds {
             timeout,
