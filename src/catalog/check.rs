@@ -31,9 +31,9 @@ impl CheckReport {
     }
 }
 
-/// Reads directories and single files as a daemon would at its start.
+/// What a daemon that starts now would load from directories and single files.
 #[must_use]
-pub fn check(paths: &[PathBuf], reading: &Reading, now: Timestamp) -> CheckReport {
+pub fn look(paths: &[PathBuf], reading: &Reading, now: Timestamp) -> Catalog {
     let directories = paths.iter().map(|path| {
         if path.is_dir() || !path.exists() {
             let mut scan = scan(std::slice::from_ref(path), &Known::new(), now);
@@ -43,7 +43,13 @@ pub fn check(paths: &[PathBuf], reading: &Reading, now: Timestamp) -> CheckRepor
         }
     });
     let scan = Scan { directories: directories.collect() };
-    let catalog = next_catalog(&Catalog::empty(), scan, reading, now);
+    next_catalog(&Catalog::empty(), scan, reading, now)
+}
+
+/// Reads directories and single files as a daemon would at its start, and tells everything about them.
+#[must_use]
+pub fn check(paths: &[PathBuf], reading: &Reading, now: Timestamp) -> CheckReport {
+    let catalog = look(paths, reading, now);
     CheckReport {
         files: catalog.files().map(ToOwned::to_owned).collect(),
         ignored: catalog.ignored,

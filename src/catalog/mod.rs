@@ -13,7 +13,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use check::{CheckReport, check};
+pub use check::{CheckReport, check, look};
 pub use diff::{Changed, Diff, FieldChange, Moved, Stale};
 pub use next::Reading;
 pub use reload::{ReloadReport, Reloader, Stopping};

@@ -1,11 +1,17 @@
 //! Decides what is due, and records the decision together with the job it makes.
+//!
+//! Deciding is pure: [`decide`] takes a schedule, its ledger and the time. Doing is [`Scheduler`], one task that sleeps to the next
+//! instant, and [`Enqueuer`], which writes the ledger row and the job in one transaction and serves runs by hand as well.
 
 mod alarm;
 mod catch_up;
 mod due;
+mod enqueue;
 mod exclusion;
 mod instants;
 mod overlap;
+mod requirements;
+mod service;
 mod spread;
 mod ticker;
 
@@ -14,8 +20,10 @@ pub use due::{
     CORRECTION_AFTER, Due, DueDecision, Entry, LATE_AFTER, NextFire, Pass, Verdict, decide, due,
     next_fire,
 };
+pub use enqueue::{ByHand, Enqueuer, new_job};
 pub use exclusion::Exclusion;
 pub use instants::LEDGER_ROWS_PER_GAP;
 pub use overlap::{MAX_BACKLOG, overlap};
+pub use service::{Draws, Scheduler};
 pub use spread::Spread;
 pub use ticker::{Ticker, TickerError};

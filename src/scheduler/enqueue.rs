@@ -1,0 +1,193 @@
+//! Records decisions and makes their jobs: the one path for the timer, a run by hand, the API and a restart.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::broadcast;
+
+use super::requirements::unmet;
+use crate::clock::SharedClock;
+use crate::model::{Actor, Decision, Event, JobId, JobSettings, NewJob, NodeId, ScheduleId};
+use crate::queue::{Ageing, Signals};
+use crate::schedule::{Overlap, Requirement, Schedule};
+use crate::store::jobs::SubmitContext;
+use crate::store::schedules::{Instant, Plan, Recorded, free_instant, record};
+use crate::store::{Store, StoreError};
+
+/// Everything it takes to record a decision. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Enqueuer {
+    /// Where the ledger and the queue are.
+    pub store: Store,
+    /// What time it is.
+    pub clock: SharedClock,
+    /// Who decides.
+    pub node: NodeId,
+    /// What waiting is worth.
+    pub ageing: Ageing,
+    /// Tells the pool of jobs that were made and of those that have to make way.
+    pub signals: Signals,
+    /// Where to announce what was decided.
+    pub events: broadcast::Sender<Event>,
+}
+
+/// A run that somebody asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ByHand {
+    /// Who.
+    pub actor: Actor,
+    /// Replaces these fields of the schedule's params.
+    pub params: Option<Value>,
+    /// The instant the job is made for; now, when it is not given.
+    pub nominal_at: Option<Timestamp>,
+    /// Plan and report, change nothing.
+    pub dry_run: bool,
+}
+
+impl Enqueuer {
+    /// Records what was decided about instants of the rules, and makes their jobs.
+    ///
+    /// # Errors
+    /// When the store refuses; nothing is recorded then.
+    pub async fn record(
+        &self,
+        instants: Vec<Instant>,
+        overlap: HashMap<ScheduleId, Overlap>,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let context = self.context();
+        let policy = move |instant: &Instant, live: &[JobId]| {
+            let policy = overlap.get(&instant.schedule).copied().unwrap_or_default();
+            super::overlap(policy, live)
+        };
+        let recorded =
+            self.store.write(move |conn| record(conn, &instants, context, policy)).await?;
+        self.announce(&recorded);
+        Ok(recorded)
+    }
+
+    /// Runs a schedule now because somebody asks for it. Pauses, blackouts and validity ranges are the rule's business and do not
+    /// hold it back; requirements and live jobs do, and the answer says so.
+    ///
+    /// # Errors
+    /// When the store refuses, or the given instant has a row already.
+    pub async fn by_hand(&self, schedule: &Schedule, run: ByHand) -> Result<Recorded, StoreError> {
+        let blocked = self.unmet(schedule.run.requires.clone()).await;
+        let now = self.clock.now();
+        let mut job = new_job(schedule, now, now, run.actor.clone());
+        job.params = merged(schedule.params.clone(), run.params);
+        job.settings.dry_run = run.dry_run;
+        let plan = match &blocked {
+            Some(_) => Plan::Settle(Decision::SkippedRequirement),
+            None => Plan::Enqueue(Box::new(job)),
+        };
+        let instant = Instant {
+            schedule: schedule.id.clone(),
+            nominal_at: run.nominal_at.unwrap_or(now),
+            reason: blocked.unwrap_or_else(|| format!("run by hand by {}", run.actor)),
+            revision: schedule.hash.clone(),
+            instants: 1,
+            actor: run.actor,
+            advances: false,
+            plan,
+        };
+        let (context, overlap, given) = (self.context(), schedule.run.overlap, run.nominal_at);
+        let recorded = self
+            .store
+            .write(move |conn| {
+                let mut instant = instant;
+                if given.is_none() {
+                    instant.nominal_at = free_instant(conn, &instant.schedule, instant.nominal_at)?;
+                }
+                if let Plan::Enqueue(job) = &mut instant.plan {
+                    job.schedule = Some((instant.schedule.clone(), instant.nominal_at));
+                }
+                let rows =
+                    record(conn, &[instant], context, |_, live| super::overlap(overlap, live))?;
+                rows.into_iter().next().ok_or_else(|| {
+                    StoreError::Conflict(
+                        "that instant of the schedule was decided before".to_owned(),
+                    )
+                })
+            })
+            .await?;
+        self.announce(std::slice::from_ref(&recorded));
+        Ok(recorded)
+    }
+
+    /// The first requirement that is not met, asked on a blocking thread.
+    pub(super) async fn unmet(&self, requirements: Vec<Requirement>) -> Option<String> {
+        if requirements.is_empty() {
+            return None;
+        }
+        let asked = tokio::task::spawn_blocking(move || unmet(&requirements)).await;
+        asked.unwrap_or_else(|_panicked| Some("the requirements could not be checked".to_owned()))
+    }
+
+    fn context(&self) -> SubmitContext {
+        SubmitContext { now: self.clock.now(), node: self.node, ageing: self.ageing }
+    }
+
+    fn announce(&self, recorded: &[Recorded]) {
+        if recorded.iter().any(|row| row.job.is_some()) {
+            self.signals.work();
+        }
+        self.signals
+            .cancel(recorded.iter().flat_map(|row| row.cancelled.iter().copied()).collect());
+        for row in recorded {
+            tracing::info!(
+                schedule = row.schedule.as_str(),
+                nominal_at = %row.nominal_at,
+                decision = row.decision.as_str(),
+                job.id = row.job.map(|id| id.0),
+                "{}: {}",
+                row.decision,
+                row.reason,
+            );
+            // Nobody listening is the normal case.
+            let _nobody_listens = self.events.send(Event::Decided {
+                schedule: row.schedule.clone(),
+                nominal_at: row.nominal_at,
+                decision: row.decision,
+                reason: row.reason.clone(),
+                job: row.job,
+            });
+        }
+    }
+}
+
+/// The job that an instant of a schedule makes.
+#[must_use]
+pub fn new_job(
+    schedule: &Schedule,
+    nominal_at: Timestamp,
+    run_at: Timestamp,
+    actor: Actor,
+) -> NewJob {
+    let run = &schedule.run;
+    NewJob {
+        priority: run.priority,
+        queue: run.queue.clone(),
+        schedule: Some((schedule.id.clone(), nominal_at)),
+        labels: run.labels.clone(),
+        settings: JobSettings {
+            retry: Some(run.retry.clone()),
+            timeout: run.timeout,
+            total_timeout: run.total_timeout,
+            dry_run: false,
+        },
+        ..NewJob::new(&schedule.kind, schedule.params.clone(), run_at, actor)
+    }
+}
+
+/// Fields of `changes` over fields of `params`; anything but an object replaces the whole.
+fn merged(params: Value, changes: Option<Value>) -> Value {
+    match (params, changes) {
+        (Value::Object(mut params), Some(Value::Object(changes))) => {
+            params.extend(changes);
+            Value::Object(params)
+        }
+        (_, Some(changes)) => changes,
+        (params, None) => params,
+    }
+}

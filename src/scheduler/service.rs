@@ -1,0 +1,456 @@
+//! The scheduler: sleeps to the next due instant, decides, records, and sets the alarm again.
+//!
+//! It is one task. What it knows of each schedule is a copy of the ledger, so that a pass over what is due asks the database nothing;
+//! the truth is the rows, and the unique `(schedule, nominal_at)` makes a copy that lags behind harmless.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
+
+use super::alarm::Alarm;
+use super::due::{DueDecision, Entry, decide};
+use super::enqueue::{Enqueuer, new_job};
+use super::spread::Spread;
+use crate::catalog::{Catalog, ReloadReport, Reloader};
+use crate::model::AuditEvent;
+use crate::model::{Actor, Chain, Decision, Event, Ledger, ScheduleId};
+use crate::schedule::{Overlap, Schedule, Trigger};
+use crate::store::StoreError;
+use crate::store::audit::append_event;
+use crate::store::schedules::{self as ledgers, Definition, Instant, Plan};
+
+/// How long to wait before a pass is tried again after the store refused it.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often to look whether a clock that is far behind the ledger has become plausible.
+const IMPLAUSIBLE_PAUSE: Duration = Duration::from_secs(10);
+
+/// What offsets and jitter are drawn from: who we are, and the seed that the database keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draws {
+    /// The host's name.
+    pub host: String,
+    /// The database's seed.
+    pub seed: String,
+}
+
+impl Draws {
+    /// As the pure functions take it.
+    #[must_use]
+    pub fn spread(&self) -> Spread<'_> {
+        Spread { host: &self.host, seed: &self.seed }
+    }
+}
+
+/// Everything the scheduler works with.
+pub struct Scheduler {
+    /// Records what it decides.
+    pub enqueuer: Enqueuer,
+    /// Wakes it.
+    pub alarm: Arc<Alarm>,
+    /// Holds the schedules that are in force.
+    pub reloader: Arc<Reloader>,
+    /// Draws offsets and jitter.
+    pub draws: Arc<Draws>,
+    /// Notified when a ledger was changed by hand.
+    pub ledger_changed: Arc<Notify>,
+}
+
+/// Every reason for which the scheduler wakes.
+enum Wake {
+    Alarm,
+    ClockStepped,
+    Reloaded(Arc<ReloadReport>),
+    LedgerChanged,
+    RunEnded(ScheduleId),
+    Stop,
+}
+
+struct Slot {
+    schedule: Arc<Schedule>,
+    ledger: Ledger,
+    live: bool,
+    /// The entry in the heap that counts; others are left over from earlier.
+    next: Option<Timestamp>,
+}
+
+struct State {
+    own: Scheduler,
+    slots: HashMap<ScheduleId, Slot>,
+    heap: BinaryHeap<Reverse<(Timestamp, ScheduleId)>>,
+    /// Whether the clock was not behind the ledger once: from then on a step back is a correction, before it a bad clock.
+    plausible: bool,
+}
+
+impl Scheduler {
+    /// Takes over what is loaded and schedules until `stop`.
+    ///
+    /// # Errors
+    /// When the ledgers cannot be read at the start.
+    pub async fn start(
+        self,
+        stop: CancellationToken,
+    ) -> Result<tokio::task::JoinHandle<()>, StoreError> {
+        let reports = self.reloader.subscribe();
+        let events = self.enqueuer.events.subscribe();
+        let mut state =
+            State { own: self, slots: HashMap::new(), heap: BinaryHeap::new(), plausible: false };
+        state.adopt().await?;
+        Ok(tokio::spawn(state.run(reports, events, stop)))
+    }
+}
+
+impl State {
+    async fn run(
+        mut self,
+        mut reports: broadcast::Receiver<Arc<ReloadReport>>,
+        mut events: broadcast::Receiver<Event>,
+        stop: CancellationToken,
+    ) {
+        loop {
+            self.pass().await;
+            match self.wait(&mut reports, &mut events, &stop).await {
+                Wake::Alarm => {}
+                Wake::ClockStepped => self.rebuild(),
+                Wake::Reloaded(report) => self.reloaded(&report).await,
+                Wake::LedgerChanged => self.adopt_or_retry().await,
+                Wake::RunEnded(id) => self.run_ended(&id).await,
+                Wake::Stop => return,
+            }
+        }
+    }
+
+    async fn wait(
+        &self,
+        reports: &mut broadcast::Receiver<Arc<ReloadReport>>,
+        events: &mut broadcast::Receiver<Event>,
+        stop: &CancellationToken,
+    ) -> Wake {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Wake::Stop,
+                () = self.own.alarm.rung() => return Wake::Alarm,
+                () = self.own.alarm.clock_stepped() => return Wake::ClockStepped,
+                () = self.own.ledger_changed.notified() => return Wake::LedgerChanged,
+                report = reports.recv() => match report {
+                    Ok(report) => return Wake::Reloaded(report),
+                    // The latest catalog is what counts, and it is read from its source.
+                    Err(broadcast::error::RecvError::Lagged(_)) => return Wake::LedgerChanged,
+                    Err(broadcast::error::RecvError::Closed) => return Wake::Stop,
+                },
+                event = events.recv() => match event {
+                    Ok(Event::AttemptFinished { schedule: Some(id), state, .. })
+                        if state.is_final() && self.measures_from_end(&id) => return Wake::RunEnded(id),
+                    Err(broadcast::error::RecvError::Lagged(_)) => return Wake::LedgerChanged,
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    fn measures_from_end(&self, id: &ScheduleId) -> bool {
+        self.slots.get(id).is_some_and(|slot| from_end(&slot.schedule))
+    }
+
+    /// Decides and records everything that is due, until nothing is, and sets the alarm.
+    async fn pass(&mut self) {
+        let now = self.own.enqueuer.clock.now();
+        let (decisions, ahead) = self.due(now);
+        if !ahead.is_empty() {
+            self.correct(ahead, now).await;
+        } else if !decisions.is_empty() {
+            self.plausible = true;
+        }
+        if let Err(error) = self.record(&decisions).await {
+            tracing::error!(
+                error = %Chain(&error),
+                instants = decisions.len(),
+                "due instants could not be recorded; they are decided again in a moment"
+            );
+            let again = now + STORE_PAUSE;
+            for decision in &decisions {
+                self.set_next(&decision.schedule, Some(again));
+            }
+        }
+        let next = self.head();
+        self.own.alarm.set(next);
+    }
+
+    /// What is due of the schedules at the head of the heap, and which ledgers lie ahead of the clock.
+    fn due(&mut self, now: Timestamp) -> (Vec<DueDecision>, Vec<ScheduleId>) {
+        let (mut decisions, mut ahead) = (Vec::new(), Vec::new());
+        while let Some(at) = self.head().filter(|at| *at <= now) {
+            let Some(Reverse((_, id))) = self.heap.pop() else { break };
+            let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.next == Some(at)) else {
+                continue;
+            };
+            let entry = Entry { schedule: &slot.schedule, ledger: &slot.ledger, live: slot.live };
+            let due = decide(&entry, &self.own.draws.spread(), now);
+            slot.next = None;
+            if due.ahead {
+                ahead.push(id);
+                continue;
+            }
+            let next = due.next.map(|next| next.fire_at);
+            decisions.extend(due.decisions);
+            self.set_next(&id, next);
+        }
+        (decisions, ahead)
+    }
+
+    /// The earliest instant in the heap that still counts.
+    fn head(&mut self) -> Option<Timestamp> {
+        while let Some(Reverse((at, id))) = self.heap.peek() {
+            if self.slots.get(id).is_some_and(|slot| slot.next == Some(*at)) {
+                return Some(*at);
+            }
+            self.heap.pop();
+        }
+        None
+    }
+
+    fn set_next(&mut self, id: &ScheduleId, next: Option<Timestamp>) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.next = next;
+            if let Some(at) = next {
+                self.heap.push(Reverse((at, id.clone())));
+            }
+        }
+    }
+
+    async fn record(&mut self, decisions: &[DueDecision]) -> Result<(), StoreError> {
+        if decisions.is_empty() {
+            return Ok(());
+        }
+        let mut instants = Vec::with_capacity(decisions.len());
+        let mut overlap: HashMap<ScheduleId, Overlap> = HashMap::new();
+        for decision in decisions {
+            let Some(slot) = self.slots.get(&decision.schedule) else { continue };
+            overlap.insert(decision.schedule.clone(), slot.schedule.run.overlap);
+            instants.push(self.instant(&slot.schedule, decision).await);
+        }
+        let recorded = self.own.enqueuer.record(instants, overlap).await?;
+        for decision in decisions {
+            if let Some(slot) = self.slots.get_mut(&decision.schedule) {
+                slot.ledger.decided_until = slot.ledger.decided_until.max(decision.nominal_at);
+            }
+        }
+        for row in recorded.iter().filter(|row| row.job.is_some()) {
+            if let Some(slot) = self.slots.get_mut(&row.schedule) {
+                slot.live = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// A decision in the form in which the store records it. Requirements are looked at only now, when a job is about to be made.
+    async fn instant(&self, schedule: &Schedule, decision: &DueDecision) -> Instant {
+        let mut reason = decision.reason.clone();
+        let plan = match decision.verdict.settled() {
+            Some(settled) => Plan::Settle(settled),
+            None => match self.own.enqueuer.unmet(schedule.run.requires.clone()).await {
+                Some(why) => {
+                    reason = why;
+                    Plan::Settle(Decision::SkippedRequirement)
+                }
+                None => {
+                    let (nominal, at) = (decision.nominal_at, decision.fire_at);
+                    Plan::Enqueue(Box::new(new_job(schedule, nominal, at, Actor::scheduler())))
+                }
+            },
+        };
+        Instant {
+            schedule: schedule.id.clone(),
+            nominal_at: decision.nominal_at,
+            reason,
+            revision: schedule.hash.clone(),
+            instants: decision.instants,
+            actor: Actor::scheduler(),
+            advances: true,
+            plan,
+        }
+    }
+
+    /// Schedules whose ledgers lie far ahead of the clock. At start the clock is not trusted (it may say 1970 before it is synchronised)
+    /// and they wait; later the clock was corrected, and they go on from its new time.
+    async fn correct(&mut self, ahead: Vec<ScheduleId>, now: Timestamp) {
+        if !self.plausible {
+            tracing::warn!(
+                schedules = ahead.len(),
+                "the clock is more than three hours behind what was decided already; waiting for it to be set"
+            );
+            ahead.iter().for_each(|id| self.set_next(id, Some(now + IMPLAUSIBLE_PAUSE)));
+            return;
+        }
+        let (ids, node) = (ahead.clone(), self.own.enqueuer.node);
+        let detail = json!({ "schedules": ids.len(), "now": now.to_string() });
+        let event = AuditEvent::new("clock.corrected", &Actor::system(), "scheduler", detail, now);
+        let corrected = self
+            .own
+            .enqueuer
+            .store
+            .write(move |conn| {
+                ledgers::correct(conn, &ids, now)?;
+                append_event(conn, node, &event)
+            })
+            .await;
+        match corrected {
+            Ok(()) => {
+                tracing::warn!(
+                    schedules = ahead.len(),
+                    "the clock was set back; schedules go on from its new time"
+                );
+                for id in ahead {
+                    if let Some(slot) = self.slots.get_mut(&id) {
+                        slot.ledger.decided_until = now;
+                    }
+                    self.set_next(&id, Some(now));
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), "ledgers could not be corrected; trying again in a moment");
+                ahead.iter().for_each(|id| self.set_next(id, Some(now + STORE_PAUSE)));
+            }
+        }
+    }
+
+    async fn reloaded(&mut self, report: &ReloadReport) {
+        let (now, node) = (self.own.enqueuer.clock.now(), self.own.enqueuer.node);
+        let summary = report.diff.to_string();
+        tracing::info!(
+            revision = report.revision.short(),
+            ok = report.ok,
+            "schedules reloaded: {summary}"
+        );
+        for diagnostic in &report.diagnostics {
+            if diagnostic.is_error() {
+                tracing::error!("{diagnostic}");
+            } else {
+                tracing::warn!("{diagnostic}");
+            }
+        }
+        let detail = json!({
+            "ok": report.ok,
+            "revision": report.revision.short(),
+            "schedules": report.schedules,
+            "diff": report.diff,
+        });
+        let event =
+            AuditEvent::new("schedules.reloaded", &Actor::system(), "schedules", detail, now);
+        let written =
+            self.own.enqueuer.store.write(move |conn| append_event(conn, node, &event)).await;
+        if let Err(error) = written {
+            tracing::error!(error = %Chain(&error), "the reload could not be recorded in the audit log");
+        }
+        let _nobody_listens = self.own.enqueuer.events.send(Event::Reloaded {
+            revision: report.revision.to_string(),
+            ok: report.ok,
+            summary,
+        });
+        self.adopt_or_retry().await;
+    }
+
+    async fn run_ended(&mut self, id: &ScheduleId) {
+        let name = id.clone();
+        let read = self
+            .own
+            .enqueuer
+            .store
+            .read(move |conn| Ok((ledgers::ledger(conn, &name)?, ledgers::live_jobs(conn, &name)?)))
+            .await;
+        match (read, self.slots.get_mut(id)) {
+            (Ok((Some(ledger), live)), Some(slot)) => {
+                slot.ledger = ledger;
+                slot.live = !live.is_empty();
+                self.set_next(id, Some(Timestamp::MIN));
+            }
+            (Err(error), _) => {
+                tracing::error!(error = %Chain(&error), schedule = id.as_str(), "a ledger could not be read");
+                let again = self.own.enqueuer.clock.now() + STORE_PAUSE;
+                self.set_next(id, Some(again));
+            }
+            _ => {}
+        }
+    }
+
+    async fn adopt_or_retry(&mut self) {
+        while let Err(error) = self.adopt().await {
+            tracing::error!(error = %Chain(&error), "schedules could not be adopted; trying again in a moment");
+            tokio::time::sleep(STORE_PAUSE).await;
+        }
+    }
+
+    /// Takes over the loaded schedules with their ledgers. New and edited rules start now; the others go on where they were.
+    async fn adopt(&mut self) -> Result<(), StoreError> {
+        let catalog: Arc<Catalog> = self.own.reloader.current();
+        let definitions: Vec<Definition> = catalog
+            .schedules
+            .values()
+            .map(|schedule| Definition { id: schedule.id.clone(), rule: rule_of(schedule) })
+            .collect();
+        let now = self.own.enqueuer.clock.now();
+        let (ledgers, live) = self
+            .own
+            .enqueuer
+            .store
+            .write(move |conn| {
+                Ok((ledgers::adopt(conn, &definitions, now)?, ledgers::all_live(conn)?))
+            })
+            .await?;
+        self.slots.clear();
+        for schedule in catalog.schedules.values() {
+            let Some(ledger) = ledgers.get(&schedule.id).cloned() else { continue };
+            let live = live.contains(schedule.id.as_str());
+            let slot = Slot { schedule: Arc::clone(schedule), ledger, live, next: None };
+            self.slots.insert(schedule.id.clone(), slot);
+        }
+        self.rebuild();
+        Ok(())
+    }
+
+    /// Puts every schedule at the head of the heap, so that the next pass works out its next instant anew.
+    fn rebuild(&mut self) {
+        self.heap.clear();
+        let ids: Vec<ScheduleId> = self.slots.keys().cloned().collect();
+        for id in ids {
+            self.set_next(&id, Some(Timestamp::MIN));
+        }
+    }
+}
+
+fn from_end(schedule: &Schedule) -> bool {
+    schedule
+        .when
+        .rule
+        .triggers
+        .iter()
+        .any(|trigger| matches!(trigger, Trigger::EveryFromEnd { .. }))
+}
+
+/// What makes a schedule's instants what they are. When it changes, the schedule starts afresh; anything else may change without moving them.
+fn rule_of(schedule: &Schedule) -> String {
+    let fields = crate::schedule::fields(schedule);
+    // Jitter, offset and the policies are not among them: changing those must not lose an instant that waits for its delay.
+    const RULE: [&str; 7] = [
+        "enabled",
+        "when.every",
+        "when.daily",
+        "when.cron",
+        "when.at",
+        "when.timezone",
+        "when.dst",
+    ];
+    let when: Vec<String> = fields
+        .iter()
+        .filter(|(key, _)| RULE.contains(&key.as_str()))
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    blake3::hash(when.join("\n").as_bytes()).to_hex().to_string()
+}
