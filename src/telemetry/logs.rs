@@ -4,9 +4,9 @@
 //! never holds up the work. When such a thread cannot keep up, lines are dropped and counted.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -141,7 +141,8 @@ impl Telemetry {
 struct Sink {
     writer: NonBlocking,
     dropped: ErrorCounter,
-    flushed: Receiver<()>,
+    /// In a mutex only so that the whole can be shared; it is read once, at the end.
+    flushed: Mutex<Receiver<()>>,
     _thread: WorkerGuard,
 }
 
@@ -156,7 +157,7 @@ impl Sink {
         let sink = Self {
             dropped: writer.error_counter(),
             writer: writer.clone(),
-            flushed,
+            flushed: Mutex::new(flushed),
             _thread: thread,
         };
         (sink, writer)
@@ -170,10 +171,13 @@ impl Sink {
     /// nothing when that was too short.
     fn finish(mut self) -> bool {
         const STEP: Duration = Duration::from_millis(50);
+        let dropped = self.dropped.clone();
+        let flushed = self.flushed.get_mut().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..FLUSH_TIME.as_millis() / STEP.as_millis() {
-            let before = self.dropped();
-            let sent = self.writer.write_all(FLUSH_TOKEN).is_ok() && self.dropped() == before;
-            match self.flushed.recv_timeout(if sent { FLUSH_TIME } else { STEP }) {
+            let before = dropped.dropped_lines();
+            let sent =
+                self.writer.write_all(FLUSH_TOKEN).is_ok() && dropped.dropped_lines() == before;
+            match flushed.recv_timeout(if sent { FLUSH_TIME } else { STEP }) {
                 Ok(()) => return true,
                 Err(RecvTimeoutError::Timeout) if sent => return false,
                 // The channel was full, and the token was dropped like any other line.
