@@ -1,0 +1,501 @@
+//! `/api/v1/jobs`: submitting, looking, cancelling, retrying, logs.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Body;
+use super::paging::{Paging, list};
+use super::problem::{FieldError, Problem};
+use super::state::{App, Changer, Live};
+use super::wire::{Attempt, Job, List, Selection, Submission, Touched};
+use crate::jobs::kind;
+use crate::model::AuditEvent;
+use crate::model::{
+    Actor, Backoff, Dependency, DependencyNeeds, Event, HumanDuration, JobId, JobSettings, NewJob,
+    Priority, RetryPolicy, UniqueKey,
+};
+use crate::queue::Ageing;
+use crate::store::audit::append_event;
+use crate::store::history::{self, JobFilter, Page};
+use crate::store::jobs::{SubmitContext, submit};
+use crate::store::removal::{Cancelled, Redriven, cancel, redrive};
+
+/// How many jobs one call may submit.
+const MAX_SUBMISSION: usize = 10_000;
+
+/// How many jobs one bulk call may touch.
+const MAX_SELECTION: i64 = 100_000;
+
+/// How long a label's key or value may be, in bytes.
+const MAX_LABEL_BYTES: usize = 256;
+
+/// The filters of the list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct JobQuery {
+    state: Option<String>,
+    kind: Option<String>,
+    schedule: Option<String>,
+    queue: Option<String>,
+    /// `key=value`, several separated by commas.
+    label: Option<String>,
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
+
+impl JobQuery {
+    fn filter(&self) -> Result<JobFilter, Problem> {
+        Ok(JobFilter {
+            state: self
+                .state
+                .as_deref()
+                .map(str::parse)
+                .transpose()
+                .map_err(Problem::bad_request)?,
+            kind: self.kind.clone(),
+            schedule: self.schedule.clone(),
+            queue: self.queue.clone(),
+            labels: self
+                .label
+                .iter()
+                .flat_map(|labels| labels.split(','))
+                .map(str::to_owned)
+                .collect(),
+        })
+    }
+}
+
+/// Lists jobs, newest first.
+#[utoipa::path(get, path = "/api/v1/jobs", responses((status = 200, body = List<Job>)))]
+pub(super) async fn index(
+    State(app): State<App>,
+    Query(query): Query<JobQuery>,
+) -> Result<axum::Json<List<Job>>, Problem> {
+    let filter = query.filter()?;
+    let paging = Paging::new(query.limit, query.cursor.as_deref())?;
+    let rows = app.store.read(move |conn| history::jobs(conn, &filter, paging.page())).await?;
+    Ok(axum::Json(list(rows, paging, |row| row.id.0, Job::from)))
+}
+
+/// One job with its finished attempts.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}", responses((status = 200, body = Job), (status = 404, body = Problem)))]
+pub(super) async fn show(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+) -> Result<axum::Json<Job>, Problem> {
+    let found = app
+        .store
+        .read(move |conn| {
+            let job = history::job(conn, JobId(id))?;
+            let attempts = history::attempts(conn, JobId(id))?;
+            Ok(job.map(|job| (job, attempts)))
+        })
+        .await?;
+    let (record, attempts) =
+        found.ok_or_else(|| Problem::not_found(format!("there is no job {id}")))?;
+    let mut job = Job::from(record);
+    job.attempts = Some(attempts.into_iter().map(Attempt::from).collect());
+    Ok(axum::Json(job))
+}
+
+/// Submits a job, or a list of jobs in one atomic call.
+#[utoipa::path(post, path = "/api/v1/jobs", request_body = Submission,
+    responses((status = 202, body = Job), (status = 422, body = Problem)))]
+pub(super) async fn create(
+    State(app): State<App>,
+    Changer(actor): Changer,
+    Body(body): Body<Value>,
+) -> Result<Response, Problem> {
+    let live = Arc::clone(app.live()?);
+    let (submissions, is_bulk) = submissions(body)?;
+    let now = app.clock.now();
+    let mut jobs = Vec::with_capacity(submissions.len());
+    for (index, submission) in submissions.into_iter().enumerate() {
+        let prefix = if is_bulk { format!("/{index}") } else { String::new() };
+        jobs.push(checked(submission, &prefix, now, &actor)?);
+    }
+    let ageing = Ageing::new(app.settings.workers.ageing.get());
+    let context = SubmitContext { now, node: live.node, ageing };
+    let submitted = app.store.write(move |conn| submit(conn, &jobs, context)).await?;
+    live.signals.work();
+    let ids: Vec<JobId> = submitted.iter().map(|job| job.id).collect();
+    let _nobody_listens = live.events.send(Event::JobsSubmitted { jobs: ids.clone() });
+    if is_bulk {
+        let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+        let body = json!({ "items": ids.iter().map(|id| json!({ "id": id })).collect::<Vec<_>>() });
+        return Ok((StatusCode::ACCEPTED, axum::Json(body)).into_response());
+    }
+    let Some(id) = ids.first().copied() else {
+        return Err(Problem::bad_request("nothing was submitted"));
+    };
+    let record = app.store.read(move |conn| history::job(conn, id)).await?;
+    let job =
+        record.map(Job::from).ok_or_else(|| Problem::not_found(format!("job {id} is gone")))?;
+    let location = [(header::LOCATION, format!("/api/v1/jobs/{id}"))];
+    // A taken unique key is no error: the answer is the job that has it.
+    let is_new = submitted.first().is_some_and(|job| job.state.is_some());
+    let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok((status, location, axum::Json(job)).into_response())
+}
+
+fn submissions(body: Value) -> Result<(Vec<Submission>, bool), Problem> {
+    let is_bulk = body.is_array();
+    let values = match body {
+        Value::Array(values) => values,
+        one => vec![one],
+    };
+    if values.len() > MAX_SUBMISSION {
+        return Err(Problem::bad_request(format!(
+            "{} jobs in one call are too many; the limit is {MAX_SUBMISSION}",
+            values.len()
+        )));
+    }
+    let mut submissions = Vec::with_capacity(values.len());
+    for (index, value) in values.into_iter().enumerate() {
+        let submission = serde_path_to_error::deserialize(value).map_err(|error| {
+            let path = error.path().to_string().replace('.', "/");
+            let place = if is_bulk { format!("/{index}/{path}") } else { format!("/{path}") };
+            let detail = error.inner().to_string();
+            Problem::invalid(
+                "the submission is not valid",
+                vec![FieldError { pointer: place, detail }],
+            )
+        })?;
+        submissions.push(submission);
+    }
+    Ok((submissions, is_bulk))
+}
+
+/// A submission with everything checked, as the job that it makes.
+fn checked(
+    submission: Submission,
+    prefix: &str,
+    now: Timestamp,
+    actor: &Actor,
+) -> Result<NewJob, Problem> {
+    let kind = kind(&submission.kind).ok_or_else(|| {
+        let known: Vec<&str> = crate::jobs::KINDS.iter().map(|kind| kind.name).collect();
+        let detail = format!(
+            "there is no kind `{}`; the kinds are {}",
+            submission.kind.escape_default(),
+            known.join(", ")
+        );
+        Problem::invalid(
+            "unknown kind",
+            vec![FieldError { pointer: format!("{prefix}/kind"), detail }],
+        )
+    })?;
+    let params = match submission.params {
+        Value::Null => json!({}),
+        given => given,
+    };
+    let problems = (kind.check)(&params);
+    if !problems.is_empty() {
+        return Err(Problem::invalid_params(kind.name, &format!("{prefix}/params"), &problems));
+    }
+    let mut wrong = Vec::new();
+    let mut refuse = |field: &str, detail: String| {
+        wrong.push(FieldError { pointer: format!("{prefix}/{field}"), detail });
+    };
+    let mut job = NewJob::new(kind.name, params, now, actor.clone());
+    if let Some(value) = submission.priority {
+        match serde_json::from_value::<Priority>(value) {
+            Ok(priority) => job.priority = priority,
+            Err(error) => refuse("priority", error.to_string()),
+        }
+    }
+    if let Some(queue) = submission.queue {
+        match queue.parse::<crate::model::ScheduleId>() {
+            Ok(_well_formed) => job.queue = queue,
+            Err(_bad) => {
+                refuse("queue", "a queue's name has 1 to 64 of a-z, 0-9, - and _".to_owned());
+            }
+        }
+    }
+    if let Some(at) = submission.run_at {
+        match at.parse() {
+            Ok(at) => job.run_at = at,
+            Err(error) => refuse("run_at", format!("{error}")),
+        }
+    }
+    let mut duration = |field: &str, text: Option<String>| -> Option<HumanDuration> {
+        match text?.parse() {
+            Ok(duration) => Some(duration),
+            Err(error) => {
+                refuse(field, format!("{error}"));
+                None
+            }
+        }
+    };
+    let timeout = duration("timeout", submission.timeout);
+    let total_timeout = duration("total_timeout", submission.total_timeout);
+    let period = duration("unique_period", submission.unique_period);
+    let retry = match retry_policy(submission.max_attempts, submission.backoff) {
+        Ok(retry) => retry,
+        Err(detail) => {
+            refuse("backoff", detail);
+            None
+        }
+    };
+    for (key, value) in &submission.labels {
+        if key.is_empty()
+            || key.contains(['=', ','])
+            || key.len().max(value.len()) > MAX_LABEL_BYTES
+        {
+            refuse(
+                "labels",
+                format!(
+                    "`{}` is not a label: a key without = and , and at most {MAX_LABEL_BYTES} bytes each",
+                    key.escape_default()
+                ),
+            );
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(Problem::invalid("the submission is not valid", wrong));
+    }
+    job.settings = JobSettings { retry, timeout, total_timeout, dry_run: submission.dry_run };
+    job.labels = submission.labels;
+    job.unique = submission.unique.map(|key| UniqueKey { key, period });
+    let needs = DependencyNeeds::Success;
+    job.depends_on =
+        submission.depends_on.into_iter().map(|id| Dependency { on: JobId(id), needs }).collect();
+    Ok(job)
+}
+
+fn retry_policy(max: Option<u32>, backoff: Option<Value>) -> Result<Option<RetryPolicy>, String> {
+    if max.is_none() && backoff.is_none() {
+        return Ok(None);
+    }
+    let mut policy = RetryPolicy::default();
+    if let Some(max) = max {
+        if max == 0 {
+            return Err("max_attempts must be at least 1".to_owned());
+        }
+        policy.max_attempts = max;
+    }
+    if let Some(backoff) = backoff {
+        policy.backoff =
+            serde_json::from_value::<Backoff>(backoff).map_err(|error| error.to_string())?;
+        if matches!(&policy.backoff, Backoff::Delays { delays } if delays.is_empty()) {
+            return Err("delays must not be empty".to_owned());
+        }
+    }
+    Ok(Some(policy))
+}
+
+/// Cancels jobs.
+#[utoipa::path(post, path = "/api/v1/jobs/cancel", request_body = Selection, responses((status = 200, body = List<Touched>)))]
+pub(super) async fn cancel_many(
+    State(app): State<App>,
+    Changer(actor): Changer,
+    Body(selection): Body<Selection>,
+) -> Result<axum::Json<List<Touched>>, Problem> {
+    let live = Arc::clone(app.live()?);
+    let ids = selected(&app, &selection).await?;
+    if selection.dry_run {
+        return Ok(axum::Json(preview(&ids)));
+    }
+    let (now, node, by) = (app.clock.now(), live.node, actor.clone());
+    let touched = app
+        .store
+        .write(move |conn| {
+            let mut touched = Vec::with_capacity(ids.len());
+            for id in ids {
+                let result = cancel(conn, JobId(id), &by, now)?;
+                if matches!(result, Cancelled::Done | Cancelled::Requested) {
+                    let event = AuditEvent::new(
+                        "job.cancelled",
+                        &by,
+                        &format!("job {id}"),
+                        json!({ "result": result }),
+                        now,
+                    );
+                    append_event(conn, node, &event)?;
+                }
+                touched.push((id, result));
+            }
+            Ok(touched)
+        })
+        .await?;
+    let running = touched.iter().filter(|(_, result)| *result == Cancelled::Requested);
+    live.signals.cancel(running.map(|(id, _)| JobId(*id)).collect());
+    live.signals.work();
+    announce(&live, "job.cancelled", &actor, touched.len());
+    let items = touched.into_iter().map(|(id, result)| cancelled(id, result)).collect();
+    Ok(axum::Json(List { items, next_cursor: None }))
+}
+
+fn cancelled(id: i64, result: Cancelled) -> Touched {
+    let (word, detail) = match result {
+        Cancelled::Done => ("done", "cancelled before it ran".to_owned()),
+        Cancelled::Requested => ("requested", "its running attempt was told to stop".to_owned()),
+        Cancelled::AlreadyOver => ("already_over", "it was over already".to_owned()),
+        Cancelled::Unknown => ("unknown", format!("there is no job {id}")),
+    };
+    Touched { id, result: word.to_owned(), detail }
+}
+
+/// Brings failed and cancelled jobs back.
+#[utoipa::path(post, path = "/api/v1/jobs/retry", request_body = Selection, responses((status = 200, body = List<Touched>)))]
+pub(super) async fn retry_many(
+    State(app): State<App>,
+    Changer(actor): Changer,
+    Body(selection): Body<Selection>,
+) -> Result<axum::Json<List<Touched>>, Problem> {
+    let live = Arc::clone(app.live()?);
+    let ids = selected(&app, &selection).await?;
+    if selection.dry_run {
+        return Ok(axum::Json(preview(&ids)));
+    }
+    let now = app.clock.now();
+    let ageing = Ageing::new(app.settings.workers.ageing.get());
+    let context = SubmitContext { now, node: live.node, ageing };
+    let by = actor.clone();
+    let touched = app
+        .store
+        .write(move |conn| {
+            let mut touched = Vec::with_capacity(ids.len());
+            for id in ids {
+                let result = redrive(conn, JobId(id), context)?;
+                if result == Redriven::Done {
+                    let event =
+                        AuditEvent::new("job.retried", &by, &format!("job {id}"), json!({}), now);
+                    append_event(conn, context.node, &event)?;
+                }
+                touched.push((id, result));
+            }
+            Ok(touched)
+        })
+        .await?;
+    live.signals.work();
+    announce(&live, "job.retried", &actor, touched.len());
+    let items = touched.into_iter().map(|(id, result)| redriven(id, &result)).collect();
+    Ok(axum::Json(List { items, next_cursor: None }))
+}
+
+fn redriven(id: i64, result: &Redriven) -> Touched {
+    let (word, detail) = match result {
+        Redriven::Done => ("done", "pending again".to_owned()),
+        Redriven::NotNow(state) => (
+            "not_now",
+            format!("it is {state}; failed, cancelled and retrying jobs can be retried"),
+        ),
+        Redriven::Unknown => ("unknown", format!("there is no job {id}")),
+    };
+    Touched { id, result: word.to_owned(), detail }
+}
+
+fn preview(ids: &[i64]) -> List<Touched> {
+    let touched = |id: &i64| Touched {
+        id: *id,
+        result: "selected".to_owned(),
+        detail: "nothing was changed".to_owned(),
+    };
+    List { items: ids.iter().map(touched).collect(), next_cursor: None }
+}
+
+fn announce(live: &Live, action: &str, actor: &Actor, jobs: usize) {
+    let _nobody_listens = live.events.send(Event::ByHand {
+        action: action.to_owned(),
+        subject: format!("{jobs} jobs"),
+        actor: actor.to_string(),
+    });
+}
+
+async fn selected(app: &App, selection: &Selection) -> Result<Vec<i64>, Problem> {
+    if !selection.ids.is_empty() {
+        return Ok(selection.ids.clone());
+    }
+    let filter = JobFilter {
+        state: selection
+            .state
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(Problem::bad_request)?,
+        kind: selection.kind.clone(),
+        schedule: selection.schedule.clone(),
+        queue: selection.queue.clone(),
+        labels: selection.labels.clone(),
+    };
+    if filter == JobFilter::default() {
+        return Err(Problem::bad_request(
+            "name jobs, or say which ones by state, kind, schedule, queue or label",
+        ));
+    }
+    let page = Page { limit: MAX_SELECTION, before: None };
+    let mut ids = app.store.read(move |conn| history::job_ids(conn, &filter, page)).await?;
+    ids.reverse();
+    Ok(ids)
+}
+
+/// Which part of which attempt's log.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogQuery {
+    attempt: Option<u32>,
+    offset: Option<u64>,
+}
+
+/// How much of a log one answer carries, in bytes.
+const LOG_CHUNK_BYTES: u64 = 256 << 10;
+
+/// A part of an attempt's log: `{attempt, offset, next_offset, running, text}`.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/log", responses((status = 200, body = Value), (status = 404, body = Problem)))]
+pub(super) async fn log(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Query(query): Query<LogQuery>,
+) -> Result<axum::Json<Value>, Problem> {
+    let record = app.store.read(move |conn| history::job(conn, JobId(id))).await?;
+    let job = record.ok_or_else(|| Problem::not_found(format!("there is no job {id}")))?;
+    let attempt = query.attempt.unwrap_or_else(|| u32::try_from(job.attempt).unwrap_or(0));
+    let running = job.state == crate::model::JobState::Running
+        && i64::from(attempt) == i64::from(job.attempt);
+    let path = app.paths.attempt_log(JobId(id), attempt);
+    let offset = query.offset.unwrap_or(0);
+    let read = tokio::task::spawn_blocking(move || read_chunk(&path, offset)).await;
+    let bytes = match read {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Ok(Err(error)) => {
+            return Err(Problem::not_found(format!("the log of job {id} cannot be read: {error}")));
+        }
+        Err(_panicked) => Vec::new(),
+    };
+    let next_offset = offset + bytes.len() as u64;
+    Ok(axum::Json(json!({
+        "job": id,
+        "state": job.state.as_str(),
+        "attempt": attempt,
+        "offset": offset,
+        "next_offset": next_offset,
+        "running": running,
+        "final": job.state.is_final(),
+        "text": String::from_utf8_lossy(&bytes),
+    })))
+}
+
+fn read_chunk(path: &std::path::Path, offset: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = std::fs::File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut bytes = Vec::new();
+    file.take(LOG_CHUNK_BYTES).read_to_end(&mut bytes)?;
+    // A character that is cut in two is left for the next part, unless nothing else is there.
+    if bytes.len() as u64 == LOG_CHUNK_BYTES
+        && let Err(cut) = std::str::from_utf8(&bytes)
+        && cut.error_len().is_none()
+        && cut.valid_up_to() > 0
+    {
+        bytes.truncate(cut.valid_up_to());
+    }
+    Ok(bytes)
+}

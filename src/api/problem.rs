@@ -1,0 +1,129 @@
+//! Errors on the wire: `application/problem+json` (RFC 9457), one envelope for everything.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use crate::jobs;
+use crate::model::Chain;
+use crate::store::StoreError;
+
+/// What went wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// A stable word for programs: `not-found`, `invalid`, `conflict`, ….
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// The same for people, in a few words.
+    pub title: String,
+    /// What exactly, and what to do.
+    pub detail: String,
+    /// Every single thing that is wrong with the request's body.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+/// Something wrong at one place of a body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct FieldError {
+    /// Where, as a JSON pointer.
+    pub pointer: String,
+    /// What.
+    pub detail: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            status: status.as_u16(),
+            title: title.to_owned(),
+            detail: detail.into(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// 404.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    /// 400.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", "Bad request", detail)
+    }
+
+    /// 403.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
+    }
+
+    /// 409.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)
+    }
+
+    /// 422, with every error of the body.
+    pub fn invalid(detail: impl Into<String>, errors: Vec<FieldError>) -> Self {
+        let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Invalid", detail);
+        Self { errors, ..problem }
+    }
+
+    /// 422, from a kind's check of its params, which stand at `prefix` in the body.
+    pub fn invalid_params(kind: &str, prefix: &str, problems: &[jobs::Problem]) -> Self {
+        let errors = problems
+            .iter()
+            .map(|problem| FieldError {
+                pointer: format!("{prefix}{}", problem.pointer()),
+                detail: match &problem.help {
+                    Some(help) => format!("{} ({help})", problem.message),
+                    None => problem.message.clone(),
+                },
+            })
+            .collect();
+        Self::invalid(format!("the params of kind `{kind}` are not valid"), errors)
+    }
+
+    /// 503: it works on the daemon's side only, and the daemon does not run.
+    pub fn needs_daemon() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no-daemon",
+            "The daemon is not running",
+            "this needs the running daemon; start it with `sexton serve`",
+        )
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let detail = Chain(&error).to_string();
+        match error {
+            StoreError::NotFound(_) => Self::not_found(detail),
+            StoreError::Conflict(_) => Self::conflict(detail),
+            StoreError::NotWritable(_) => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "storage",
+                "The store cannot be written",
+                detail,
+            ),
+            other if other.is_transient() => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Try again", detail)
+            }
+            _ => {
+                tracing::error!(error = detail, "a request failed in the store");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_string(&self).unwrap_or_default();
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}

@@ -1,0 +1,411 @@
+//! The daemon itself: status, health, queues, workers, nodes, numbers, events, audit, reload.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::sse::{KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::Stream;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Body;
+use super::problem::Problem;
+use super::schedules::upcoming;
+use super::state::{App, Changer, Live};
+use super::wire::{List, Node, Pause, PauseRequest, Queue, Status, Upcoming, Worker, time};
+use crate::audit::{self, Filter};
+use crate::model::AuditEvent;
+use crate::model::{Event, NodeId};
+use crate::store::audit::append_event;
+use crate::store::history::{self, JobFilter, Page};
+use crate::store::{nodes, queues, schedules as ledgers};
+
+/// How many coming runs the status shows.
+const NEXT_RUNS: usize = 5;
+
+/// How old the scheduler's last sign of life may be before the daemon counts as ill.
+pub(crate) const TICK_OVERDUE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// What the daemon is doing.
+#[utoipa::path(get, path = "/api/v1/status", responses((status = 200, body = Status)))]
+pub(super) async fn status(State(app): State<App>) -> Result<axum::Json<Status>, Problem> {
+    let catalog = app.catalog();
+    let (counts, ledgers) =
+        app.store.read(|conn| Ok((history::counts(conn)?, ledgers::ledgers(conn)?))).await?;
+    let now = app.clock.now();
+    let mut next: Vec<(Timestamp, String)> = catalog
+        .schedules
+        .values()
+        .filter(|schedule| schedule.enabled)
+        .filter_map(|schedule| {
+            let ledger = ledgers.get(schedule.id.as_str());
+            let next = upcoming(schedule, ledger, now, &app.draws)?;
+            Some((next.fire_at, schedule.id.to_string()))
+        })
+        .collect();
+    next.sort();
+    next.truncate(NEXT_RUNS);
+    let live = app.live.as_deref();
+    let pool = live.map(|live| live.pool.status());
+    let problems = problems(&app);
+    let settings = &app.settings;
+    Ok(axum::Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        health: if problems.is_empty() { "ok" } else { "degraded" }.to_owned(),
+        problems,
+        running: live.is_some(),
+        pid: live.map(|_| std::process::id()),
+        node: live.map(|live| live.node.0),
+        started_at: live.map(|live| time(live.started_at)),
+        data_dir: settings.data_dir.display().to_string(),
+        database: app.store.url().to_string(),
+        socket: settings.api.socket.display().to_string(),
+        log_dir: settings.log.dir.display().to_string(),
+        audit_log: settings.audit.dir.join(audit::FILE_NAME).display().to_string(),
+        revision: catalog.revision.short().to_owned(),
+        loaded_at: live.map(|_| time(catalog.loaded_at)),
+        schedules: catalog.schedules.len(),
+        stale: catalog.stale.len(),
+        invalid_files: catalog.invalid.len(),
+        workers: pool.as_ref().map_or(0, |pool| pool.slots),
+        busy: pool.as_ref().map_or(0, |pool| pool.running.len()),
+        jobs: counts.into_iter().map(|(state, count)| (state.to_string(), count)).collect(),
+        next: next.into_iter().map(|(at, schedule)| Upcoming { schedule, at: time(at) }).collect(),
+    }))
+}
+
+/// Everything that is wrong right now.
+fn problems(app: &App) -> Vec<String> {
+    let catalog = app.catalog();
+    let mut problems: Vec<String> = Vec::new();
+    problems.extend(catalog.stale.iter().map(|(id, broken)| {
+        format!("schedule `{id}` runs on its last good definition: {}", broken.error)
+    }));
+    problems.extend(
+        catalog
+            .invalid
+            .iter()
+            .map(|(file, broken)| format!("{} is not loaded: {}", file.display(), broken.error)),
+    );
+    if let Some(live) = &app.live {
+        if let Some(error) = live.pool.status().store_error {
+            problems.push(format!("claiming is paused because the store refuses: {error}"));
+        }
+        if live.alarm.since_last_tick() > TICK_OVERDUE {
+            problems.push("the scheduler has stopped ticking".to_owned());
+        }
+        problems.extend((live.complaints)());
+    }
+    problems
+}
+
+/// Whether the process lives.
+#[utoipa::path(get, path = "/healthz", responses((status = 200, body = Value), (status = 503, body = Value)))]
+pub(super) async fn healthz(State(app): State<App>) -> Response {
+    let ticking =
+        app.live.as_ref().is_some_and(|live| live.alarm.since_last_tick() <= TICK_OVERDUE);
+    let status = if ticking { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(json!({ "status": if ticking { "ok" } else { "failing" } })))
+        .into_response()
+}
+
+/// Whether it can take work: the store answers and the scheduler ticks.
+#[utoipa::path(get, path = "/readyz", responses((status = 200, body = Value), (status = 503, body = Value)))]
+pub(super) async fn readyz(State(app): State<App>) -> Response {
+    let answers = app.store.read(|conn| nodes::list(conn, 1).map(|_| ())).await.is_ok();
+    let works = app.live.as_ref().is_some_and(|live| {
+        let pool = live.pool.status();
+        pool.store_error.is_none() && !pool.draining
+    });
+    let status = if answers && works { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({ "ready": answers && works, "problems": problems(&app) });
+    (status, axum::Json(body)).into_response()
+}
+
+/// Numbers for Prometheus.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String)))]
+pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
+    let text = (app.live()?.metrics)();
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// The queues that hold jobs, have limits or are paused.
+#[utoipa::path(get, path = "/api/v1/queues", responses((status = 200, body = List<Queue>)))]
+pub(super) async fn queues(State(app): State<App>) -> Result<axum::Json<List<Queue>>, Problem> {
+    let states = app.store.read(queues::list).await?;
+    let now = app.clock.now();
+    let mut rows: BTreeMap<String, Queue> = BTreeMap::new();
+    for name in app.settings.queues.keys().cloned().chain(["default".to_owned()]) {
+        let row = Queue {
+            name: name.clone(),
+            ready: 0,
+            running: 0,
+            workers: None,
+            oldest_age_ms: None,
+            pause: None,
+        };
+        rows.insert(name, row);
+    }
+    for state in states {
+        let pause = state.paused.map(|(since, by, reason)| Pause {
+            since: time(since),
+            until: None,
+            by,
+            reason,
+        });
+        let age = state
+            .oldest_run_at
+            .map(|at| i64::try_from(now.duration_since(at).as_millis()).unwrap_or(i64::MAX));
+        let row = Queue {
+            name: state.name.clone(),
+            ready: state.ready,
+            running: state.running,
+            workers: None,
+            oldest_age_ms: age,
+            pause,
+        };
+        rows.insert(state.name, row);
+    }
+    for (name, limits) in &app.settings.queues {
+        if let Some(row) = rows.get_mut(name) {
+            row.workers = limits.workers.map(|count| usize::from(count.get()));
+        }
+    }
+    Ok(axum::Json(List { items: rows.into_values().collect(), next_cursor: None }))
+}
+
+/// Stops claims from a queue.
+#[utoipa::path(post, path = "/api/v1/queues/{name}/pause", request_body = PauseRequest, responses((status = 200, body = List<Queue>)))]
+pub(super) async fn pause_queue(
+    State(app): State<App>,
+    Changer(actor): Changer,
+    Path(name): Path<String>,
+    Body(request): Body<PauseRequest>,
+) -> Result<axum::Json<List<Queue>>, Problem> {
+    let live = Arc::clone(app.live()?);
+    if request.until.is_some() {
+        return Err(Problem::bad_request(
+            "a queue is paused until somebody resumes it; leave `until` out",
+        ));
+    }
+    if name.parse::<crate::model::ScheduleId>().is_err() {
+        return Err(Problem::bad_request("a queue's name has 1 to 64 of a-z, 0-9, - and _"));
+    }
+    let now = app.clock.now();
+    let reason = request.reason.unwrap_or_default();
+    let event = AuditEvent::new("queue.paused", &actor, &name, json!({ "reason": reason }), now);
+    let node = live.node;
+    app.store
+        .write(move |conn| {
+            queues::pause(conn, &name, &actor, &reason, now)?;
+            append_event(conn, node, &event)
+        })
+        .await?;
+    queues(State(app)).await
+}
+
+/// Lets claims from a queue go on.
+#[utoipa::path(post, path = "/api/v1/queues/{name}/resume", responses((status = 200, body = List<Queue>)))]
+pub(super) async fn resume_queue(
+    State(app): State<App>,
+    Changer(actor): Changer,
+    Path(name): Path<String>,
+) -> Result<axum::Json<List<Queue>>, Problem> {
+    let live = Arc::clone(app.live()?);
+    let event = AuditEvent::new("queue.resumed", &actor, &name, json!({}), app.clock.now());
+    let node = live.node;
+    app.store
+        .write(move |conn| match queues::resume(conn, &name)? {
+            true => append_event(conn, node, &event),
+            false => Ok(()),
+        })
+        .await?;
+    live.signals.work();
+    queues(State(app)).await
+}
+
+/// What the workers do.
+#[utoipa::path(get, path = "/api/v1/workers", responses((status = 200, body = List<Worker>)))]
+pub(super) async fn workers(State(app): State<App>) -> Result<axum::Json<List<Worker>>, Problem> {
+    let filter = JobFilter { state: Some(crate::model::JobState::Running), ..JobFilter::default() };
+    let page = Page { limit: 1000, before: None };
+    let running = app.store.read(move |conn| history::jobs(conn, &filter, page)).await?;
+    let node = app.live.as_ref().map_or(0, |live| live.node.0);
+    let items = running
+        .into_iter()
+        .rev()
+        .map(|job| Worker {
+            node,
+            job_id: job.id.0,
+            kind: job.kind,
+            queue: job.queue,
+            schedule: job.schedule,
+            attempt: u32::try_from(job.attempt).unwrap_or(0),
+            started_at: job.started_at.map(time).unwrap_or_default(),
+            progress: job.progress,
+            message: job.message,
+        })
+        .collect();
+    Ok(axum::Json(List { items, next_cursor: None }))
+}
+
+/// The daemons of this database, newest first.
+#[utoipa::path(get, path = "/api/v1/nodes", responses((status = 200, body = List<Node>)))]
+pub(super) async fn nodes(State(app): State<App>) -> Result<axum::Json<List<Node>>, Problem> {
+    let rows = app.store.read(|conn| nodes::list(conn, 100)).await?;
+    let now = app.clock.now();
+    let items = rows
+        .into_iter()
+        .map(|row| {
+            let state = match row.stopped_at {
+                Some(_) => "stopped",
+                None if Timestamp::from(row.lease_until) >= now => "running",
+                None => "lost",
+            };
+            Node {
+                id: row.id,
+                name: row.name,
+                instance: row.instance,
+                version: row.version,
+                pid: row.pid,
+                started_at: time(row.started_at.into()),
+                lease_until: time(row.lease_until.into()),
+                stopped_at: row.stopped_at.map(|at| time(at.into())),
+                state: state.to_owned(),
+            }
+        })
+        .collect();
+    Ok(axum::Json(List { items, next_cursor: None }))
+}
+
+/// Counts of jobs by state, and numbers of the last day by kind.
+#[utoipa::path(get, path = "/api/v1/stats", responses((status = 200, body = Value)))]
+pub(super) async fn stats(State(app): State<App>) -> Result<axum::Json<Value>, Problem> {
+    let now = app.clock.now();
+    let day_ago = now - jiff::SignedDuration::from_hours(24);
+    let (counts, numbers) = app
+        .store
+        .read(move |conn| Ok((history::counts(conn)?, history::day_numbers(conn, day_ago, now)?)))
+        .await?;
+    let jobs: BTreeMap<String, i64> =
+        counts.into_iter().map(|(state, count)| (state.to_string(), count)).collect();
+    Ok(axum::Json(json!({
+        "jobs": jobs,
+        "last_24h": { "from": time(day_ago), "until": time(now), "attempts": numbers },
+    })))
+}
+
+/// Loads the schedule files again; answers when that has succeeded or failed.
+#[utoipa::path(post, path = "/api/v1/reload", responses((status = 200, body = Value), (status = 422, body = Value)))]
+pub(super) async fn reload(
+    State(app): State<App>,
+    Changer(actor): Changer,
+) -> Result<Response, Problem> {
+    let live = Arc::clone(app.live()?);
+    let report = live.reloader.reload().await.map_err(|_stopping| Problem::needs_daemon())?;
+    record_by_hand(&app, live.node, "daemon.reload_requested", &actor).await?;
+    let status = if report.ok { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    let diagnostics: Vec<String> = report
+        .diagnostics
+        .iter()
+        .map(|diagnostic| crate::schedule::render(diagnostic, crate::schedule::Look::Plain))
+        .collect();
+    let body = json!({
+        "ok": report.ok,
+        "changed": report.changed,
+        "revision": report.revision.short(),
+        "schedules": report.schedules,
+        "diff": report.diff,
+        "summary": report.diff.to_string(),
+        "diagnostics": diagnostics,
+    });
+    Ok((status, axum::Json(body)).into_response())
+}
+
+async fn record_by_hand(
+    app: &App,
+    node: NodeId,
+    event: &str,
+    actor: &crate::model::Actor,
+) -> Result<(), Problem> {
+    let event = AuditEvent::new(event, actor, "daemon", json!({}), app.clock.now());
+    Ok(app.store.write(move |conn| append_event(conn, node, &event)).await?)
+}
+
+/// What happens from now on, as server-sent events. A listener that is too slow is told how many it missed.
+#[utoipa::path(get, path = "/api/v1/events", responses((status = 200, content_type = "text/event-stream", body = String)))]
+pub(super) async fn events(
+    State(app): State<App>,
+) -> Result<Sse<impl Stream<Item = Result<axum::response::sse::Event, Infallible>>>, Problem> {
+    let live = Arc::clone(app.live()?);
+    let receiver = live.events.subscribe();
+    let stream =
+        futures_util::stream::unfold((receiver, live), |(mut receiver, live)| async move {
+            let event = next_event(&mut receiver, &live).await?;
+            Some((Ok(event), (receiver, live)))
+        });
+    Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
+}
+
+async fn next_event(
+    receiver: &mut tokio::sync::broadcast::Receiver<Event>,
+    live: &Live,
+) -> Option<axum::response::sse::Event> {
+    use tokio::sync::broadcast::error::RecvError;
+    let received = tokio::select! {
+        received = receiver.recv() => received,
+        () = live.stopping.cancelled() => return None,
+    };
+    let event = axum::response::sse::Event::default();
+    match received {
+        Ok(happened) => event.json_data(&happened).ok(),
+        Err(RecvError::Lagged(missed)) => {
+            event.json_data(json!({ "event": "missed", "count": missed })).ok()
+        }
+        Err(RecvError::Closed) => None,
+    }
+}
+
+/// The filters of the audit log.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuditQuery {
+    since: Option<String>,
+    who: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<u64>,
+}
+
+/// Lines of the audit log, newest first.
+#[utoipa::path(get, path = "/api/v1/audit", responses((status = 200, body = Value)))]
+pub(super) async fn audit(
+    State(app): State<App>,
+    Query(query): Query<AuditQuery>,
+) -> Result<axum::Json<Value>, Problem> {
+    let since = query
+        .since
+        .map(|text| text.parse::<Timestamp>())
+        .transpose()
+        .map_err(|error| Problem::bad_request(format!("since is not an instant: {error}")))?;
+    let limit = query.limit.unwrap_or(100).clamp(1, 1000);
+    let filter = Filter { since, who: query.who, ..Filter::default() };
+    let path = app.settings.audit.dir.join(audit::FILE_NAME);
+    let before = query.cursor;
+    let asked =
+        tokio::task::spawn_blocking(move || audit::read::page(&path, &filter, before, limit)).await;
+    let page = match asked {
+        Ok(Ok(page)) => page,
+        Ok(Err(error)) => {
+            return Err(Problem::not_found(format!("the audit log cannot be read: {error}")));
+        }
+        Err(_panicked) => return Err(Problem::not_found("the audit log cannot be read")),
+    };
+    let next_cursor = page.next.map(|seq| seq.to_string());
+    Ok(axum::Json(json!({ "items": page.items, "next_cursor": next_cursor })))
+}

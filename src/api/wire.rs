@@ -1,0 +1,505 @@
+//! The shapes that the API promises. They belong to no other module, so that nothing inside can change them by accident.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::{JobSettings, RetryPolicy};
+use crate::store::Micros;
+use crate::store::history::{AttemptRecord, JobRecord, OccurrenceRecord};
+
+/// RFC 3339 in UTC with microseconds, always of the same length.
+#[must_use]
+pub fn time(instant: Timestamp) -> String {
+    format!("{instant:.6}")
+}
+
+fn micros(instant: Micros) -> String {
+    time(instant.into())
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct List<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Give it as `cursor` to get the next page; null on the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// A job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Job {
+    /// Its number.
+    pub id: i64,
+    /// What it does.
+    pub kind: String,
+    /// The schedule that made it.
+    pub schedule: Option<String>,
+    /// The instant it was made for.
+    pub nominal_at: Option<String>,
+    /// The lane it waits in.
+    pub queue: String,
+    /// 1 to 10, higher first.
+    pub priority: i16,
+    /// blocked, pending, running, retrying, completed, failed or cancelled.
+    pub state: String,
+    /// For the kind.
+    pub params: Value,
+    /// Marks to find it by.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Executions begun so far.
+    pub attempt: i32,
+    /// Charged attempts it may have in all.
+    pub max_attempts: u32,
+    /// Not before then; of a retrying job, when its next attempt is due.
+    pub run_at: String,
+    /// When it was submitted.
+    pub created_at: String,
+    /// When its last attempt began.
+    pub started_at: Option<String>,
+    /// When it was over.
+    pub finished_at: Option<String>,
+    /// 0 to 100, of the running attempt.
+    pub progress: Option<i16>,
+    /// What the running attempt is doing.
+    pub message: Option<String>,
+    /// Whether the running attempt was asked to stop.
+    pub cancel_requested: bool,
+    /// The machine-readable result.
+    pub result: Option<Value>,
+    /// Why it did not end well.
+    pub error: Option<String>,
+    /// Its unique key.
+    pub unique_key: Option<String>,
+    /// Who asked for it.
+    pub actor: String,
+    /// Plan and report only.
+    pub dry_run: bool,
+    /// The longest one attempt may take.
+    pub timeout: Option<String>,
+    /// Its finished attempts, where a single job was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<Vec<Attempt>>,
+}
+
+impl From<JobRecord> for Job {
+    fn from(record: JobRecord) -> Self {
+        let JobSettings { retry, timeout, dry_run, .. } = record.settings;
+        Self {
+            id: record.id.0,
+            kind: record.kind,
+            schedule: record.schedule,
+            nominal_at: record.nominal_at.map(time),
+            queue: record.queue,
+            priority: record.priority,
+            state: record.state.to_string(),
+            params: record.params,
+            labels: record.labels,
+            attempt: record.attempt,
+            max_attempts: retry.unwrap_or_else(RetryPolicy::default).max_attempts,
+            run_at: time(record.run_at),
+            created_at: time(record.created_at),
+            started_at: record.started_at.map(time),
+            finished_at: record.finished_at.map(time),
+            progress: record.progress,
+            message: record.message,
+            cancel_requested: record.cancel_requested,
+            result: record.result,
+            error: record.error,
+            unique_key: record.unique_key,
+            actor: record.actor,
+            dry_run,
+            timeout: timeout.map(|timeout| timeout.to_string()),
+            attempts: None,
+        }
+    }
+}
+
+/// A finished attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Attempt {
+    /// Which execution of its job, from 1.
+    pub number: i32,
+    /// success, failure, error, timeout, cancelled, interrupted or skipped.
+    pub outcome: String,
+    /// The node that ran it.
+    pub node: i64,
+    /// When it began.
+    pub started_at: String,
+    /// When it had ended.
+    pub finished_at: String,
+    /// How long it took.
+    pub duration_ms: i64,
+    /// The program's exit code.
+    pub exit_code: Option<i32>,
+    /// Why it did not succeed.
+    pub error: Option<String>,
+    /// The last part of its output.
+    pub output_tail: Option<String>,
+}
+
+impl From<AttemptRecord> for Attempt {
+    fn from(record: AttemptRecord) -> Self {
+        Self {
+            number: record.number,
+            outcome: record.outcome,
+            node: record.node_id,
+            started_at: micros(record.started_at),
+            finished_at: micros(record.finished_at),
+            duration_ms: (record.finished_at.0 - record.started_at.0) / 1000,
+            exit_code: record.exit_code,
+            error: record.error,
+            output_tail: record.output_tail,
+        }
+    }
+}
+
+/// A row of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Occurrence {
+    /// Whose instant it is.
+    pub schedule: String,
+    /// The instant.
+    pub nominal_at: String,
+    /// What was decided.
+    pub decision: String,
+    /// Why.
+    pub reason: String,
+    /// The job that was made.
+    pub job_id: Option<i64>,
+    /// When it was decided.
+    pub decided_at: String,
+    /// The schedule's content hash at that time.
+    pub revision: String,
+    /// How many instants the row stands for.
+    pub instants: i64,
+    /// Who caused it.
+    pub actor: String,
+}
+
+impl From<OccurrenceRecord> for Occurrence {
+    fn from(record: OccurrenceRecord) -> Self {
+        Self {
+            schedule: record.schedule,
+            nominal_at: micros(record.nominal_at),
+            decision: record.decision,
+            reason: record.reason,
+            job_id: record.job_id,
+            decided_at: micros(record.decided_at),
+            revision: record.revision,
+            instants: record.instants,
+            actor: record.actor,
+        }
+    }
+}
+
+/// A job to be submitted.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Submission {
+    /// What it does.
+    pub kind: String,
+    /// For the kind: the fields of its table in a schedule file.
+    #[serde(default)]
+    pub params: Value,
+    /// low, normal, high, critical or 1 to 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Value>,
+    /// The lane it waits in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Not before then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_at: Option<String>,
+    /// Charged attempts in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    /// `{"backoff": "exponential" | "fixed" | "delays", …}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Value>,
+    /// The longest one attempt may take: `90s`, `15m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// The longest all attempts and the waits between them may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_timeout: Option<String>,
+    /// At most one live job with this key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique: Option<String>,
+    /// How long after its submission a job holds the key, live or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique_period: Option<String>,
+    /// Marks to find it by.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Jobs that must complete first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<i64>,
+    /// Plan and report, change nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// A schedule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Schedule {
+    /// Its name.
+    pub id: String,
+    /// What its jobs do.
+    pub kind: String,
+    /// What it is for.
+    pub description: String,
+    /// Whether it fires.
+    pub enabled: bool,
+    /// active, disabled, paused or manual.
+    pub state: String,
+    /// Whether it runs on its last good definition because its file is broken now.
+    pub stale: bool,
+    /// What is wrong with its file.
+    pub error: Option<String>,
+    /// Its rule in a sentence.
+    pub rule: String,
+    /// The zone its rule is read in.
+    pub timezone: String,
+    /// When it fires next.
+    pub next: Option<String>,
+    /// When its last job ended, and how.
+    pub last: Option<Last>,
+    /// Why, by whom and until when it is paused.
+    pub pause: Option<Pause>,
+    /// Marks of its own.
+    pub tags: Vec<String>,
+    /// Who to ask.
+    pub owner: Option<String>,
+    /// Where to read on.
+    pub runbook: Option<String>,
+    /// The file that defines it.
+    pub file: String,
+    /// The line in it.
+    pub line: u32,
+    /// Content hash of its definition.
+    pub revision: String,
+    /// 1 to 10.
+    pub priority: u8,
+    /// The lane of its jobs.
+    pub queue: String,
+    /// The next few instants, where a single schedule was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upcoming: Option<Vec<String>>,
+    /// The kind's params, where a single schedule was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<Value>,
+}
+
+/// The last thing that happened to a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Last {
+    /// The instant.
+    pub nominal_at: String,
+    /// What was decided about it.
+    pub decision: String,
+    /// Why.
+    pub reason: String,
+    /// Its newest job.
+    pub job_id: Option<i64>,
+    /// The state of that job.
+    pub job_state: Option<String>,
+    /// When that job was over.
+    pub finished_at: Option<String>,
+}
+
+/// A schedule or queue that is held back by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Pause {
+    /// Since when.
+    pub since: String,
+    /// Until when; null until somebody resumes it.
+    pub until: Option<String>,
+    /// By whom.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What to run by hand.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunRequest {
+    /// Replaces these fields of the schedule's params.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub params: Option<Value>,
+    /// The instant the job is made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nominal_at: Option<String>,
+    /// Plan and report, change nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// Why and until when to hold something back.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PauseRequest {
+    /// Until when, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Which jobs to cancel or retry: by number, or everything that passes a filter.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Selection {
+    /// These.
+    pub ids: Vec<i64>,
+    /// In this state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// Of this kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Made by this schedule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// In this queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// With these marks, each `key=value`.
+    pub labels: Vec<String>,
+    /// Count only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// What came of a job that was cancelled or retried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Touched {
+    /// The job.
+    pub id: i64,
+    /// done, requested, already_over, not_now or unknown.
+    pub result: String,
+    /// In words.
+    pub detail: String,
+}
+
+/// A queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// Jobs that could run now.
+    pub ready: i64,
+    /// Jobs that run.
+    pub running: i64,
+    /// How many may run at once on a node, where it has a limit of its own.
+    pub workers: Option<usize>,
+    /// How long the oldest ready job has waited.
+    pub oldest_age_ms: Option<i64>,
+    /// Whether it is held back.
+    pub pause: Option<Pause>,
+}
+
+/// A worker that is busy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Worker {
+    /// The node.
+    pub node: i64,
+    /// The job.
+    pub job_id: i64,
+    /// The job's kind.
+    pub kind: String,
+    /// The lane it came from.
+    pub queue: String,
+    /// The schedule that made it.
+    pub schedule: Option<String>,
+    /// Which execution it is.
+    pub attempt: u32,
+    /// When it began.
+    pub started_at: String,
+    /// 0 to 100.
+    pub progress: Option<i16>,
+    /// What it is doing.
+    pub message: Option<String>,
+}
+
+/// A daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Node {
+    /// Its number.
+    pub id: i64,
+    /// The host it runs on.
+    pub name: String,
+    /// The name of this one run.
+    pub instance: String,
+    /// The program's version.
+    pub version: String,
+    /// Its process.
+    pub pid: i64,
+    /// When it started.
+    pub started_at: String,
+    /// Until when it counts as alive.
+    pub lease_until: String,
+    /// When it stopped.
+    pub stopped_at: Option<String>,
+    /// running, stopped or lost.
+    pub state: String,
+}
+
+/// What the daemon is doing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// ok or degraded.
+    pub health: String,
+    /// Why it is degraded.
+    pub problems: Vec<String>,
+    /// Whether the daemon answers itself; false when the database is read without it.
+    pub running: bool,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Its number.
+    pub node: Option<i64>,
+    /// When it started.
+    pub started_at: Option<String>,
+    /// Where its data is.
+    pub data_dir: String,
+    /// The database.
+    pub database: String,
+    /// The socket.
+    pub socket: String,
+    /// The log's folder.
+    pub log_dir: String,
+    /// The audit log.
+    pub audit_log: String,
+    /// Content hash of the loaded schedules.
+    pub revision: String,
+    /// When they were loaded.
+    pub loaded_at: Option<String>,
+    /// How many schedules there are.
+    pub schedules: usize,
+    /// How many run on an older definition.
+    pub stale: usize,
+    /// How many files are broken.
+    pub invalid_files: usize,
+    /// Slots for jobs.
+    pub workers: usize,
+    /// Slots that are busy.
+    pub busy: usize,
+    /// How many jobs are in each state.
+    pub jobs: std::collections::BTreeMap<String, i64>,
+    /// The next runs.
+    pub next: Vec<Upcoming>,
+}
+
+/// A run to come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Upcoming {
+    /// Whose.
+    pub schedule: String,
+    /// When.
+    pub at: String,
+}
