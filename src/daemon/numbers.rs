@@ -1,0 +1,124 @@
+//! Feeds the metrics: what happens as it is announced, what is when somebody asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::startup::SharedTelemetry;
+use crate::audit::AuditHealth;
+use crate::catalog::Reloader;
+use crate::clock::SharedClock;
+use crate::model::{Event, JobState, ScheduleId};
+use crate::store::{Store, history, queues, schedules as ledgers};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{Levels, RunEnded, ScheduleLevels};
+use crate::worker::PoolHandle;
+
+/// How often what only *is* (queue lengths, states) is looked up. It costs a few counts in the database.
+const EVERY: Duration = Duration::from_secs(15);
+
+/// Everything that numbers are taken from.
+pub(super) struct Numbers {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) store: Store,
+    pub(super) clock: SharedClock,
+    pub(super) pool: PoolHandle,
+    pub(super) reloader: Arc<Reloader>,
+    pub(super) telemetry: SharedTelemetry,
+    pub(super) audit: watch::Receiver<AuditHealth>,
+}
+
+impl Numbers {
+    /// Follows what happens until `stop`.
+    pub(super) async fn run(self, mut events: broadcast::Receiver<Event>, stop: CancellationToken) {
+        self.metrics.reloaded(self.reloader.current().is_sound(), self.clock.now());
+        let mut tick = tokio::time::interval(EVERY);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => self.look().await,
+                event = events.recv() => match event {
+                    Ok(event) => self.count(&event),
+                    Err(broadcast::error::RecvError::Lagged(missed)) => {
+                        tracing::warn!(missed, "metrics lack events that came too fast");
+                    }
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
+            }
+        }
+    }
+
+    fn count(&self, event: &Event) {
+        match event {
+            Event::AttemptFinished { kind, schedule, outcome, state, at, duration_ms, .. } => {
+                self.metrics.run_ended(&RunEnded {
+                    schedule: schedule.as_ref().map(ScheduleId::as_str),
+                    kind,
+                    outcome: *outcome,
+                    at: *at,
+                    duration: Duration::from_millis(*duration_ms),
+                    is_retried: *state == JobState::Retrying,
+                });
+            }
+            Event::Decided { schedule, nominal_at, decision, .. } => {
+                let late = self.clock.now().duration_since(*nominal_at);
+                let late = Duration::try_from(late).unwrap_or(Duration::ZERO);
+                self.metrics.decided(schedule.as_str(), *decision, late);
+            }
+            Event::Reloaded { ok, .. } => self.metrics.reloaded(*ok, self.clock.now()),
+            Event::AttemptStarted { waited_ms, .. } => {
+                self.metrics.job_started(Duration::from_millis(*waited_ms));
+            }
+            Event::JobsSubmitted { .. } | Event::ByHand { .. } => {}
+        }
+    }
+
+    async fn look(&self) {
+        let looked = self
+            .store
+            .read(|conn| Ok((history::counts(conn)?, queues::list(conn)?, ledgers::ledgers(conn)?)))
+            .await;
+        // A store that refuses has its own complaint; the numbers keep their last values.
+        let Ok((counts, queues, ledgers)) = looked else { return };
+        let now = self.clock.now();
+        let catalog = self.reloader.current();
+        let mut schedules =
+            ScheduleLevels { stale: catalog.stale.len() as u64, ..ScheduleLevels::default() };
+        for schedule in catalog.schedules.values() {
+            let ledger = ledgers.get(schedule.id.as_str());
+            let paused = ledger
+                .and_then(|ledger| ledger.pause.as_ref())
+                .is_some_and(|pause| pause.is_active(now));
+            match (schedule.enabled, paused) {
+                (false, _) => schedules.disabled += 1,
+                (true, true) => schedules.paused += 1,
+                (true, false) => schedules.active += 1,
+            }
+            let last_end = ledger.and_then(|ledger| ledger.last_end);
+            let next = schedule.when.rule.next_after(now, last_end).filter(|_| schedule.enabled);
+            self.metrics.next_run(schedule.id.as_str(), next);
+        }
+        let oldest = queues.iter().filter_map(|queue| queue.oldest_run_at).min();
+        let pool = self.pool.status();
+        let audit = self.audit.borrow().clone();
+        self.metrics.set_levels(&Levels {
+            schedules,
+            jobs: counts
+                .into_iter()
+                .filter(|(state, _)| !state.is_final())
+                .map(|(state, count)| (state, count.unsigned_abs()))
+                .collect(),
+            oldest_ready: oldest.map_or(Duration::ZERO, |at| {
+                Duration::try_from(now.duration_since(at)).unwrap_or(Duration::ZERO)
+            }),
+            workers_busy: pool.running.len() as u64,
+            workers: pool.slots as u64,
+            log_dropped: self.telemetry.dropped_lines(),
+            log_errors: self.telemetry.write_errors(),
+            audit_seq: audit.head.seq,
+            is_audit_ok: audit.failing.is_none(),
+        });
+    }
+}

@@ -1,0 +1,80 @@
+//! Everything that can reach the process from outside.
+//!
+//! TERM and INT stop the daemon; a second one skips the wait. HUP loads the schedules again, USR1 opens the logs again (after
+//! logrotate). QUIT is treated as TERM, PIPE and the terminal's HUP never end the process.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::startup::{Daemon, StartError, status_line};
+use super::supervisor;
+
+/// The signals that end the daemon, which are listened to until its end.
+pub(super) struct Endings {
+    term: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Endings {
+    fn listen() -> Result<Self, StartError> {
+        let open = |kind| signal(kind).map_err(StartError::Signals);
+        Ok(Self {
+            term: open(SignalKind::terminate())?,
+            interrupt: open(SignalKind::interrupt())?,
+            quit: open(SignalKind::quit())?,
+        })
+    }
+
+    /// Waits for the next one, and names it.
+    pub(super) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.quit.recv() => "SIGQUIT",
+        }
+    }
+}
+
+/// Listens. It is done before the daemon says that it is ready, so that a signal right after that is not the default action's.
+pub(super) struct Signals {
+    pub(super) endings: Endings,
+    hangup: Signal,
+    reopen: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> Result<Self, StartError> {
+        Ok(Self {
+            endings: Endings::listen()?,
+            hangup: signal(SignalKind::hangup()).map_err(StartError::Signals)?,
+            reopen: signal(SignalKind::user_defined1()).map_err(StartError::Signals)?,
+        })
+    }
+
+    /// Serves signals until one of them ends the daemon, and names it.
+    pub(super) async fn serve(&mut self, daemon: &Daemon) -> &'static str {
+        loop {
+            tokio::select! {
+                name = self.endings.next() => return name,
+                _ = self.hangup.recv() => reload(daemon).await,
+                _ = self.reopen.recv() => {
+                    daemon.telemetry.reopen();
+                    tracing::info!("log files were opened again");
+                }
+            }
+        }
+    }
+}
+
+async fn reload(daemon: &Daemon) {
+    supervisor::reloading();
+    match daemon.reloader.reload().await {
+        Ok(report) if report.ok => tracing::info!(changed = report.changed, "reloaded on SIGHUP"),
+        Ok(report) => tracing::error!(
+            errors = report.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count(),
+            "reloaded on SIGHUP; broken files keep their last good definitions"
+        ),
+        Err(stopping) => tracing::info!("{stopping}"),
+    }
+    supervisor::ready(&status_line(&daemon.reloader.current()));
+}
