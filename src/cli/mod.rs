@@ -1,1 +1,138 @@
-//! The command line.
+//! The command line: a client of the API, except for what must work without a daemon.
+
+mod args;
+mod client;
+mod database;
+mod doctor;
+mod files;
+mod jobs;
+mod output;
+mod schedules;
+mod session;
+mod system;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+pub use args::Cli;
+use args::Command;
+use output::{Exit, Failure, Outcome, note};
+use session::Session;
+
+/// Runs the program with these arguments, the first of which is its name.
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap prints help to stdout and errors to stderr, and knows their codes.
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            let _printed = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let exit = match run(cli) {
+        Ok(exit) => exit,
+        Err(Failure { exit, message }) => {
+            note(format!("error: {}", output::plain(&message)));
+            exit
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn run(cli: Cli) -> Outcome {
+    match cli.command {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "sexton", &mut script);
+            output::out(&String::from_utf8_lossy(&script));
+            Ok(Exit::Ok)
+        }
+        Command::Man => man(),
+        Command::Serve => serve(&cli),
+        command => {
+            let session = Session::new(cli.config.as_deref(), cli.json)?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| Failure::new(Exit::Failed, format!("cannot start: {error}")))?;
+            runtime.block_on(dispatch(&session, command))
+        }
+    }
+}
+
+fn serve(cli: &Cli) -> Outcome {
+    let loaded = session::load_settings(cli.config.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start: {error}")))?;
+    let served = runtime.block_on(crate::daemon::serve(loaded.settings));
+    // Handlers that were abandoned may still sit on blocking threads; they must not hold up the exit.
+    runtime.shutdown_background();
+    match served {
+        Ok(()) => Ok(Exit::Ok),
+        Err(error) => {
+            let exit = match error.kind() {
+                crate::daemon::FailureKind::Taken => Exit::TryAgain,
+                crate::daemon::FailureKind::Other => Exit::Failed,
+            };
+            Err(Failure::new(exit, crate::model::Chain(&error).to_string()))
+        }
+    }
+}
+
+async fn dispatch(session: &Session, command: Command) -> Outcome {
+    match command {
+        Command::Validate(args) => files::validate(session, &args),
+        Command::Next(args) => files::next(session, &args),
+        Command::Explain(args) => files::explain(session, &args),
+        Command::Schedules(page) => schedules::list(session, &page).await,
+        Command::Show { id } => schedules::show(session, &id).await,
+        Command::Why(args) => schedules::why(session, &args).await,
+        Command::Pause(args) => schedules::pause(session, &args).await,
+        Command::Resume { id } => schedules::resume(session, &id).await,
+        Command::Run(args) => schedules::run(session, &args).await,
+        Command::Submit(args) => jobs::submit(session, &args).await,
+        Command::Jobs(args) => jobs::list(session, &args).await,
+        Command::Job { id } => jobs::show(session, id).await,
+        Command::Cancel(args) => jobs::touch(session, &args, "cancel").await,
+        Command::Retry(args) => jobs::touch(session, &args, "retry").await,
+        Command::Logs(args) => jobs::logs(session, &args).await,
+        Command::Stats => system::stats(session).await,
+        Command::Queues(args) => system::queues(session, args.action).await,
+        Command::Workers => system::workers(session).await,
+        Command::Nodes => system::nodes(session).await,
+        Command::Events => system::events(session).await,
+        Command::Audit(args) => system::audit(session, &args).await,
+        Command::Db(command) => database::run(session, command).await,
+        Command::Reload => system::reload(session).await,
+        Command::Status => system::status(session).await,
+        Command::Doctor => doctor::run(session).await,
+        Command::Config(args::Config::Show) => system::config(session),
+        // Handled before a session is made.
+        Command::Serve | Command::Completions { .. } | Command::Man => Ok(Exit::Ok),
+    }
+}
+
+fn man() -> Outcome {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Cli::command())
+        .render(&mut page)
+        .map_err(|error| Failure::new(Exit::Failed, format!("the manual page: {error}")))?;
+    for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+        let command = command.clone();
+        let manual = clap_mangen::Man::new(command.disable_help_subcommand(true));
+        let rendered = manual
+            .render_synopsis_section(&mut page)
+            .and_then(|()| manual.render_description_section(&mut page))
+            .and_then(|()| manual.render_options_section(&mut page));
+        rendered
+            .map_err(|error| Failure::new(Exit::Failed, format!("the manual page: {error}")))?;
+    }
+    output::out(&String::from_utf8_lossy(&page));
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,390 @@
+//! What can be written on the command line. The help texts are the reference.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A cron-style scheduler and maintenance daemon with a record of why each run did or did not happen.
+#[derive(Debug, Parser)]
+#[command(name = "sexton", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// Settings file; /etc/sexton/sexton.toml, else built-in defaults.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print one JSON document on stdout.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon in the foreground.
+    Serve,
+    /// Check settings, schedule and kind files; all errors at once.
+    Validate(Validate),
+    /// Show upcoming instants of a schedule, or of a rule given here. Never needs the daemon.
+    Next(Next),
+    /// Explain a schedule or a rule in a sentence, with its next instants and what daylight saving does to them.
+    Explain(Explain),
+    /// List the schedules.
+    #[command(visible_alias = "ls")]
+    Schedules(Page),
+    /// Show one schedule.
+    Show {
+        /// The schedule.
+        id: String,
+    },
+    /// Why a schedule ran or did not run: its ledger, newest first.
+    Why(Why),
+    /// Hold a schedule back.
+    Pause(Pause),
+    /// Let a paused schedule go on.
+    Resume {
+        /// The schedule.
+        id: String,
+    },
+    /// Run a schedule now.
+    Run(Run),
+    /// Submit a job.
+    Submit(Submit),
+    /// List jobs, newest first.
+    Jobs(Jobs),
+    /// Show one job with its attempts.
+    Job {
+        /// The job.
+        id: i64,
+    },
+    /// Cancel jobs: waiting ones at once, running ones by telling them to stop.
+    Cancel(Select),
+    /// Try failed or cancelled jobs again.
+    Retry(Select),
+    /// Show the output of a job's last attempt.
+    Logs(Logs),
+    /// Numbers: jobs by state, and the last day by kind.
+    Stats,
+    /// The queues; pause and resume them.
+    Queues(Queues),
+    /// What the workers are doing.
+    Workers,
+    /// The daemons of this database.
+    Nodes,
+    /// Follow what happens, one JSON object a line.
+    Events,
+    /// The audit log, newest first.
+    Audit(Audit),
+    /// The database.
+    #[command(subcommand)]
+    Db(Db),
+    /// Load the schedule files again; returns when that has succeeded or failed.
+    Reload,
+    /// What the daemon is doing.
+    Status,
+    /// Check the surroundings: settings, files, directories, database, daemon, audit log.
+    Doctor,
+    /// The settings.
+    #[command(subcommand)]
+    Config(Config),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// Which rows of a list.
+#[derive(Debug, Args)]
+pub struct Page {
+    /// At most this many rows.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<i64>,
+    /// Go on where an earlier list ended: its `next_cursor`.
+    #[arg(long, value_name = "CURSOR")]
+    pub cursor: Option<String>,
+}
+
+/// `validate`.
+#[derive(Debug, Args)]
+pub struct Validate {
+    /// Files or directories; the configured ones when none is given; `-` reads a schedule from stdin.
+    pub paths: Vec<PathBuf>,
+    /// Do not look at anything but the files themselves (directories, the database).
+    #[arg(long)]
+    pub no_environment: bool,
+    /// Warnings count as errors (exit code 3).
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// A rule on the command line.
+#[derive(Debug, Args)]
+pub struct Rule {
+    /// The schedule.
+    #[arg(required_unless_present_any = ["cron", "every", "daily"], conflicts_with_all = ["cron", "every", "daily"])]
+    pub id: Option<String>,
+    /// A cron expression.
+    #[arg(long, value_name = "EXPR", conflicts_with_all = ["every", "daily"])]
+    pub cron: Option<String>,
+    /// A period, like 15m.
+    #[arg(long, value_name = "DURATION", conflicts_with = "daily")]
+    pub every: Option<String>,
+    /// Times of day, like 02:30,14:00.
+    #[arg(long, value_name = "HH:MM", value_delimiter = ',')]
+    pub daily: Vec<String>,
+    /// The zone to read it in; the daemon's default.
+    #[arg(long, value_name = "ZONE")]
+    pub timezone: Option<String>,
+}
+
+/// `next`.
+#[derive(Debug, Args)]
+pub struct Next {
+    /// What to compute.
+    #[command(flatten)]
+    pub rule: Rule,
+    /// How many instants.
+    #[arg(long, short = 'n', default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub count: u16,
+    /// The instants after this one; now.
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// What to explain.
+    #[command(flatten)]
+    pub rule: Rule,
+}
+
+/// `why`.
+#[derive(Debug, Args)]
+pub struct Why {
+    /// The schedule.
+    pub id: String,
+    /// Only what was decided about instants within an hour of this one.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// Which rows.
+    #[command(flatten)]
+    pub page: Page,
+}
+
+/// `pause`.
+#[derive(Debug, Args)]
+pub struct Pause {
+    /// The schedule.
+    pub id: String,
+    /// Until when: a time, or how long from now (2h).
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Why; everybody who asks `sexton why` will read it.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The schedule.
+    pub id: String,
+    /// Wait until the job is over; the exit code is 0 when it completed and 1 when it did not.
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait and show the job's output.
+    #[arg(long)]
+    pub follow: bool,
+    /// Plan and report; change nothing.
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Replace these fields of the schedule's params.
+    #[arg(long, value_name = "JSON")]
+    pub params: Option<String>,
+    /// The instant that the job is made for; now.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+}
+
+/// `submit`.
+#[derive(Debug, Args)]
+pub struct Submit {
+    /// The kind: cleanup, kb_validation, stats_report, data_sync, command or http.
+    pub kind: String,
+    /// The kind's params as JSON; `-` reads them from stdin.
+    #[arg(long, value_name = "JSON|-")]
+    pub params: Option<String>,
+    /// low, normal, high, critical or 1 to 10.
+    #[arg(long)]
+    pub priority: Option<String>,
+    /// The queue.
+    #[arg(long)]
+    pub queue: Option<String>,
+    /// Not before: a time, or how long from now (2h).
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// At most one live job with this key.
+    #[arg(long, value_name = "KEY")]
+    pub unique: Option<String>,
+    /// Marks, key=value; may be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+    /// Jobs that must complete first; may be repeated.
+    #[arg(long, value_name = "ID")]
+    pub depends_on: Vec<i64>,
+    /// Charged attempts in all.
+    #[arg(long, value_name = "N")]
+    pub max_attempts: Option<u32>,
+    /// The longest an attempt may take.
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<String>,
+    /// Plan and report; change nothing.
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Wait until the job is over; the exit code is 0 when it completed and 1 when it did not.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// Which jobs.
+#[derive(Debug, Args)]
+pub struct Filter {
+    /// blocked, pending, running, retrying, completed, failed or cancelled.
+    #[arg(long)]
+    pub state: Option<String>,
+    /// Of this kind.
+    #[arg(long)]
+    pub kind: Option<String>,
+    /// Made by this schedule.
+    #[arg(long)]
+    pub schedule: Option<String>,
+    /// In this queue.
+    #[arg(long)]
+    pub queue: Option<String>,
+    /// With this mark; may be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+}
+
+/// `jobs`.
+#[derive(Debug, Args)]
+pub struct Jobs {
+    /// Which jobs.
+    #[command(flatten)]
+    pub filter: Filter,
+    /// Which rows.
+    #[command(flatten)]
+    pub page: Page,
+}
+
+/// `cancel` and `retry`.
+#[derive(Debug, Args)]
+pub struct Select {
+    /// The jobs, by number.
+    pub ids: Vec<i64>,
+    /// Or all that pass this.
+    #[command(flatten)]
+    pub filter: Filter,
+    /// Only say how many it would be.
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Do not ask before touching more than one job by filter.
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// `logs`.
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The job.
+    pub id: i64,
+    /// Go on until the job is over.
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Which attempt; the last.
+    #[arg(long, value_name = "N")]
+    pub attempt: Option<u32>,
+}
+
+/// `queues`.
+#[derive(Debug, Args)]
+pub struct Queues {
+    /// What to do; list them.
+    #[command(subcommand)]
+    pub action: Option<QueueAction>,
+}
+
+/// What to do with a queue.
+#[derive(Debug, Subcommand)]
+pub enum QueueAction {
+    /// Take no more jobs from a queue until it is resumed.
+    Pause {
+        /// The queue.
+        name: String,
+        /// Why.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Take jobs from it again.
+    Resume {
+        /// The queue.
+        name: String,
+    },
+}
+
+/// `audit`.
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// What to do; list it.
+    #[command(subcommand)]
+    pub action: Option<AuditAction>,
+    /// From then on: a time, or how long ago (2h).
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// By an actor whose name contains this.
+    #[arg(long, value_name = "NAME")]
+    pub who: Option<String>,
+    /// Which rows.
+    #[command(flatten)]
+    pub page: Page,
+}
+
+/// What to do with the audit log.
+#[derive(Debug, Subcommand)]
+pub enum AuditAction {
+    /// Find any line that was edited, removed, inserted or moved; exit code 1 when there is one.
+    Verify,
+}
+
+/// `db`.
+#[derive(Debug, Subcommand)]
+pub enum Db {
+    /// Bring the schema up to date.
+    Migrate,
+    /// Which migrations are applied and which are missing.
+    Status,
+    /// Write a consistent copy, also while the daemon runs.
+    Backup {
+        /// The copy; it must not exist.
+        file: PathBuf,
+    },
+    /// Put a copy in place of the database; the daemon must not run. The old one is kept beside it.
+    Restore {
+        /// The copy.
+        file: PathBuf,
+    },
+    /// Look for damage.
+    Check,
+}
+
+/// `config`.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// The effective settings and where each came from.
+    Show,
+}

@@ -1,0 +1,132 @@
+//! `sexton doctor`: one line for each thing that has to be right, with what to do about it.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::client::Client;
+use super::output::{Exit, Outcome, json, line, plain};
+use super::session::Session;
+use crate::model::{ByteSize, Chain};
+use crate::store::{DatabaseUrl, Purpose, maintenance, migrations};
+
+/// Free space below which the data directory counts as full.
+const LOW_SPACE: ByteSize = ByteSize(200 << 20);
+
+/// What was found about one thing.
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: &'static str,
+    ok: bool,
+    detail: String,
+}
+
+fn finding(check: &'static str, result: Result<String, String>) -> Finding {
+    let ok = result.is_ok();
+    let (Ok(detail) | Err(detail)) = result;
+    Finding { check, ok, detail }
+}
+
+pub(super) async fn run(session: &Session) -> Outcome {
+    let settings = session.settings();
+    let mut findings = vec![finding("settings", Ok("valid".to_owned()))];
+    let report = session.check_schedules();
+    let errors: Vec<String> = report
+        .diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.is_error())
+        .map(ToString::to_string)
+        .collect();
+    let schedules = match errors.first() {
+        None => Ok(format!("{} in {} files", report.schedules.len(), report.files.len())),
+        Some(first) => {
+            Err(format!("{} errors, the first: {first}; see `sexton validate`", errors.len()))
+        }
+    };
+    findings.push(finding("schedules", schedules));
+    for (check, dir) in [
+        ("data directory", &settings.data_dir),
+        ("log directory", &settings.log.dir),
+        ("audit directory", &settings.audit.dir),
+    ] {
+        findings.push(finding(check, writable(dir)));
+    }
+    findings.push(finding("free space", space(&settings.data_dir)));
+    findings.push(finding("database", database(session)));
+    let served = Client::is_served(&settings.api.socket).await;
+    let daemon = if served {
+        Ok(format!("answers on {}", settings.api.socket.display()))
+    } else {
+        Err(format!(
+            "does not answer on {}; start it with `sexton serve`",
+            settings.api.socket.display()
+        ))
+    };
+    findings.push(finding("daemon", daemon));
+    findings.push(finding("file watching", inotify()));
+    let healthy = findings.iter().all(|finding| finding.ok);
+    if session.json {
+        json(&serde_json::json!({ "healthy": healthy, "checks": findings }));
+    } else {
+        for Finding { check, ok, detail } in &findings {
+            line(format!("{} {check:<16} {}", if *ok { "✓" } else { "✗" }, plain(detail)));
+        }
+    }
+    Ok(if healthy { Exit::Ok } else { Exit::Failed })
+}
+
+fn writable(dir: &Path) -> Result<String, String> {
+    match tempfile::tempfile_in(dir) {
+        Ok(_file) => Ok(dir.display().to_string()),
+        Err(error) => Err(format!(
+            "{} cannot be written: {error}; make it and give it to the service's user",
+            dir.display()
+        )),
+    }
+}
+
+fn space(dir: &Path) -> Result<String, String> {
+    let space = rustix::fs::statvfs(dir)
+        .map_err(|error| format!("{}: {}", dir.display(), std::io::Error::from(error)))?;
+    let free = ByteSize(space.f_bavail.saturating_mul(space.f_frsize));
+    if free < LOW_SPACE {
+        return Err(format!(
+            "only {free} on {}; claiming pauses when the disk is full",
+            dir.display()
+        ));
+    }
+    Ok(format!("{free} on {}", dir.display()))
+}
+
+fn database(session: &Session) -> Result<String, String> {
+    let url = session.settings().database.clone();
+    if let DatabaseUrl::Sqlite(path) = &url
+        && !path.exists()
+    {
+        return Ok(format!("{url} will be made at the first start"));
+    }
+    let mut conn = url.connect(Purpose::Read).map_err(|error| Chain(&error).to_string())?;
+    let status = migrations::status(&mut conn).map_err(|error| Chain(&error).to_string())?;
+    if !status.pending.is_empty() {
+        return Err(format!("{url} lacks {}; run `sexton db migrate`", status.pending.join(", ")));
+    }
+    let problems = maintenance::check(&mut conn).map_err(|error| Chain(&error).to_string())?;
+    match problems.first() {
+        None => Ok(format!("{url} is sound")),
+        Some(first) => Err(format!("{url} is damaged: {first}; restore a backup")),
+    }
+}
+
+fn inotify() -> Result<String, String> {
+    let read = |name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    match (read("max_user_instances"), read("max_user_watches")) {
+        (Some(instances), Some(watches)) if instances < 16 || watches < 1024 => Err(format!(
+            "inotify allows {instances} instances and {watches} watches; raise fs.inotify.* with sysctl"
+        )),
+        (Some(_), Some(watches)) => Ok(format!("inotify, {watches} watches")),
+        _ => Ok("inotify's limits are not known here; changes are polled for as well".to_owned()),
+    }
+}

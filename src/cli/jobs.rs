@@ -1,0 +1,305 @@
+//! Commands about jobs.
+
+use std::io::{IsTerminal, Read};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::args::{Filter, Jobs, Logs, Select, Submit};
+use super::client::Client;
+use super::output::{Exit, Failure, Outcome, json, line, note, out, plain, table, text, when};
+use super::schedules::{finish, items, paging, parse_json, query, tell_more};
+use super::session::Session;
+
+/// How often a log that is followed is looked at.
+const POLL: Duration = Duration::from_millis(200);
+
+pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
+    let params = match args.params.as_deref() {
+        None => json!({}),
+        Some("-") => parse_json(&read_stdin()?)?,
+        Some(text) => parse_json(text)?,
+    };
+    let at = args.at.as_deref().map(|text| session.instant(text, false)).transpose()?;
+    let mut labels = serde_json::Map::new();
+    for label in &args.labels {
+        let (key, value) = label.split_once('=').ok_or_else(|| {
+            Failure::new(Exit::Usage, format!("`{label}` is not a label: write it as key=value"))
+        })?;
+        labels.insert(key.to_owned(), value.into());
+    }
+    let mut body = json!({
+        "kind": args.kind,
+        "params": params,
+        "labels": labels,
+        "depends_on": args.depends_on,
+        "dry_run": args.dry_run,
+    });
+    let priority = args.priority.as_ref().map(|text| match text.parse::<i64>() {
+        Ok(level) => json!(level),
+        Err(_name) => json!(text),
+    });
+    for (key, value) in [
+        ("priority", priority),
+        ("queue", args.queue.as_ref().map(|queue| json!(queue))),
+        ("run_at", at.map(|at| json!(at.to_string()))),
+        ("unique", args.unique.as_ref().map(|key| json!(key))),
+        ("max_attempts", args.max_attempts.map(|max| json!(max))),
+        ("timeout", args.timeout.as_ref().map(|timeout| json!(timeout))),
+    ] {
+        if let Some(value) = value {
+            body[key] = value;
+        }
+    }
+    let client = session.daemon().await?;
+    let job = client.post("/api/v1/jobs", &body).await?;
+    let id = job.get("id").and_then(Value::as_i64).unwrap_or_default();
+    if args.wait {
+        return finish(session, &client, id).await;
+    }
+    if session.json {
+        json(&job);
+    } else {
+        line(format!("job {id} {}", text(&job, "state")));
+    }
+    Ok(Exit::Ok)
+}
+
+fn read_stdin() -> Result<String, Failure> {
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::new(Exit::Usage, format!("stdin cannot be read: {error}")))?;
+    Ok(text)
+}
+
+pub(super) async fn list(session: &Session, args: &Jobs) -> Outcome {
+    let Filter { state, kind, schedule, queue, labels } = &args.filter;
+    let label = (!labels.is_empty()).then(|| labels.join(","));
+    let [limit, cursor] = paging(&args.page);
+    let path = format!(
+        "/api/v1/jobs{}",
+        query(&[
+            ("state", state.clone()),
+            ("kind", kind.clone()),
+            ("schedule", schedule.clone()),
+            ("queue", queue.clone()),
+            ("label", label),
+            limit,
+            cursor,
+        ])
+    );
+    let list = session.reader().await?.get(&path).await?;
+    if session.json {
+        json(&list);
+        return Ok(Exit::Ok);
+    }
+    let now = session.now();
+    let rows = items(&list)
+        .iter()
+        .map(|job| {
+            let moment = ["finished_at", "started_at", "run_at"]
+                .into_iter()
+                .find_map(|field| job.get(field).and_then(Value::as_str));
+            vec![
+                text(job, "id"),
+                text(job, "state"),
+                text(job, "kind"),
+                text(job, "schedule"),
+                text(job, "priority"),
+                format!("{}/{}", text(job, "attempt"), text(job, "max_attempts")),
+                when(moment, now),
+                job.get("error")
+                    .and_then(Value::as_str)
+                    .map_or_else(|| progress(job), str::to_owned),
+            ]
+        })
+        .collect();
+    table(&["JOB", "STATE", "KIND", "SCHEDULE", "PRIO", "ATTEMPT", "WHEN", "NOTE"], rows);
+    tell_more(&list);
+    Ok(Exit::Ok)
+}
+
+fn progress(job: &Value) -> String {
+    let message = job.get("message").and_then(Value::as_str).unwrap_or_default();
+    match job.get("progress").and_then(Value::as_i64) {
+        Some(percent) => format!("{percent}% {message}"),
+        None => message.to_owned(),
+    }
+}
+
+pub(super) async fn show(session: &Session, id: i64) -> Outcome {
+    let job = session.reader().await?.get(&format!("/api/v1/jobs/{id}")).await?;
+    if session.json {
+        json(&job);
+        return Ok(Exit::Ok);
+    }
+    let now = session.now();
+    line(format!("job {id}  {}  {}", text(&job, "kind"), text(&job, "state")));
+    for (label, field) in [
+        ("schedule", "schedule"),
+        ("for", "nominal_at"),
+        ("queue", "queue"),
+        ("priority", "priority"),
+        ("by", "actor"),
+        ("created", "created_at"),
+        ("run at", "run_at"),
+        ("started", "started_at"),
+        ("finished", "finished_at"),
+        ("error", "error"),
+    ] {
+        let Some(value) = job.get(field).filter(|value| !value.is_null()) else { continue };
+        let is_time = field.ends_with("_at");
+        let shown = if is_time { when(value.as_str(), now) } else { plain(&text(&job, field)) };
+        line(format!("  {label:<9} {shown}"));
+    }
+    if !progress(&job).is_empty() {
+        line(format!("  progress  {}", plain(&progress(&job))));
+    }
+    line(format!("  params    {}", text(&job, "params")));
+    if job.get("result").is_some_and(|result| !result.is_null()) {
+        line(format!("  result    {}", plain(&text(&job, "result"))));
+    }
+    for attempt in job.get("attempts").and_then(Value::as_array).into_iter().flatten() {
+        let error = attempt.get("error").and_then(Value::as_str).unwrap_or_default();
+        line(format!(
+            "  attempt {}: {} after {} ms, {} {}",
+            text(attempt, "number"),
+            text(attempt, "outcome"),
+            text(attempt, "duration_ms"),
+            when(attempt.get("finished_at").and_then(Value::as_str), now),
+            plain(error),
+        ));
+    }
+    Ok(Exit::Ok)
+}
+
+pub(super) async fn touch(session: &Session, args: &Select, verb: &str) -> Outcome {
+    let Filter { state, kind, schedule, queue, labels } = &args.filter;
+    let mut body = json!({ "ids": args.ids, "labels": labels });
+    for (key, value) in [("state", state), ("kind", kind), ("schedule", schedule), ("queue", queue)]
+    {
+        if let Some(value) = value {
+            body[key] = json!(value);
+        }
+    }
+    let client = session.daemon().await?;
+    let path = format!("/api/v1/jobs/{verb}");
+    if args.ids.is_empty() || args.dry_run {
+        let mut preview = body.clone();
+        preview["dry_run"] = json!(true);
+        let selected = client.post(&path, &preview).await?;
+        let count = items(&selected).len();
+        if args.dry_run {
+            if session.json {
+                json(&selected);
+            } else {
+                line(format!("{count} jobs; nothing was changed"));
+            }
+            return Ok(Exit::Ok);
+        }
+        if count == 0 {
+            note("no job passes the filter");
+            return Ok(Exit::Ok);
+        }
+        if !args.yes && !confirmed(&format!("{verb} {count} jobs?"))? {
+            return Err(Failure::new(Exit::Refused, "nothing was changed"));
+        }
+    }
+    let touched = client.post(&path, &body).await?;
+    let mut worst = Exit::Ok;
+    for row in items(&touched) {
+        match text(row, "result").as_str() {
+            "unknown" => worst = Exit::NotFound,
+            "not_now" | "already_over" if worst == Exit::Ok => worst = Exit::Failed,
+            _ => {}
+        }
+        if !session.json {
+            line(format!("job {}: {}", text(row, "id"), text(row, "detail")));
+        }
+    }
+    if session.json {
+        json(&touched);
+    }
+    Ok(worst)
+}
+
+/// Asks on the terminal. Without one, `--yes` is needed.
+fn confirmed(question: &str) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(
+            Exit::Refused,
+            format!("{question} Say --yes to do it without being asked"),
+        ));
+    }
+    note(format!("{question} [y/N]"));
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    Ok(read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+pub(super) async fn logs(session: &Session, args: &Logs) -> Outcome {
+    let client = session.reader().await?;
+    if args.follow {
+        follow_log(&client, args.id, args.attempt).await?;
+        return Ok(Exit::Ok);
+    }
+    let mut offset = 0;
+    loop {
+        let part = client.get(&log_path(args.id, args.attempt, offset)).await?;
+        let next = part.get("next_offset").and_then(Value::as_u64).unwrap_or(offset);
+        if session.json {
+            json(&part);
+            return Ok(Exit::Ok);
+        }
+        out(&plain(part.get("text").and_then(Value::as_str).unwrap_or_default()));
+        if next == offset {
+            return Ok(Exit::Ok);
+        }
+        offset = next;
+    }
+}
+
+fn log_path(id: i64, attempt: Option<u32>, offset: u64) -> String {
+    let pairs = [("attempt", attempt.map(|n| n.to_string())), ("offset", Some(offset.to_string()))];
+    format!("/api/v1/jobs/{id}/log{}", query(&pairs))
+}
+
+/// Shows a job's output until the job is over, from attempt to attempt.
+pub(super) async fn follow_log(
+    client: &Client,
+    id: i64,
+    attempt: Option<u32>,
+) -> Result<(), Failure> {
+    let (mut shown, mut offset) = (attempt, 0);
+    loop {
+        let part = client.get(&log_path(id, shown, offset)).await?;
+        let current =
+            part.get("attempt").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+        let running = part.get("running") == Some(&Value::Bool(true));
+        let over = part.get("final") == Some(&Value::Bool(true));
+        let piece = part.get("text").and_then(Value::as_str).unwrap_or_default();
+        out(&plain(piece));
+        offset += piece.len() as u64;
+        offset = part.get("next_offset").and_then(Value::as_u64).unwrap_or(offset);
+        // An attempt that had not begun has number 0 and no log; ask again without a number.
+        shown = current.filter(|number| *number > 0).or(shown);
+        if piece.is_empty() {
+            if over && !running {
+                return Ok(());
+            }
+            if !running && attempt.is_none() {
+                let latest = client.get(&log_path(id, None, 0)).await?;
+                let latest = latest
+                    .get("attempt")
+                    .and_then(Value::as_u64)
+                    .and_then(|n| u32::try_from(n).ok());
+                if latest != shown {
+                    (shown, offset) = (latest, 0);
+                    continue;
+                }
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}

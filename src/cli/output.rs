@@ -1,0 +1,160 @@
+//! What goes to stdout and stderr, and the exit codes.
+
+use std::io::{IsTerminal, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+/// What the process ends with. The numbers are part of the contract (docs/cli.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// It worked.
+    Ok = 0,
+    /// It ran and failed: a job failed, a log does not verify.
+    Failed = 1,
+    /// The command line makes no sense; clap uses the same.
+    Usage = 2,
+    /// Warnings under `--strict`.
+    Warnings = 3,
+    /// There is no such thing.
+    NotFound = 4,
+    /// The daemon cannot be reached.
+    NoDaemon = 5,
+    /// A safety limit refused it.
+    Refused = 6,
+    /// Somebody else has the lock; try again.
+    TryAgain = 75,
+    /// Settings or schedules are not valid.
+    Config = 78,
+}
+
+/// An error of a command, with what the process ends with.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// For the shell.
+    pub(super) exit: Exit,
+    /// For people.
+    pub(super) message: String,
+}
+
+impl Failure {
+    /// An error.
+    pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+}
+
+/// What a command comes to.
+pub(super) type Outcome = Result<Exit, Failure>;
+
+/// Writes to stdout. A reader that has gone away (`| head`) is no error.
+pub(super) fn out(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    drop(written);
+}
+
+/// A line on stdout.
+pub(super) fn line(text: impl AsRef<str>) {
+    out(&format!("{}\n", text.as_ref()));
+}
+
+/// A line on stderr: messages, never data.
+pub(super) fn note(text: impl AsRef<str>) {
+    let mut stderr = std::io::stderr().lock();
+    let written = writeln!(stderr, "{}", text.as_ref());
+    drop(written);
+}
+
+/// One JSON document on stdout.
+pub(super) fn json(value: &impl Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => line(text),
+        Err(error) => note(format!("the answer could not be written as JSON: {error}")),
+    }
+}
+
+/// A table, as wide as the terminal or, in a pipe, as wide as it is.
+pub(super) fn table(headers: &[&str], rows: Vec<Vec<String>>) {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(headers.iter().copied());
+    let arrangement = if std::io::stdout().is_terminal() {
+        ContentArrangement::Dynamic
+    } else {
+        ContentArrangement::Disabled
+    };
+    table.set_content_arrangement(arrangement);
+    for row in rows {
+        table.add_row(row.into_iter().map(|cell| plain(&cell)));
+    }
+    line(table.trim_fmt());
+}
+
+/// Text from outside without control characters, which a terminal would obey.
+#[must_use]
+pub(super) fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// A time of the API (RFC 3339), in the machine's zone and with the distance from now.
+#[must_use]
+pub(super) fn when(text: Option<&str>, now: Timestamp) -> String {
+    let Some(at) = text.and_then(|text| text.parse::<Timestamp>().ok()) else {
+        return "-".to_owned();
+    };
+    let local = at.to_zoned(jiff::tz::TimeZone::system());
+    format!("{} ({})", local.strftime("%a %d %b %H:%M:%S %Z"), distance(at, now))
+}
+
+/// How far an instant is from now: `in 3h 12m`, `5s ago`.
+#[must_use]
+pub(super) fn distance(at: Timestamp, now: Timestamp) -> String {
+    let seconds = at.duration_since(now).as_secs();
+    let text = rough(seconds.unsigned_abs());
+    match seconds {
+        0 => "now".to_owned(),
+        1.. => format!("in {text}"),
+        _ => format!("{text} ago"),
+    }
+}
+
+fn rough(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+/// A field of a JSON object as text; `-` when it is absent or null.
+#[must_use]
+pub(super) fn text(value: &Value, field: &str) -> String {
+    match value.get(field) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn j10_control_characters_of_a_job_do_not_reach_the_terminal() {
+        assert_eq!(plain("a\u{1b}]0;x\u{7}b"), "a\u{fffd}]0;x\u{fffd}b");
+    }
+
+    #[test]
+    fn distances_read_both_ways() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(distance("2026-01-01T03:12:40Z".parse().unwrap(), now), "in 3h 12m");
+        assert_eq!(distance("2025-12-31T23:59:55Z".parse().unwrap(), now), "5s ago");
+        assert_eq!(distance(now, now), "now");
+    }
+}
