@@ -14,11 +14,11 @@ use sexton::jobs::{Answer, Context, Failure, Handler, RunPaths};
 use sexton::model::{
     Backoff, Event, HumanDuration, JobId, JobSettings, JobState, NewJob, Outcome, RetryPolicy,
 };
-use sexton::queue::Ageing;
+use sexton::queue::{Ageing, Signals};
 use sexton::store::jobs::{SubmitContext, submit};
 use sexton::worker::{Pool, PoolHandle, PoolSettings, Registry};
 use tempfile::TempDir;
-use tokio::sync::{Barrier, Notify, Semaphore, broadcast};
+use tokio::sync::{Barrier, Semaphore, broadcast};
 
 use crate::harness::{Queue, at, job, on_both_backends};
 
@@ -61,7 +61,7 @@ where
 struct Workers {
     queue: Queue,
     pool: PoolHandle,
-    wake: Arc<Notify>,
+    signals: Signals,
     events: broadcast::Receiver<Event>,
     clock: SharedClock,
     _folder: TempDir,
@@ -88,7 +88,7 @@ impl Workers {
         Work: Future<Output = Answer> + Send + 'static,
     {
         let folder = tempfile::tempdir().unwrap();
-        let wake = Arc::new(Notify::new());
+        let (signals, receiver) = Signals::new();
         let (sender, events) = broadcast::channel(1000);
         let pool = Pool {
             store: queue.store.clone(),
@@ -97,17 +97,17 @@ impl Workers {
             registry: Registry::default().with("noop", Arc::new(Scripted(script))),
             paths: Arc::new(RunPaths::under(folder.path())),
             settings,
-            wake: Arc::clone(&wake),
+            signals: receiver,
             events: sender,
         };
-        Self { queue, pool: pool.spawn(), wake, events, clock, _folder: folder }
+        Self { queue, pool: pool.spawn(), signals, events, clock, _folder: folder }
     }
 
     async fn submit(&self, new: NewJob) -> JobId {
         let context =
             SubmitContext { now: self.clock.now(), node: self.queue.node, ageing: Ageing::DEFAULT };
         let done = self.queue.write(move |conn| submit(conn, &[new], context)).await;
-        self.wake.notify_one();
+        self.signals.work();
         done[0].id
     }
 
@@ -190,7 +190,7 @@ async fn a_running_job_that_is_cancelled_stops(queue: Queue) {
     let id = workers.submit(tenacious()).await;
     workers.started().await;
     workers.queue.cancel(0, id).await;
-    workers.pool.cancel(vec![id]);
+    workers.signals.cancel(vec![id]);
     assert_eq!(workers.ended().await, (Outcome::Cancelled, JobState::Cancelled));
 }
 
@@ -199,7 +199,7 @@ async fn a_handler_that_ignores_the_order_to_stop_is_abandoned(queue: Queue) {
     let mut workers = Workers::start(queue, settings, |_| std::future::pending());
     let id = workers.submit(tenacious()).await;
     workers.started().await;
-    workers.pool.cancel(vec![id]);
+    workers.signals.cancel(vec![id]);
     assert_eq!(workers.ended().await, (Outcome::Cancelled, JobState::Cancelled));
     let error = workers.error_of(id, 1).await;
     assert!(error.contains("did not stop within 20ms"), "{error}");
@@ -212,7 +212,7 @@ async fn a_success_after_the_order_to_stop_is_a_success(queue: Queue) {
     });
     let id = workers.submit(job()).await;
     workers.started().await;
-    workers.pool.cancel(vec![id]);
+    workers.signals.cancel(vec![id]);
     assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
 }
 
