@@ -223,9 +223,11 @@ impl Verdict {
         };
         match (answer, stopped) {
             // It was done before the order reached it.
-            (Answer::Done(result), _) => {
-                Self { result: Some(result), ..bare(Outcome::Success, None) }
-            }
+            (Answer::Done(result), _) => Self {
+                exit_code: exit_code(&result),
+                result: Some(result),
+                ..bare(Outcome::Success, None)
+            },
             (Answer::Stopped { result }, Some(reason)) => {
                 let (outcome, why) = stop_verdict(reason, timeout);
                 Self { result, ..bare(outcome, Some(why)) }
@@ -257,6 +259,11 @@ impl Verdict {
             }
         }
     }
+}
+
+/// The exit code of what worked: not always 0, and told in the result of the kinds that run a program.
+fn exit_code(result: &serde_json::Value) -> Option<i32> {
+    result.get("exit_code")?.as_i64()?.try_into().ok()
 }
 
 fn stop_verdict(reason: StopReason, timeout: Option<Duration>) -> (Outcome, String) {
