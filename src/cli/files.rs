@@ -63,7 +63,10 @@ pub(super) fn validate(session: &Session, args: &Validate) -> Outcome {
     } else {
         print(&diagnostics);
         line(format!(
-            "{errors} errors, {warnings} warnings; {schedules} schedules in {files} files"
+            "{} in {}: {}",
+            counted(schedules, "valid schedule"),
+            counted(files, "file"),
+            if errors == 0 { "valid" } else { "not valid" }
         ));
     }
     Ok(match (errors, warnings) {
@@ -71,6 +74,10 @@ pub(super) fn validate(session: &Session, args: &Validate) -> Outcome {
         (0, 1..) if args.strict => Exit::Warnings,
         _ => Exit::Ok,
     })
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn print(diagnostics: &[Diagnostic]) {
