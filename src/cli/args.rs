@@ -4,15 +4,18 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+/// Where the options that all commands have stand in their help: behind the command's own.
+const COMMON: usize = 900;
+
 /// A cron-style scheduler and maintenance daemon with a record of why each run did or did not happen.
 #[derive(Debug, Parser)]
 #[command(name = "sexton", version, max_term_width = 100, arg_required_else_help = true)]
 pub struct Cli {
     /// Settings file; /etc/sexton/sexton.toml, else built-in defaults.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", display_order = COMMON)]
     pub config: Option<PathBuf>,
     /// Print one JSON document on stdout.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = COMMON)]
     pub json: bool,
     /// What to do.
     #[command(subcommand)]
