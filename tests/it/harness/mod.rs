@@ -1,5 +1,6 @@
 //! What tests are made with.
 
+pub(crate) mod daemon;
 mod database;
 mod queue;
 

@@ -1,0 +1,9 @@
+//! The built program, used as its users use it.
+
+mod catch_up;
+mod contract;
+mod help;
+mod jobs;
+mod offline;
+mod overlap;
+mod reload;
