@@ -10,6 +10,7 @@
 
 mod e2e;
 mod harness;
+mod faults;
 mod packaging;
 mod store;
 mod worker;
