@@ -89,6 +89,7 @@ async fn restore(session: &Session, url: &DatabaseUrl, file: &Path) -> Outcome {
         ));
     }
     let _lock = take_lock(&session.settings().data_dir)
+        .await
         .map_err(|error| Failure::new(Exit::TryAgain, Chain(&error).to_string()))?;
     let failed = |error: StoreError| Failure::new(Exit::Failed, Chain(&error).to_string());
     let kept = maintenance::restore(file, path, session.now()).map_err(failed)?;

@@ -3,8 +3,20 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+
+/// How long to wait for a lock that somebody has.
+///
+/// A daemon that was killed while it started a program can leave a child that has forked and not executed yet. Until it does, the
+/// child shares the lock with the dead (the descriptor is closed at exec). Without this wait, a restart right after a kill was
+/// refused now and then, with the number of a process that no longer existed. Locks that children do not share (`fcntl`) are no
+/// way out: they do not hold against this process itself, and are lost with any other descriptor of the file.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often to try meanwhile.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// Held as long as the daemon runs; the kernel lets go of it however the process ends.
 #[derive(Debug)]
@@ -38,14 +50,14 @@ pub enum LockError {
 /// Takes the data directory, which is made when it is not there.
 ///
 /// # Errors
-/// When another daemon has it, or it cannot be written.
-pub fn take(dir: &Path) -> Result<DataLock, LockError> {
+/// When another daemon has it and does not let go within a few seconds, or it cannot be written.
+pub async fn take(dir: &Path) -> Result<DataLock, LockError> {
     let unusable = |source| LockError::Unusable { dir: dir.to_owned(), source };
     std::fs::create_dir_all(dir).map_err(unusable)?;
     let path = dir.join("sexton.lock");
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     let mut file = options.map_err(unusable)?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    if !is_locked_in_time(&file).await {
         let mut pid = String::new();
         // Only for the message; an empty file says "unknown".
         let _unread = (&file).take(20).read_to_string(&mut pid);
@@ -61,17 +73,38 @@ pub fn take(dir: &Path) -> Result<DataLock, LockError> {
     Ok(DataLock(file))
 }
 
+async fn is_locked_in_time(file: &File) -> bool {
+    let try_lock = async {
+        while flock(file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            tokio::time::sleep(RETRY).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, try_lock).await.is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a10_a_second_daemon_on_the_same_directory_is_refused_and_told_who_has_it() {
+    #[tokio::test(start_paused = true)]
+    async fn a1_a_lock_that_a_dying_process_still_shares_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
-        let held = take(folder.path()).unwrap();
-        let refused = take(folder.path()).unwrap_err().to_string();
+        let held = take(folder.path()).await.unwrap();
+        let dying = async {
+            tokio::time::sleep(RETRY * 3).await;
+            drop(held);
+        };
+        let (taken, ()) = tokio::join!(take(folder.path()), dying);
+        taken.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a10_a_second_daemon_on_the_same_directory_is_refused_and_told_who_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = take(folder.path()).await.unwrap();
+        let refused = take(folder.path()).await.unwrap_err().to_string();
         assert!(refused.contains(&std::process::id().to_string()), "{refused}");
         drop(held);
-        take(folder.path()).unwrap();
+        take(folder.path()).await.unwrap();
     }
 }

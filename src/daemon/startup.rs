@@ -124,7 +124,7 @@ pub(super) struct Daemon {
 pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let settings = Arc::new(settings);
     let clock: SharedClock = Arc::new(SystemClock);
-    let lock = lock::take(&settings.data_dir)?;
+    let lock = lock::take(&settings.data_dir).await?;
     let telemetry = Arc::new(telemetry::init(&settings.log, Arc::clone(&clock))?);
     let paths = Arc::new(RunPaths::under(&settings.data_dir));
     make_directories(&settings, &paths)?;
