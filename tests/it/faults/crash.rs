@@ -62,6 +62,15 @@ impl Submitter {
     }
 }
 
+/// Ends the submitter also when the test fails, so that a failure is not a test that hangs.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a1_after_100_kills_every_acknowledged_job_ran_and_every_instant_has_a_row() {
     let seed: u64 = std::env::var("SEXTON_IT_SEED").ok().map_or_else(
@@ -81,6 +90,7 @@ fn a1_after_100_kills_every_acknowledged_job_ran_and_every_instant_has_a_row() {
         is_over: AtomicBool::new(false),
     };
     std::thread::scope(|scope| {
+        let _ends = Ends(&submitter.is_over);
         scope.spawn(|| submitter.run());
         for kill in 0..KILLS {
             submitter.budget.store(MOST_SUBMISSIONS_A_LIFE, Ordering::Relaxed);
@@ -89,7 +99,6 @@ fn a1_after_100_kills_every_acknowledged_job_ran_and_every_instant_has_a_row() {
             std::thread::sleep(Duration::from_millis(dice.below(150)));
             daemon.kill();
         }
-        submitter.is_over.store(true, Ordering::Relaxed);
     });
     let acknowledged = submitter.acknowledged.into_inner().unwrap();
     assert!(acknowledged.len() > KILLS, "only {} jobs were accepted", acknowledged.len());
