@@ -9,8 +9,8 @@
 )]
 
 mod e2e;
-mod harness;
 mod faults;
+mod harness;
 mod packaging;
 mod store;
 mod worker;
