@@ -361,7 +361,10 @@ pub struct Audit {
 #[derive(Debug, Subcommand)]
 pub enum AuditAction {
     /// Find any line that was edited, removed, inserted or moved; exit code 1 when there is one.
-    Verify,
+    Verify {
+        /// The files of a log that was rotated, oldest first; the current one.
+        files: Vec<PathBuf>,
+    },
 }
 
 /// `db`.

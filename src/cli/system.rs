@@ -1,5 +1,8 @@
 //! Commands about the daemon itself.
 
+use std::io::Read;
+use std::path::PathBuf;
+
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
@@ -217,8 +220,8 @@ pub(super) async fn events(session: &Session) -> Outcome {
 }
 
 pub(super) async fn audit(session: &Session, args: &Audit) -> Outcome {
-    if let Some(AuditAction::Verify) = args.action {
-        return verify(session).await;
+    if let Some(AuditAction::Verify { files }) = &args.action {
+        return verify(session, files).await;
     }
     let since = args.since.as_deref().map(|text| session.instant(text, true)).transpose()?;
     let [limit, cursor] = paging(&args.page);
@@ -246,11 +249,12 @@ pub(super) async fn audit(session: &Session, args: &Audit) -> Outcome {
 }
 
 /// Holds the log against itself and against the anchors in the database. Works with and without the daemon.
-async fn verify(session: &Session) -> Outcome {
+async fn verify(session: &Session, files: &[PathBuf]) -> Outcome {
     let failed = |error: &(dyn std::error::Error + 'static)| {
         Failure::new(Exit::Failed, Chain(error).to_string())
     };
-    let path = session.settings().audit.dir.join(audit::FILE_NAME);
+    let current = [session.settings().audit.dir.join(audit::FILE_NAME)];
+    let files = if files.is_empty() { &current } else { files };
     let store =
         Store::open_read_only(&session.settings().database).map_err(|error| failed(&error))?;
     let log = crate::daemon::audit_source(store.url());
@@ -258,21 +262,31 @@ async fn verify(session: &Session) -> Outcome {
         .read(move |conn| crate::store::audit::anchors(conn, log.log()))
         .await
         .map_err(|error| failed(&error))?;
-    let file = std::fs::File::open(&path).map_err(|error| {
-        Failure::new(Exit::Failed, format!("cannot read the audit log {}: {error}", path.display()))
-    })?;
-    let report = audit::verify(std::io::BufReader::with_capacity(1 << 20, file), &anchors)
+    // Files of one log are one log: the chain goes on from each to the next.
+    let mut log: Box<dyn Read> = Box::new(std::io::empty());
+    for path in files {
+        let file = std::fs::File::open(path).map_err(|error| {
+            let message = format!("cannot read the audit log {}: {error}", path.display());
+            Failure::new(Exit::Failed, message)
+        })?;
+        log = Box::new(log.chain(file));
+    }
+    let report = audit::verify(std::io::BufReader::with_capacity(1 << 20, log), &anchors)
         .map_err(|error| failed(&error))?;
+    let name = match files {
+        [one] => one.display().to_string(),
+        several => format!("{} files", several.len()),
+    };
     let intact = report.is_intact();
     if session.json {
         json(&report);
     } else {
         for problem in &report.problems {
             let record = problem.seq.map(|seq| format!(" (record {seq})")).unwrap_or_default();
-            line(plain(&format!("{}:{}{record}: {}", path.display(), problem.line, problem.what)));
+            line(plain(&format!("{name}:{}{record}: {}", problem.line, problem.what)));
         }
         let verdict = if intact { "intact" } else { "NOT INTACT" };
-        line(format!("{}: {} records, {verdict}", path.display(), report.lines));
+        line(plain(&format!("{name}: {} records, {verdict}", report.lines)));
     }
     Ok(if intact { Exit::Ok } else { Exit::Failed })
 }

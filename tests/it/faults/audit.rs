@@ -111,6 +111,16 @@ fn a_log_that_was_moved_away_is_continued_in_a_new_one() {
     assert_eq!(events(&house, "attempt.finished").len(), 1);
     let (code, said) = verify(&house);
     assert_eq!(code, 0, "an anchor vouches for where it begins: {said}");
+
+    let both = |older: &str| {
+        let output = house.sexton(&["audit", "verify", older, "data/log/audit.jsonl"]);
+        (output.status.code(), text(&output))
+    };
+    assert_eq!(both("audit.jsonl.1").0, Some(0), "{}", both("audit.jsonl.1").1);
+    let mut older = lines(&house.path("audit.jsonl.1"));
+    older.pop();
+    std::fs::write(house.path("shorter"), older.join("\n") + "\n").unwrap();
+    assert_eq!(both("shorter").0, Some(1), "a record between the two is missing");
 }
 
 #[test]
