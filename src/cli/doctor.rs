@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::client::Client;
 use super::output::{Exit, Outcome, json, line, plain};
 use super::session::Session;
+use super::system;
 use crate::model::{ByteSize, Chain};
 use crate::store::{DatabaseUrl, Purpose, maintenance, migrations};
 
@@ -53,6 +54,7 @@ pub(super) async fn run(session: &Session) -> Outcome {
     }
     findings.push(finding("free space", space(&settings.data_dir)));
     findings.push(finding("database", database(session)));
+    findings.push(finding("audit log", audit_log(session).await));
     let served = Client::is_served(&settings.api.socket).await;
     let daemon = if served {
         Ok(format!("answers on {}", settings.api.socket.display()))
@@ -114,6 +116,19 @@ fn database(session: &Session) -> Result<String, String> {
     match problems.first() {
         None => Ok(format!("{url} is sound")),
         Some(first) => Err(format!("{url} is damaged: {first}; restore a backup")),
+    }
+}
+
+async fn audit_log(session: &Session) -> Result<String, String> {
+    let path = session.settings().audit.dir.join(crate::audit::FILE_NAME);
+    if !path.exists() {
+        return Ok(format!("{} will be made at the first start", path.display()));
+    }
+    let files = std::slice::from_ref(&path);
+    let report = system::verified(session, files).await.map_err(|failure| failure.message)?;
+    match report.problems.len() {
+        0 => Ok(format!("{} records, intact", report.lines)),
+        count => Err(format!("{count} problems in {}; see `sexton audit verify`", path.display())),
     }
 }
 

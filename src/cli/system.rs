@@ -249,12 +249,11 @@ pub(super) async fn audit(session: &Session, args: &Audit) -> Outcome {
 }
 
 /// Holds the log against itself and against the anchors in the database. Works with and without the daemon.
-async fn verify(session: &Session, files: &[PathBuf]) -> Outcome {
+/// Holds files of one log, oldest first, against themselves and against the anchors in the database. Works with and without the daemon.
+pub(super) async fn verified(session: &Session, files: &[PathBuf]) -> Result<audit::Report, Failure> {
     let failed = |error: &(dyn std::error::Error + 'static)| {
         Failure::new(Exit::Failed, Chain(error).to_string())
     };
-    let current = [session.settings().audit.dir.join(audit::FILE_NAME)];
-    let files = if files.is_empty() { &current } else { files };
     let store =
         Store::open_read_only(&session.settings().database).map_err(|error| failed(&error))?;
     let log = crate::daemon::audit_source(store.url());
@@ -271,8 +270,14 @@ async fn verify(session: &Session, files: &[PathBuf]) -> Outcome {
         })?;
         log = Box::new(log.chain(file));
     }
-    let report = audit::verify(std::io::BufReader::with_capacity(1 << 20, log), &anchors)
-        .map_err(|error| failed(&error))?;
+    audit::verify(std::io::BufReader::with_capacity(1 << 20, log), &anchors)
+        .map_err(|error| failed(&error))
+}
+
+async fn verify(session: &Session, files: &[PathBuf]) -> Outcome {
+    let current = [session.settings().audit.dir.join(audit::FILE_NAME)];
+    let files = if files.is_empty() { &current } else { files };
+    let report = verified(session, files).await?;
     let name = match files {
         [one] => one.display().to_string(),
         several => format!("{} files", several.len()),

@@ -218,6 +218,9 @@ fn doctor_names_what_is_wrong_and_is_content_with_a_running_daemon() {
     assert_eq!(report["healthy"], true, "{report:#}");
     daemon.terminate();
     daemon.schedule("greet", "argv = 1\n");
+    let log = daemon.path("data/log/audit.jsonl");
+    let text = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, text.replacen("daemon.started", "daemon.startled", 1)).unwrap();
     let report = daemon.cli(["doctor", "--json"]).exits(1).json();
     let wrong: Vec<&str> = report["checks"]
         .as_array()
@@ -226,5 +229,5 @@ fn doctor_names_what_is_wrong_and_is_content_with_a_running_daemon() {
         .filter(|check| check["ok"] == false)
         .map(|check| check["check"].as_str().unwrap())
         .collect();
-    assert_eq!(wrong, ["schedules", "daemon"]);
+    assert_eq!(wrong, ["schedules", "audit log", "daemon"]);
 }
