@@ -194,3 +194,27 @@ fn a_killed_daemon_gives_its_running_job_back_and_runs_it_again() {
     assert_eq!(outcomes, ["interrupted", "success"]);
     daemon.cli(["audit", "verify"]).exits(0);
 }
+
+#[test]
+fn a_stopping_daemon_gives_back_what_does_not_end_in_its_grace_period_and_does_not_charge_it() {
+    let mut daemon = Daemon::start(|_| {});
+    let job = daemon.submit(&daemon.gate("gate"), &["--max-attempts", "1"]);
+    let id = job["id"].as_i64().unwrap();
+    daemon.job_in(id, "running");
+    assert!(daemon.terminate().success());
+    assert_eq!(daemon.job(id)["state"], "pending");
+    daemon.open("gate");
+    daemon.start_again();
+    let job = daemon.job_in(id, "completed");
+    assert_eq!(job["attempts"][0]["outcome"], "interrupted");
+    assert_eq!(job["attempts"][1]["outcome"], "success");
+}
+
+#[test]
+fn a_name_that_is_almost_right_is_answered_with_the_right_one() {
+    let daemon = Daemon::start(|home| home.schedule("nightly", NIGHTLY));
+    let answer = daemon.cli(["show", "nightyl"]).exits(4);
+    assert!(answer.stderr.contains("did you mean `nightly`"), "{}", answer.stderr);
+    let answer = daemon.cli(["why", "nightly", "--at", "2026-01-01T00:00:00Z"]).exits(0);
+    assert!(answer.stderr.contains("nothing was due"), "{}", answer.stderr);
+}

@@ -218,3 +218,44 @@ fn what_makes_no_sense_is_refused_with_its_exit_code() {
     let jobs = daemon.cli(["jobs", "--json"]).exits(0).json();
     assert_eq!(items(&jobs).len(), 0);
 }
+
+#[test]
+fn a_job_that_waits_for_its_next_attempt_says_until_when_and_can_be_hurried() {
+    let daemon = Daemon::start(|home| {
+        let good = home.path("good").display().to_string();
+        home.schedule(
+            "slow",
+            &format!("[run]\nretries = {{ delays = [\"1h\"] }}\n[command]\nargv = [\"test\", \"-e\", \"{good}\"]\n"),
+        );
+    });
+    let number = daemon.run("slow");
+    let job = daemon.job_in(number, "retrying");
+    let at = |field: &str| job[field].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert!(at("run_at").duration_since(at("created_at")).as_secs() >= 3600, "{job:#}");
+    daemon.open("good");
+    daemon.cli(["retry", &number.to_string()]).exits(0);
+    let job = daemon.job_in(number, "completed");
+    assert_eq!(outcomes(&job), [(1, "failure"), (2, "success")]);
+}
+
+#[test]
+fn events_tell_of_a_job_while_it_happens() {
+    let daemon = Daemon::start(|_| {});
+    let told = daemon.path("events");
+    let listener = daemon.command(["events"]).stdout(File::create(&told).unwrap()).spawn();
+    let mut listener = listener.unwrap();
+    let seen = eventually("a job is told of from its submission to its end", || {
+        // What happened before the listener was there is not told, so there is a new job at every look.
+        let job = daemon.submit("true", &[]);
+        daemon.job_in(id(&job), "completed");
+        let text = std::fs::read_to_string(&told).unwrap();
+        (text.contains("jobs_submitted") && text.contains("attempt_finished")).then_some(text)
+    });
+    listener.kill().unwrap();
+    listener.wait().unwrap();
+    let whole = &seen[..=seen.rfind('\n').unwrap()];
+    for line in whole.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        assert!(event["event"].is_string(), "{line}");
+    }
+}

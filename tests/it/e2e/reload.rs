@@ -208,3 +208,22 @@ fn h_a_thousand_changed_files_arrive_as_one_reload() {
         .collect();
     assert_eq!(sizes, [FILES]);
 }
+
+#[test]
+fn h_a_directory_that_is_a_symlink_may_be_pointed_elsewhere() {
+    let daemon = Daemon::start(|home| {
+        fs::remove_dir(home.path("schedules")).unwrap();
+        for word in ["one", "two", "three"] {
+            fs::create_dir(home.path(word)).unwrap();
+            fs::write(home.path(word).join("a.toml"), says(word)).unwrap();
+        }
+        symlink("one", home.path("schedules")).unwrap();
+    });
+    assert_eq!(word(&daemon), "one");
+    for word in ["two", "three"] {
+        symlink(word, daemon.path("new")).unwrap();
+        fs::rename(daemon.path("new"), daemon.path("schedules")).unwrap();
+        eventually_says(&daemon, word);
+    }
+    never_removed(&daemon);
+}
