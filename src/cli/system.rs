@@ -248,9 +248,11 @@ pub(super) async fn audit(session: &Session, args: &Audit) -> Outcome {
     show_list(session, &list, &["SEQ", "TIME", "EVENT", "ACTOR", "SUBJECT"], row)
 }
 
-/// Holds the log against itself and against the anchors in the database. Works with and without the daemon.
 /// Holds files of one log, oldest first, against themselves and against the anchors in the database. Works with and without the daemon.
-pub(super) async fn verified(session: &Session, files: &[PathBuf]) -> Result<audit::Report, Failure> {
+pub(super) async fn verified(
+    session: &Session,
+    files: &[PathBuf],
+) -> Result<audit::Report, Failure> {
     let failed = |error: &(dyn std::error::Error + 'static)| {
         Failure::new(Exit::Failed, Chain(error).to_string())
     };
