@@ -26,9 +26,9 @@ pub(crate) use system::TICK_OVERDUE;
 /// How large a request's body may be, in bytes: 10,000 submissions of a kilobyte each.
 const MAX_BODY_BYTES: usize = 16 << 20;
 
-/// All routes.
-pub fn router(app: App) -> axum::Router {
-    let (router, mut document) = OpenApiRouter::new()
+/// All routes, with the description of each.
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .routes(routes!(jobs::index, jobs::create))
         .routes(routes!(jobs::cancel_many))
         .routes(routes!(jobs::retry_many))
@@ -53,17 +53,28 @@ pub fn router(app: App) -> axum::Router {
         .routes(routes!(system::reload))
         .routes(routes!(system::events))
         .routes(routes!(system::audit))
-        .split_for_parts();
+}
+
+/// The routes and their OpenAPI document.
+fn described() -> (axum::Router<App>, utoipa::openapi::OpenApi) {
+    let (router, mut document) = routes().split_for_parts();
     "Sexton".clone_into(&mut document.info.title);
     env!("CARGO_PKG_VERSION").clone_into(&mut document.info.version);
+    (router, document)
+}
+
+/// The whole interface, ready to be served.
+pub fn router(app: App) -> axum::Router {
+    let (router, document) = described();
     let document = axum::Json(document);
+    let nothing = || {
+        std::future::ready(Problem::not_found(
+            "there is nothing at this address; see /api/v1/openapi.json",
+        ))
+    };
     router
         .route("/api/v1/openapi.json", get(move || std::future::ready(document.clone())))
-        .fallback(|| {
-            std::future::ready(Problem::not_found(
-                "there is nothing at this address; see /api/v1/openapi.json",
-            ))
-        })
+        .fallback(nothing)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(app)
 }
@@ -86,5 +97,22 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             Problem::invalid("the body is not valid", vec![FieldError { pointer, detail }])
         })?;
         Ok(Self(parsed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// Run it with `SEXTON_WRITE_OPENAPI=1` to write the file anew.
+    #[test]
+    fn the_document_in_docs_is_the_one_that_is_served() {
+        let (_routes, document) = super::described();
+        let served = serde_json::to_value(&document).unwrap();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
+        if std::env::var_os("SEXTON_WRITE_OPENAPI").is_some() {
+            std::fs::write(path, format!("{served:#}\n")).unwrap();
+        }
+        let kept: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert!(kept == served, "docs/openapi.json is not what is served");
     }
 }
