@@ -207,11 +207,8 @@ impl Settings {
             reserved_high: raw.workers.reserved_high.unwrap_or(0),
             ageing: raw.workers.ageing.unwrap_or(HumanDuration::from_secs(HOUR)),
         };
-        if workers.reserved_high >= workers.count.get() {
-            let message = format!(
-                "{} of {} workers are reserved, which leaves none for ordinary jobs",
-                workers.reserved_high, workers.count
-            );
+        if workers.reserved_high > 0 {
+            let message = "reserving workers is not supported yet; leave it out".to_owned();
             wrong("workers.reserved_high", message);
         }
         if workers.ageing.get().is_zero() {
