@@ -1,7 +1,6 @@
 //! The next instant of common rules, and one pass of `due()` over ten thousand schedules.
 //!
 //! `cargo bench --bench calendar`
-#![expect(missing_docs, reason = "criterion's macros make a function without one")]
 
 use std::hint::black_box;
 

@@ -2,7 +2,6 @@
 //!
 //! `cargo bench --bench queue`; with PostgreSQL: `scripts/with-postgres cargo bench --bench queue`. The database is made for the run
 //! and, on SQLite, removed with it; on PostgreSQL the bench uses the database of the URL as it is and leaves its rows.
-#![expect(missing_docs, reason = "criterion's macros make a function without one")]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
