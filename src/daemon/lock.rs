@@ -1,7 +1,8 @@
 //! One daemon for one data directory.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -53,7 +54,8 @@ pub enum LockError {
 /// When another daemon has it and does not let go within a few seconds, or it cannot be written.
 pub async fn take(dir: &Path) -> Result<DataLock, LockError> {
     let unusable = |source| LockError::Unusable { dir: dir.to_owned(), source };
-    std::fs::create_dir_all(dir).map_err(unusable)?;
+    // Params, results and output of jobs are in it, and they are nobody else's business.
+    DirBuilder::new().recursive(true).mode(0o750).create(dir).map_err(unusable)?;
     let path = dir.join("sexton.lock");
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     let mut file = options.map_err(unusable)?;

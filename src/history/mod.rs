@@ -1,1 +1,0 @@
-//! Looks back over jobs, attempts and occurrences.
