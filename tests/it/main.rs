@@ -12,5 +12,6 @@ mod e2e;
 mod faults;
 mod harness;
 mod packaging;
+mod shipped;
 mod store;
 mod worker;
