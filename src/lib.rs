@@ -18,8 +18,6 @@ pub mod worker;
 
 pub mod jobs;
 
-pub mod history;
-
 pub mod audit;
 
 pub mod report;
