@@ -5,8 +5,8 @@
 //! so the file itself says where to go on. A crash between a commit and its line is repaired by going on from there, and no
 //! line can tell of something that was rolled back.
 //!
-//! [`chain`] turns a record into a line, [`project`] turns rows into records; both are pure. [`file`] keeps the file,
-//! [`writer`] is the thread that moves rows into it, [`verify`] finds what was changed afterwards, and [`read`] pages
+//! [`chain`] turns a record into a line, [`project`] turns rows into records; both are pure. [`mod@file`] keeps the file,
+//! [`writer`] is the thread that moves rows into it, [`mod@verify`] finds what was changed afterwards, and [`read`] pages
 //! through it. `docs/audit.md` is the format's description for people who check it with their own tools.
 
 pub mod chain;

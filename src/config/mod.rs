@@ -1,7 +1,7 @@
 //! The daemon's settings: `sexton.toml`, the environment and the command line, in two stages.
 //!
 //! [`raw`] mirrors the file, every key optional and unknown keys refused; [`settings`] is what the program sees: real
-//! types, and no `Option` where a default exists. [`load`] goes from one to the other and remembers for each key where
+//! types, and no `Option` where a default exists. [`mod@load`] goes from one to the other and remembers for each key where
 //! its value came from, which `sexton config show` prints and every error names. [`keys`] is the one list of all keys.
 
 mod error;

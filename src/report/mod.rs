@@ -1,6 +1,6 @@
 //! Numbers first, rendering second.
 //!
-//! [`gather`] reads the rows of a [`Window`] from a [`Source`] and adds them up to [`Numbers`]; [`render`] turns those into
+//! [`mod@gather`] reads the rows of a [`Window`] from a [`Source`] and adds them up to [`Numbers`]; [`mod@render`] turns those into
 //! HTML, Markdown, JSON or CSV. A renderer sees nothing but the numbers, so every format says the same.
 
 mod buckets;

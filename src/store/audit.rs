@@ -423,7 +423,7 @@ fn anchor(
     Ok(Anchor { head, at: at.into() })
 }
 
-/// All anchors of a log by number, for [`crate::audit::verify`].
+/// All anchors of a log by number, for [`crate::audit::verify()`].
 ///
 /// # Errors
 /// When the database refuses or holds something else.

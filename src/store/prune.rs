@@ -52,7 +52,7 @@ pub fn jobs(conn: &mut Conn, what: PruneJobs) -> Result<PrunedJobs, StoreError> 
     Ok(PrunedJobs { deleted: deletable.into_iter().map(JobId).collect(), next })
 }
 
-/// How many jobs [`jobs`] would delete in this batch.
+/// How many jobs [`jobs()`] would delete in this batch.
 ///
 /// # Errors
 /// When the database refuses.
