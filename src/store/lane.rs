@@ -8,6 +8,8 @@
 //! writers share one `fsync`. A lone operation is committed at once. A failed operation takes back its own savepoint only.
 //!
 //! *The read lane* has a few threads, each with a connection that cannot write; one operation is one snapshot.
+//!
+//! A simulation drives the same lanes without threads, see `driven`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,27 +56,40 @@ impl Lane {
 /// Threads that end when every sender of their lane is gone.
 pub(super) type Threads = Vec<thread::JoinHandle<()>>;
 
+/// A lane and its receiving end.
+pub(super) fn lane() -> (Lane, mpsc::Receiver<Operation>) {
+    let (sender, receiver) = mpsc::channel(LANE_DEPTH);
+    (Lane(sender), receiver)
+}
+
+/// An operation with those that wait behind it, up to the bound of a group.
+pub(super) fn group(first: Operation, waiting: &mut mpsc::Receiver<Operation>) -> Vec<Operation> {
+    let mut group = vec![first];
+    while group.len() < MAX_GROUP
+        && let Ok(next) = waiting.try_recv()
+    {
+        group.push(next);
+    }
+    group
+}
+
 /// Starts the write lane. `committed` is called after each commit.
 pub(super) fn spawn_writer(
     url: DatabaseUrl,
     conn: Conn,
     committed: impl Fn() + Send + 'static,
 ) -> Result<(Lane, Threads), StoreError> {
-    let (sender, mut receiver) = mpsc::channel::<Operation>(LANE_DEPTH);
-    let mut writer = Writer { url, conn: Some(conn) };
+    let (lane, mut receiver) = lane();
+    let mut writer = Writer::new(url, conn);
     let thread = start("sexton-writer", move || {
         while let Some(first) = receiver.blocking_recv() {
-            let mut group = vec![first];
-            while group.len() < MAX_GROUP
-                && let Ok(next) = receiver.try_recv()
-            {
-                group.push(next);
+            if let Some(open) = writer.run(group(first, &mut receiver)) {
+                writer.commit(open).acknowledge();
             }
-            writer.commit(group);
             committed();
         }
     })?;
-    Ok((Lane(sender), vec![thread]))
+    Ok((lane, vec![thread]))
 }
 
 /// Starts a read lane with `count` threads.
@@ -82,12 +97,12 @@ pub(super) fn spawn_readers(
     url: &DatabaseUrl,
     count: usize,
 ) -> Result<(Lane, Threads), StoreError> {
-    let (sender, receiver) = mpsc::channel::<Operation>(LANE_DEPTH);
+    let (lane, receiver) = lane();
     let receiver = Arc::new(Mutex::new(receiver));
     let mut threads = Vec::new();
     for _ in 0..count {
         let receiver = Arc::clone(&receiver);
-        let mut reader = Reader { url: url.clone(), conn: None };
+        let mut reader = Reader::new(url.clone());
         threads.push(start("sexton-reader", move || {
             loop {
                 // One thread waits for the next operation while it holds the lock, the others wait for the lock.
@@ -97,7 +112,7 @@ pub(super) fn spawn_readers(
             }
         })?);
     }
-    Ok((Lane(sender), threads))
+    Ok((lane, threads))
 }
 
 fn start(
@@ -108,17 +123,54 @@ fn start(
     spawned.map_err(|source| StoreError::File { path: format!("(thread {name})").into(), source })
 }
 
-struct Writer {
+/// Owns the connection that writes.
+pub(super) struct Writer {
     url: DatabaseUrl,
     conn: Option<Conn>,
 }
 
+/// A group of operations that have run in a transaction which is not committed yet. Dropped, it is rolled back.
+pub(super) struct Open {
+    conn: Conn,
+    acknowledgements: Vec<Acknowledge>,
+}
+
+/// A group whose transaction is over, with what its callers are to be told: nothing is wrong, or what is.
+pub(super) struct Ended {
+    acknowledgements: Vec<Acknowledge>,
+    pub(super) outcome: Result<(), String>,
+}
+
+impl Open {
+    /// Gives up what a group has done, as when the commit fails: the connection is dropped, which rolls back.
+    pub(super) fn take_back(self, why: String) -> Ended {
+        Ended { acknowledgements: self.acknowledgements, outcome: Err(why) }
+    }
+}
+
+impl Ended {
+    /// Tells the callers.
+    pub(super) fn acknowledge(self) {
+        for acknowledge in self.acknowledgements {
+            acknowledge(self.outcome.as_ref().map(|()| ()).map_err(String::as_str));
+        }
+    }
+}
+
 impl Writer {
-    /// Runs a group of operations in one transaction. Whatever goes wrong with the transaction itself is told to all of them.
-    fn commit(&mut self, group: Vec<Operation>) {
+    pub(super) fn new(url: DatabaseUrl, conn: Conn) -> Self {
+        Self { url, conn: Some(conn) }
+    }
+
+    /// Runs a group of operations in one transaction and leaves it open. Where something is wrong with the transaction itself, all of
+    /// them have been told, and there is nothing to commit.
+    pub(super) fn run(&mut self, group: Vec<Operation>) -> Option<Open> {
         let mut conn = match self.begin() {
             Ok(conn) => conn,
-            Err(error) => return refuse(group, &error),
+            Err(error) => {
+                refuse(group, &error);
+                return None;
+            }
         };
         let mut acknowledgements = Vec::with_capacity(group.len());
         for operation in group {
@@ -128,25 +180,31 @@ impl Writer {
                 tracing::error!(
                     "a database operation panicked; its group of writes was taken back"
                 );
-                return acknowledge_all(
-                    acknowledgements,
-                    Err("another write of the group panicked"),
-                );
+                let outcome = Err("another write of the group panicked".to_owned());
+                Ended { acknowledgements, outcome }.acknowledge();
+                return None;
             };
             acknowledgements.push(acknowledge);
         }
-        match commit(&mut conn) {
+        Some(Open { conn, acknowledgements })
+    }
+
+    /// Commits what a group has done.
+    pub(super) fn commit(&mut self, open: Open) -> Ended {
+        let Open { mut conn, acknowledgements } = open;
+        let outcome = match commit(&mut conn) {
             Ok(()) => {
                 self.conn = Some(conn);
-                acknowledge_all(acknowledgements, Ok(()));
+                Ok(())
             }
             Err(error) => {
                 // The connection is dropped, which rolls back: after a failed commit its state is not to be trusted.
                 let error = StoreError::from(error);
                 tracing::error!(error = %Chain(&error), "a group of writes could not be committed");
-                acknowledge_all(acknowledgements, Err(&Chain(&error).to_string()));
+                Err(Chain(&error).to_string())
             }
-        }
+        };
+        Ended { acknowledgements, outcome }
     }
 
     fn begin(&mut self) -> Result<Conn, StoreError> {
@@ -176,13 +234,19 @@ impl Writer {
     }
 }
 
-struct Reader {
+/// Owns a connection that reads.
+pub(super) struct Reader {
     url: DatabaseUrl,
     conn: Option<Conn>,
 }
 
 impl Reader {
-    fn run(&mut self, operation: Operation) {
+    pub(super) fn new(url: DatabaseUrl) -> Self {
+        Self { url, conn: None }
+    }
+
+    /// Runs an operation on a snapshot of its own.
+    pub(super) fn run(&mut self, operation: Operation) {
         let mut conn = match self.open() {
             Ok(conn) => conn,
             Err(error) => return refuse(vec![operation], &error),
@@ -235,14 +299,8 @@ fn commit(conn: &mut Conn) -> diesel::QueryResult<()> {
     }
 }
 
-fn acknowledge_all(acknowledgements: Vec<Acknowledge>, outcome: Result<(), &str>) {
-    for acknowledge in acknowledgements {
-        acknowledge(outcome);
-    }
-}
-
 /// Answers operations that could not be run.
-fn refuse(group: Vec<Operation>, error: &StoreError) {
+pub(super) fn refuse(group: Vec<Operation>, error: &StoreError) {
     for operation in group {
         let told = match error {
             StoreError::Busy => StoreError::Busy,

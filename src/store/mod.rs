@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod connection;
+mod driven;
 mod error;
 mod lane;
 mod time;
@@ -28,17 +29,19 @@ pub mod statistics;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use diesel::Connection;
 use tokio::sync::{oneshot, watch};
 
 pub use connection::{Conn, DatabaseUrl, Purpose};
+pub use driven::{Pace, Step};
 pub use error::StoreError;
 pub use time::Micros;
 
 use connection::on_each_backend;
-use lane::{Acknowledge, Lane, Operation, Threads};
+use lane::{Acknowledge, Lane, Operation, Reader, Threads, Writer};
 
 /// How many threads read.
 const READERS: usize = 3;
@@ -75,6 +78,36 @@ impl Store {
         threads.extend(more);
         let threads = Arc::new(Mutex::new(threads));
         Ok(Self { url: url.clone(), writer: Some(writer), readers, commits, threads })
+    }
+
+    /// Opens the database without threads: the returned future does their work, at the given pace, until every handle is gone.
+    ///
+    /// # Errors
+    /// When it cannot be opened, is newer than this binary, or cannot be migrated.
+    pub fn driven(
+        url: &DatabaseUrl,
+        pace: Arc<dyn Pace>,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), StoreError> {
+        let mut conn = url.connect(Purpose::Write)?;
+        migrations::migrate(&mut conn)?;
+        let (commits, _) = watch::channel(0);
+        let (writer, operations) = lane::lane();
+        let (readers, reads) = lane::lane();
+        let announce = commits.clone();
+        let write = driven::write(
+            Writer::new(url.clone(), conn),
+            operations,
+            Arc::clone(&pace),
+            move || {
+                announce.send_modify(|count| *count += 1);
+            },
+        );
+        let read = driven::read(Reader::new(url.clone()), reads, pace);
+        let threads = Arc::new(Mutex::new(Threads::new()));
+        let store = Self { url: url.clone(), writer: Some(writer), readers, commits, threads };
+        Ok((store, async move {
+            tokio::join!(write, read);
+        }))
     }
 
     /// Opens an existing database for reading only: nothing is made, migrated or changed.
