@@ -1,9 +1,10 @@
-//! The thread that moves committed rows into the log.
+//! The thread (in a simulation: the task) that moves committed rows into the log.
 //!
 //! It wakes after commits, reads what is new in one snapshot, writes all of it with one write and one `fdatasync`, and goes on
 //! until nothing is new. It never holds anything that is not in the database, so it may be late, fail or be killed at any
 //! point: the rows are still there, and the file says how far it is.
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::thread::JoinHandle;
@@ -101,6 +102,25 @@ pub async fn start(
     clock: SharedClock,
     options: Options,
 ) -> Result<AuditHandle, AuditError> {
+    let (mut handle, run) = open(store, clock, options).await?;
+    let runtime = tokio::runtime::Handle::current();
+    let thread = std::thread::Builder::new()
+        .name("sexton-audit".to_owned())
+        .spawn(move || runtime.block_on(run))
+        .map_err(AuditError::Thread)?;
+    handle.thread = Mutex::new(Some(thread));
+    Ok(handle)
+}
+
+/// Opens the log without a thread: the returned future does its work, syncs to the disk included, wherever it is polled.
+///
+/// # Errors
+/// When the file or the database cannot be used.
+pub async fn open(
+    store: Store,
+    clock: SharedClock,
+    options: Options,
+) -> Result<(AuditHandle, impl Future<Output = ()> + Send), AuditError> {
     let log = options.source.log().to_owned();
     let (known, given) = store
         .read(move |conn| Ok((rows::last_anchor(conn, &log)?, rows::ids_given(conn)?)))
@@ -128,12 +148,8 @@ pub async fn start(
     };
     // Before the first line: a database without an anchor is one that this log was not made from.
     writer.anchor().await?;
-    let runtime = tokio::runtime::Handle::current();
-    let thread = std::thread::Builder::new()
-        .name("sexton-audit".to_owned())
-        .spawn(move || runtime.block_on(writer.run(commits, received)))
-        .map_err(AuditError::Thread)?;
-    Ok(AuditHandle { orders, health: watched, thread: Mutex::new(Some(thread)) })
+    let handle = AuditHandle { orders, health: watched, thread: Mutex::new(None) };
+    Ok((handle, writer.run(commits, received)))
 }
 
 impl AuditHandle {
@@ -281,7 +297,7 @@ impl Writer {
             };
             pause = if done.is_ok() { BACK_OFF.0 } else { (pause * 2).min(BACK_OFF.1) };
             tokio::select! {
-                () = wait => {}
+                biased;
                 order = orders.recv() => match order {
                     Some(Order::Flush(answer)) => flushes.push(answer),
                     Some(Order::Stop(answer)) => {
@@ -295,6 +311,7 @@ impl Writer {
                         return;
                     }
                 },
+                () = wait => {}
             }
         }
     }
