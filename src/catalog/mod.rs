@@ -16,6 +16,6 @@ mod tests;
 pub use check::{CheckReport, check, look};
 pub use diff::{Changed, Diff, FieldChange, Moved, Stale};
 pub use next::Reading;
-pub use reload::{ReloadReport, Reloader, Stopping};
+pub use reload::{LookOn, ReloadReport, Reloader, Stopping};
 pub use snapshot::{Broken, Catalog};
 pub use watch::{Watcher, Watching};

@@ -26,6 +26,15 @@ pub(super) const QUIET: Duration = Duration::from_millis(150);
 /// Reports that a slow listener may lag behind before it loses the oldest. It can always look at the current catalog.
 const UNREAD_REPORTS: usize = 64;
 
+/// On what the directories are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LookOn {
+    /// A thread for blocking work: a directory can be on another machine that does not answer.
+    BlockingThread,
+    /// The task itself: in a simulation nothing may depend on when a thread is scheduled.
+    Caller,
+}
+
 /// What a reload did.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReloadReport {
@@ -50,6 +59,7 @@ pub struct Reloader {
     directories: Vec<PathBuf>,
     reading: Reading,
     clock: SharedClock,
+    look_on: LookOn,
     stop: CancellationToken,
     wanted: Notify,
     waiting: Mutex<Vec<oneshot::Sender<Arc<ReloadReport>>>>,
@@ -67,6 +77,7 @@ impl Reloader {
         directories: Vec<PathBuf>,
         reading: Reading,
         clock: SharedClock,
+        look_on: LookOn,
         stop: CancellationToken,
     ) -> (Arc<Self>, Arc<ReloadReport>) {
         let reloader = Arc::new(Self {
@@ -74,6 +85,7 @@ impl Reloader {
             directories,
             reading,
             clock,
+            look_on,
             stop,
             wanted: Notify::new(),
             waiting: Mutex::new(Vec::new()),
@@ -110,6 +122,7 @@ impl Reloader {
         self.waiting().push(answer);
         self.wake();
         tokio::select! {
+            biased;
             report = report => report.map_err(|_closed| Stopping),
             () = self.stop.cancelled() => Err(Stopping),
         }
@@ -122,6 +135,7 @@ impl Reloader {
     async fn serve(self: Arc<Self>) {
         loop {
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
                 () = self.wanted.notified() => {}
             }
@@ -162,11 +176,14 @@ impl Reloader {
     async fn look_once(&self, before: &Arc<Catalog>) -> Result<Catalog, tokio::task::JoinError> {
         let (before, directories) = (Arc::clone(before), self.directories.clone());
         let (reading, now) = (self.reading.clone(), self.clock.now());
-        tokio::task::spawn_blocking(move || {
+        let look = move || {
             let scan = scan(&directories, &before.known(), now);
             next_catalog(&before, scan, &reading, now)
-        })
-        .await
+        };
+        match self.look_on {
+            LookOn::BlockingThread => tokio::task::spawn_blocking(look).await,
+            LookOn::Caller => Ok(look()),
+        }
     }
 
     fn replace(&self, before: &Catalog, after: Catalog) -> Arc<ReloadReport> {

@@ -35,6 +35,7 @@ impl Heartbeat {
         let mut renewed = self.clock.since_boot();
         loop {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 _ = beat.tick() => {}
             }

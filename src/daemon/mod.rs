@@ -1,8 +1,10 @@
 //! Puts everything together, and takes it apart again.
 //!
-//! [`serve`] is the composition root: the only place that knows every part. `startup` builds the parts in the order in which they need each
-//! other, `shutdown` ends them in the reverse order, `signals` lists everything that can reach the process from outside.
+//! [`serve`] is the composition root: the only place that knows every part. [`engine`] builds the parts in the order in which they need
+//! each other and ends them in the reverse order; `startup` and `shutdown` do the same for what ties them to a machine; `signals` lists
+//! everything that can reach the process from outside.
 
+pub mod engine;
 mod heartbeat;
 mod host;
 mod lock;

@@ -68,7 +68,7 @@ impl Signals {
 
 async fn reload(daemon: &Daemon) {
     supervisor::reloading();
-    match daemon.reloader.reload().await {
+    match daemon.engine.reloader().reload().await {
         Ok(report) if report.ok => tracing::info!(changed = report.changed, "reloaded on SIGHUP"),
         Ok(report) => tracing::error!(
             errors = report.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count(),
@@ -76,5 +76,5 @@ async fn reload(daemon: &Daemon) {
         ),
         Err(stopping) => tracing::info!("{stopping}"),
     }
-    supervisor::ready(&status_line(&daemon.reloader.current()));
+    supervisor::ready(&status_line(&daemon.engine.reloader().current()));
 }

@@ -1,26 +1,22 @@
 //! Building the parts, in the order in which they need each other.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
-use tokio::sync::{Notify, broadcast};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-
-use super::heartbeat::{self, Heartbeat, rescue};
+use super::engine::{Engine, Identity, Parts, Threads};
+use super::heartbeat;
 use super::lock::{self, DataLock, LockError};
 use super::numbers::Numbers;
-use super::{FailureKind, audit_source, host_name, schedule_defaults, supervisor};
-use crate::api::{self, App, Live, ServeError};
-use crate::audit::writer::{self as audit_writer, AuditError};
-use crate::audit::{AuditHandle, AuditHealth};
-use crate::catalog::{Catalog, Reading, ReloadReport, Reloader, Watcher, Watching};
+use super::{FailureKind, host_name, supervisor};
+use crate::api::{self, ServeError};
+use crate::audit::AuditHealth;
+use crate::audit::writer::AuditError;
+use crate::catalog::{Catalog, ReloadReport, Watcher, Watching};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::Settings;
+use crate::jobs::RunPaths;
 use crate::jobs::cleanup::CleanupHandler;
 use crate::jobs::command::{CommandHandler, kill_leftovers};
 use crate::jobs::data_sync::DataSyncHandler;
@@ -28,28 +24,14 @@ use crate::jobs::http::HttpHandler;
 use crate::jobs::kb_validation::KbValidationHandler;
 use crate::jobs::ports;
 use crate::jobs::stats_report::StatsReportHandler;
-use crate::jobs::{KINDS, RunPaths};
-use crate::model::AuditEvent;
-use crate::model::{Actor, Chain, JobId, NodeId};
-use crate::queue::{Ageing, Signals};
-use crate::scheduler::{Alarm, Draws, Enqueuer, Scheduler, Ticker, TickerError};
-use crate::store::audit::append_event;
-use crate::store::{Conn, Store, StoreError, nodes};
+use crate::scheduler::TickerError;
+use crate::store::{Store, StoreError};
 use crate::telemetry::{self, Metrics, Telemetry};
-use crate::upkeep::{History, Upkeep};
-use crate::worker::{Pool, PoolHandle, PoolSettings, Registry};
-
-/// How many events a slow listener may be behind before it misses some.
-const EVENTS_KEPT: usize = 4096;
-
-/// How much of an attempt's output is kept on disk, in bytes.
-const MAX_OUTPUT_BYTES: u64 = 10 << 20;
+use crate::upkeep::History;
+use crate::worker::Registry;
 
 /// How long programs of a daemon that was killed have to end before they are killed as well.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(5);
-
-/// How long an attempt may go on after it was told to stop: longer than any kind's own grace period.
-const STOP_GRACE: Duration = Duration::from_secs(60);
 
 /// Why the daemon could not start.
 #[derive(Debug, thiserror::Error)]
@@ -100,23 +82,11 @@ impl StartError {
 /// The running logs, which several parts ask about.
 pub(super) type SharedTelemetry = Arc<Telemetry>;
 
-/// A running daemon.
+/// A running daemon: the engine, and what ties it to this machine.
 pub(super) struct Daemon {
     pub(super) settings: Arc<Settings>,
-    pub(super) clock: SharedClock,
-    pub(super) store: Store,
-    pub(super) node: NodeId,
-    pub(super) pool: PoolHandle,
-    pub(super) reloader: Arc<Reloader>,
-    pub(super) ticker: Ticker,
-    pub(super) audit: AuditHandle,
+    pub(super) engine: Engine,
     pub(super) telemetry: SharedTelemetry,
-    /// Ends what makes new work: the scheduler, the watcher, upkeep.
-    pub(super) stop_scheduling: CancellationToken,
-    /// Ends everything else: listeners, heartbeat, watchdog.
-    pub(super) stop: CancellationToken,
-    pub(super) scheduling: Vec<JoinHandle<()>>,
-    pub(super) serving: Vec<JoinHandle<()>>,
     pub(super) _lock: DataLock,
 }
 
@@ -138,144 +108,63 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
         Ok(opened) => opened?,
         Err(_panicked) => return Err(StoreError::Closed.into()),
     };
-    let (node, draws) = join(&store, &clock, &settings).await?;
-    let audit_options = audit_writer::Options {
-        folder: settings.audit.dir.clone(),
-        source: audit_source(store.url()),
-        jobs: settings.audit.jobs,
-    };
-    let audit = audit_writer::start(store.clone(), Arc::clone(&clock), audit_options).await?;
-
-    let (stop_scheduling, stop) = (CancellationToken::new(), CancellationToken::new());
-    let reading = Reading { defaults: schedule_defaults(&settings), kinds: KINDS };
-    let directories = settings.schedule_dirs.clone();
-    let (reloader, first) =
-        Reloader::start(directories.clone(), reading, Arc::clone(&clock), stop_scheduling.clone())
-            .await;
-    let wake_reloader = Arc::clone(&reloader);
-    let watcher =
-        Watcher::spawn(directories, move || wake_reloader.wake(), stop_scheduling.clone());
-
-    let (events, _) = broadcast::channel(EVENTS_KEPT);
-    let (signals, signal_receiver) = Signals::new();
     let history = Arc::new(History::new(store.clone(), Arc::clone(&paths)));
-    let pool = Pool {
-        store: store.clone(),
-        node,
+    let mut engine = Engine::start(Parts {
+        settings: Arc::clone(&settings),
         clock: Arc::clone(&clock),
+        store: store.clone(),
+        identity: identity(),
+        paths,
         registry: registry(&store, &history),
-        paths: Arc::clone(&paths),
-        settings: pool_settings(&settings),
-        signals: signal_receiver,
-        events: events.clone(),
-    }
-    .spawn();
-
-    let alarm = Alarm::new(Arc::clone(&clock));
-    let ticker = Ticker::start(Arc::clone(&alarm)).await?;
-    let enqueuer = Enqueuer {
-        store: store.clone(),
-        clock: Arc::clone(&clock),
-        node,
-        ageing: Ageing::new(settings.workers.ageing.get()),
-        signals: signals.clone(),
-        events: events.clone(),
-    };
-    let ledger_changed = Arc::new(Notify::new());
-    let scheduler = Scheduler {
-        enqueuer: enqueuer.clone(),
-        alarm: Arc::clone(&alarm),
-        reloader: Arc::clone(&reloader),
-        draws: Arc::clone(&draws),
-        ledger_changed: Arc::clone(&ledger_changed),
-    };
-    let mut scheduling = vec![scheduler.start(stop_scheduling.clone()).await?];
-    let upkeep = Upkeep {
-        store: store.clone(),
-        clock: Arc::clone(&clock),
-        retention: settings.retention.clone(),
         history,
-        audit: audit.health(),
-    };
-    scheduling.push(tokio::spawn(upkeep.run(stop_scheduling.clone())));
+        draw: Arc::new(rand::random),
+        threads: Threads::Own,
+    })
+    .await?;
+    let reloader = Arc::clone(engine.reloader());
+    let wake_reloader = Arc::clone(&reloader);
+    let watcher = Watcher::spawn(
+        settings.schedule_dirs.clone(),
+        move || wake_reloader.wake(),
+        engine.stop_scheduling(),
+    );
 
     let metrics = Arc::new(Metrics::new());
     let numbers = Numbers {
         metrics: Arc::clone(&metrics),
         store: store.clone(),
         clock: Arc::clone(&clock),
-        pool: pool.clone(),
+        pool: engine.pool().clone(),
         reloader: Arc::clone(&reloader),
         telemetry: Arc::clone(&telemetry),
-        audit: audit.health(),
+        audit: engine.audit_health(),
     };
-    let mut serving = vec![tokio::spawn(numbers.run(events.subscribe(), stop.clone()))];
+    engine.keep(tokio::spawn(numbers.run(engine.events(), engine.stop_token())));
     // Ends by being dropped with the runtime: there is nothing to finish.
     tokio::spawn(ports::process::reap_orphans());
-    let heartbeat = Heartbeat {
-        store: store.clone(),
-        clock: Arc::clone(&clock),
-        node,
-        lease: settings.lease.clone(),
-        pool: pool.clone(),
-        signals: signals.clone(),
-    };
-    serving.push(tokio::spawn(heartbeat.run(stop.clone())));
     if let Some(period) = supervisor::watchdog_period() {
-        let fed = heartbeat::watchdog(period, Arc::clone(&alarm), store.clone(), stop.clone());
-        serving.push(tokio::spawn(fed));
+        let fed = heartbeat::watchdog(period, engine.alarm(), store, engine.stop_token());
+        engine.keep(tokio::spawn(fed));
     }
 
-    let live = Live {
-        node,
-        started_at: clock.now(),
-        enqueuer,
-        signals,
-        ledger_changed,
-        pool: pool.clone(),
-        reloader: Arc::clone(&reloader),
-        alarm,
-        events,
-        complaints: complaints(audit.health(), watcher, Arc::clone(&telemetry)),
-        metrics: Box::new(move || metrics.encode()),
-        stopping: stop.clone(),
-    };
-    let app = App {
-        store: store.clone(),
-        clock: Arc::clone(&clock),
-        settings: Arc::clone(&settings),
-        paths,
-        offline_catalog: Arc::new(Catalog::empty()),
-        draws,
-        live: Some(Arc::new(live)),
-    };
-    let router = api::router(app);
+    let complaints = complaints(engine.audit_health(), watcher, Arc::clone(&telemetry));
+    let router = api::router(engine.app(complaints, Box::new(move || metrics.encode())));
     let socket = api::bind_socket(&settings.api.socket)?;
-    serving.push(tokio::spawn(api::serve_socket(socket, router.clone(), stop.clone())));
+    let served = api::serve_socket(socket, router.clone(), engine.stop_token());
+    engine.keep(tokio::spawn(served));
     if let Some(listen) = &settings.api.listen {
         let listener = api::bind_tcp(listen.0).await?;
-        serving.push(tokio::spawn(api::serve_tcp(listener, router, stop.clone())));
+        engine.keep(tokio::spawn(api::serve_tcp(listener, router, engine.stop_token())));
     }
 
-    record_start(&store, &clock, node, &reloader.current()).await?;
-    announce(&settings, &first, &reloader.current(), &clock);
+    announce(&settings, engine.first_report(), &reloader.current(), &clock);
     supervisor::ready(&status_line(&reloader.current()));
-    Ok(Daemon {
-        settings,
-        clock,
-        store,
-        node,
-        pool,
-        reloader,
-        ticker,
-        audit,
-        telemetry,
-        stop_scheduling,
-        stop,
-        scheduling,
-        serving,
-        _lock: lock,
-    })
+    Ok(Daemon { settings, engine, telemetry, _lock: lock })
+}
+
+fn identity() -> Identity {
+    let random = || uuid::Uuid::new_v4().to_string();
+    Identity { host: host_name(), instance: random(), fresh_seed: random() }
 }
 
 fn make_directories(settings: &Settings, paths: &RunPaths) -> Result<(), StartError> {
@@ -311,41 +200,6 @@ async fn end_leftovers(paths: &Arc<RunPaths>) {
     }
 }
 
-/// Registers this node, gives back what dead ones left running, and reads the seed that all nodes share.
-async fn join(
-    store: &Store,
-    clock: &SharedClock,
-    settings: &Settings,
-) -> Result<(NodeId, Arc<Draws>), StartError> {
-    let now = clock.now();
-    let lease_until = now + settings.lease.duration.get();
-    let host = host_name();
-    let name = host.clone();
-    let alone = matches!(store.url(), crate::store::DatabaseUrl::Sqlite(_));
-    let (node, seed, rescued) = store
-        .write(move |conn: &mut Conn| {
-            let instance = uuid::Uuid::new_v4().to_string();
-            let fresh_seed = uuid::Uuid::new_v4().to_string();
-            let node = nodes::register(conn, &name, &instance, now, lease_until)?;
-            let seed = nodes::jitter_seed_or(conn, &fresh_seed)?;
-            let mut rescued: Vec<JobId> = Vec::new();
-            for other in nodes::others(conn, node)? {
-                if alone || jiff::Timestamp::from(other.lease_until) < now {
-                    rescued.extend(rescue(conn, NodeId(other.id), now)?);
-                }
-            }
-            Ok((node, seed, rescued))
-        })
-        .await?;
-    if !rescued.is_empty() {
-        tracing::warn!(
-            jobs = rescued.len(),
-            "jobs that were interrupted by a crash are given back"
-        );
-    }
-    Ok((node, Arc::new(Draws { host, seed })))
-}
-
 fn registry(store: &Store, history: &Arc<History>) -> Registry {
     let http = ports::http::client();
     Registry::default()
@@ -355,27 +209,6 @@ fn registry(store: &Store, history: &Arc<History>) -> Registry {
         .with("data_sync", Arc::new(DataSyncHandler::new(Arc::clone(&http))))
         .with("command", Arc::new(CommandHandler::new()))
         .with("http", Arc::new(HttpHandler::new(http)))
-}
-
-fn pool_settings(settings: &Settings) -> PoolSettings {
-    let slots: BTreeMap<String, usize> = settings
-        .queues
-        .iter()
-        .filter_map(|(name, queue)| Some((name.clone(), usize::from(queue.workers?.get()))))
-        .collect();
-    let timeouts = settings
-        .queues
-        .iter()
-        .filter_map(|(name, queue)| Some((name.clone(), queue.timeout?.get())))
-        .collect();
-    PoolSettings {
-        slots: usize::from(settings.workers.count.get()),
-        queue_slots: slots,
-        queue_timeouts: timeouts,
-        timeout: Some(settings.defaults.timeout.get()),
-        stop_grace: STOP_GRACE,
-        max_output: MAX_OUTPUT_BYTES,
-    }
 }
 
 /// What parts with a health of their own complain about.
@@ -400,22 +233,6 @@ fn complaints(
         }
         complaints
     })
-}
-
-async fn record_start(
-    store: &Store,
-    clock: &SharedClock,
-    node: NodeId,
-    catalog: &Catalog,
-) -> Result<(), StoreError> {
-    let detail = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "pid": std::process::id(),
-        "schedules": catalog.schedules.len(),
-        "revision": catalog.revision.short(),
-    });
-    let event = AuditEvent::new("daemon.started", &Actor::system(), "daemon", detail, clock.now());
-    store.write(move |conn| append_event(conn, node, &event)).await
 }
 
 /// One line for `systemctl status`.
@@ -471,13 +288,4 @@ fn announce(settings: &Settings, first: &ReloadReport, catalog: &Catalog, clock:
         database = %settings.database,
         "serving"
     );
-}
-
-/// Puts an event of the daemon itself into the audit log; a store that refuses is only reported, because nobody waits for it.
-pub(super) async fn record_event(daemon: &Daemon, event: &'static str, detail: serde_json::Value) {
-    let new = AuditEvent::new(event, &Actor::system(), "daemon", detail, daemon.clock.now());
-    let node = daemon.node;
-    if let Err(error) = daemon.store.write(move |conn| append_event(conn, node, &new)).await {
-        tracing::error!(error = %Chain(&error), event, "the audit log lacks an event");
-    }
 }

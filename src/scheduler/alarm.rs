@@ -125,6 +125,7 @@ impl Alarm {
                 self.rings.notify_one();
             }
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(wait), if !wait.is_zero() => {}
                 () = self.changed.notified() => {}
             }

@@ -24,6 +24,6 @@ pub use enqueue::{ByHand, Enqueuer, new_job};
 pub use exclusion::Exclusion;
 pub use instants::LEDGER_ROWS_PER_GAP;
 pub use overlap::{MAX_BACKLOG, overlap};
-pub use service::{Draws, Scheduler};
+pub use service::{Draws, Scheduler, rule_of};
 pub use spread::Spread;
 pub use ticker::{Ticker, TickerError};

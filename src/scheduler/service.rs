@@ -435,7 +435,8 @@ fn from_end(schedule: &Schedule) -> bool {
 }
 
 /// What makes a schedule's instants what they are. When it changes, the schedule starts afresh; anything else may change without moving them.
-fn rule_of(schedule: &Schedule) -> String {
+#[must_use]
+pub fn rule_of(schedule: &Schedule) -> String {
     let fields = crate::schedule::fields(schedule);
     // Jitter, offset and the policies are not among them: changing those must not lose an instant that waits for its delay.
     const RULE: [&str; 7] = [

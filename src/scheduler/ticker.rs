@@ -11,9 +11,11 @@
 use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::RwLock;
+use tokio::task::JoinHandle;
 use tokio_cron_scheduler::job::job_data::{JobAndNextTick, JobStoredData, JobType};
 use tokio_cron_scheduler::store::{DataStore, InitStore};
 use tokio_cron_scheduler::{
@@ -36,7 +38,12 @@ const CHANNEL_SIZE: usize = 200;
 pub struct TickerError(#[source] JobSchedulerError);
 
 /// A running ticker.
-pub struct Ticker(JobScheduler);
+pub struct Ticker(Engine);
+
+enum Engine {
+    Crate(JobScheduler),
+    Plain(JoinHandle<()>),
+}
 
 impl Ticker {
     /// Starts ticking for `alarm`.
@@ -54,13 +61,33 @@ impl Ticker {
         .await
         .map_err(TickerError)?;
         engine.start().await.map_err(TickerError)?;
-        Ok(Self(engine))
+        Ok(Self(Engine::Crate(engine)))
+    }
+
+    /// Ticks for `alarm` every `period` without the crate, whose own period belongs to it: for simulations, where hours pass in
+    /// milliseconds and each tick is paid for.
+    #[must_use]
+    pub fn plain(alarm: Arc<Alarm>, period: Duration) -> Self {
+        let tick = async move {
+            loop {
+                tokio::time::sleep(period).await;
+                if alarm.tick() {
+                    tokio::spawn(Arc::clone(&alarm).approach());
+                }
+            }
+        };
+        Self(Engine::Plain(tokio::spawn(tick)))
     }
 
     /// Stops ticking, at the next tick.
-    pub async fn stop(mut self) {
-        if let Err(error) = self.0.shutdown().await {
-            tracing::warn!(%error, "the scheduler's ticker did not stop in order");
+    pub async fn stop(self) {
+        match self.0 {
+            Engine::Crate(mut engine) => {
+                if let Err(error) = engine.shutdown().await {
+                    tracing::warn!(%error, "the scheduler's ticker did not stop in order");
+                }
+            }
+            Engine::Plain(ticking) => ticking.abort(),
         }
     }
 }
@@ -167,8 +194,6 @@ impl JobCode for Approach {}
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::clock::{Clock, SystemClock};
 

@@ -73,6 +73,9 @@ impl History {
 
     /// Logs go after the rows: one that is left over by a crash in between is only a file, while a row without its log would promise one.
     async fn delete_logs(&self, deleted: Vec<JobId>) {
+        if deleted.is_empty() {
+            return;
+        }
         let paths = Arc::clone(&self.paths);
         let removal = tokio::task::spawn_blocking(move || {
             deleted.iter().for_each(|job| remove_logs(&paths, *job));

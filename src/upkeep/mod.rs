@@ -49,6 +49,7 @@ impl Upkeep {
         let mut pause = FIRST_AFTER;
         loop {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }

@@ -61,6 +61,8 @@ pub(super) struct Bounds {
     pub(super) retry: RetryPolicy,
     /// Charged attempts before this one.
     pub(super) charged_before: u32,
+    /// A random number from 0 up to 1, for the jitter of its retry.
+    pub(super) draw: f64,
 }
 
 /// An attempt to be run.
@@ -113,6 +115,7 @@ impl Attempt {
         let mut task = tokio::spawn(work.in_current_span());
         let limit = self.time_limit();
         tokio::select! {
+            biased;
             answer = &mut task => return answer_of(answer),
             () = self.stop.token.cancelled() => {}
             () = sleep_or_forever(limit) => self.stop.give(StopReason::Timeout),
@@ -157,7 +160,7 @@ impl Attempt {
             charged_before: self.bounds.charged_before,
             deadline: self.bounds.deadline,
         };
-        let next = after_attempt(&end, &self.bounds.retry, rand::random());
+        let next = after_attempt(&end, &self.bounds.retry, self.bounds.draw);
         let job: JobId = self.context.job.id;
         FinishedAttempt {
             job,

@@ -9,5 +9,5 @@ mod cycle;
 mod pool;
 mod registry;
 
-pub use pool::{Pool, PoolHandle, PoolSettings, PoolStatus, RunningAttempt};
+pub use pool::{Draw, Pool, PoolHandle, PoolSettings, PoolStatus, RunningAttempt};
 pub use registry::Registry;

@@ -1,6 +1,6 @@
 //! The pool: one task that owns the slots.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,9 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// How long to wait before the store is tried again after it refused.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Gives a random number from 0 up to 1 each time.
+pub type Draw = Arc<dyn Fn() -> f64 + Send + Sync>;
 
 /// How the pool is to work.
 #[derive(Debug, Clone)]
@@ -63,6 +66,8 @@ pub struct Pool {
     pub signals: SignalReceiver,
     /// Where to announce what happens.
     pub events: broadcast::Sender<Event>,
+    /// Where the jitter of retries comes from.
+    pub draw: Draw,
 }
 
 /// The handle on a running pool.
@@ -127,7 +132,8 @@ struct Running {
 
 struct State {
     pool: Pool,
-    running: HashMap<JobId, Running>,
+    /// In an order of its own, so that whoever goes through it does so in the same order each time.
+    running: BTreeMap<JobId, Running>,
     ended: Vec<FinishedAttempt>,
     done: mpsc::UnboundedSender<FinishedAttempt>,
     /// Who waits for the drain; while somebody does, nothing new is taken.
@@ -146,7 +152,7 @@ impl Pool {
         let (status, status_receiver) = watch::channel(PoolStatus::default());
         let state = State {
             pool: self,
-            running: HashMap::new(),
+            running: BTreeMap::new(),
             ended: Vec::new(),
             done,
             drained: Vec::new(),
@@ -384,6 +390,7 @@ impl State {
             deadline,
             retry,
             charged_before: job.charged,
+            draw: (self.pool.draw)(),
         };
         let context = self.context(job, &bounds, &stop, progress);
         let handler = self.pool.registry.get(&context.job.kind);

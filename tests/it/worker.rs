@@ -99,6 +99,7 @@ impl Workers {
             settings,
             signals: receiver,
             events: sender,
+            draw: Arc::new(|| 0.5),
         };
         Self { queue, pool: pool.spawn(), signals, events, clock, _folder: folder }
     }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::sync::broadcast::Receiver;
 use tokio_util::sync::CancellationToken;
 
-use super::super::reload::QUIET;
+use super::super::reload::{LookOn, QUIET};
 use super::*;
 use crate::clock::SystemClock;
 
@@ -32,6 +32,7 @@ impl Watched {
             vec![directory.clone()],
             reading(),
             Arc::new(SystemClock),
+            LookOn::BlockingThread,
             stop.clone(),
         )
         .await;
@@ -296,9 +297,14 @@ async fn g4_requests_that_come_together_are_answered_by_a_look_that_began_after_
     let place = Place::new();
     place.write("a.toml", schedule("0"));
     let stop = CancellationToken::new();
-    let (reloader, first) =
-        Reloader::start(vec![place.directory()], reading(), Arc::new(SystemClock), stop.clone())
-            .await;
+    let (reloader, first) = Reloader::start(
+        vec![place.directory()],
+        reading(),
+        Arc::new(SystemClock),
+        LookOn::BlockingThread,
+        stop.clone(),
+    )
+    .await;
     assert!(first.ok && first.changed);
     for round in 1..=20 {
         let version = round.to_string();
@@ -324,9 +330,14 @@ async fn e2_a_reload_with_a_bad_file_says_so_and_applies_the_others() {
     }
     place.write("a.toml", "nonsense");
     let stop = CancellationToken::new();
-    let (reloader, first) =
-        Reloader::start(vec![place.directory()], reading(), Arc::new(SystemClock), stop.clone())
-            .await;
+    let (reloader, first) = Reloader::start(
+        vec![place.directory()],
+        reading(),
+        Arc::new(SystemClock),
+        LookOn::BlockingThread,
+        stop.clone(),
+    )
+    .await;
     assert!(!first.ok);
     assert_eq!((first.schedules, first.diff.added.len(), first.diff.invalid.len()), (99, 99, 1));
     assert_eq!(reloader.current().revision, first.revision);

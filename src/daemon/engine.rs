@@ -1,0 +1,460 @@
+//! The engine: everything that decides, queues, runs and records, without what ties it to a machine.
+//!
+//! `startup` puts the lock, the logs, the watcher, the sockets and the signals around it, which are what makes a process a daemon. A
+//! simulation puts a driven clock, scripted handlers and faults around the same engine.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::{Notify, broadcast, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::heartbeat::{Heartbeat, rescue};
+use super::startup::StartError;
+use super::{audit_source, schedule_defaults};
+use crate::api::{App, Live};
+use crate::audit::writer::{self as audit_writer, AuditError};
+use crate::audit::{AuditHandle, AuditHealth};
+use crate::catalog::{Catalog, LookOn, Reading, ReloadReport, Reloader};
+use crate::clock::SharedClock;
+use crate::config::Settings;
+use crate::jobs::{KINDS, RunPaths};
+use crate::model::{Actor, AuditEvent, Chain, Event, JobId, NodeId};
+use crate::queue::{Ageing, Signals};
+use crate::scheduler::{Alarm, Draws, Enqueuer, Scheduler, Ticker};
+use crate::store::audit::append_event;
+use crate::store::{Conn, DatabaseUrl, Store, StoreError, nodes};
+use crate::upkeep::{History, Upkeep};
+use crate::worker::{Draw, Pool, PoolHandle, PoolSettings, Registry};
+
+/// How many events a slow listener may be behind before it misses some.
+const EVENTS_KEPT: usize = 4096;
+
+/// How much of an attempt's output is kept on disk, in bytes.
+const MAX_OUTPUT_BYTES: u64 = 10 << 20;
+
+/// How long an attempt may go on after it was told to stop: longer than any kind's own grace period.
+const STOP_GRACE: Duration = Duration::from_secs(60);
+
+/// How long whoever is served has to go when the engine has stopped.
+const SERVING_GRACE: Duration = Duration::from_secs(5);
+
+/// Whether the engine has threads beside the runtime's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// For the audit log, for reading directories, and the scheduling crate's ticker.
+    Own,
+    /// Everything is a task, and the ticker a plain one of this period: what happens depends on nothing but the runtime.
+    None {
+        /// From tick to tick.
+        tick: Duration,
+    },
+}
+
+/// Who this run of the engine is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The host's name.
+    pub host: String,
+    /// A name that no other run has.
+    pub instance: String,
+    /// Becomes the seed of jitter where the database has none yet.
+    pub fresh_seed: String,
+}
+
+/// What an engine is built from.
+pub struct Parts {
+    /// How it is set up.
+    pub settings: Arc<Settings>,
+    /// What time it is.
+    pub clock: SharedClock,
+    /// Where everything stays.
+    pub store: Store,
+    /// Who it is.
+    pub identity: Identity,
+    /// Where things are kept.
+    pub paths: Arc<RunPaths>,
+    /// Who does which kind.
+    pub registry: Registry,
+    /// Deletes jobs with their logs.
+    pub history: Arc<History>,
+    /// Where the jitter of retries comes from.
+    pub draw: Draw,
+    /// What it may run on.
+    pub threads: Threads,
+}
+
+/// A running engine. Its parts end when they are told to, or with the runtime.
+pub struct Engine {
+    settings: Arc<Settings>,
+    clock: SharedClock,
+    store: Store,
+    paths: Arc<RunPaths>,
+    draws: Arc<Draws>,
+    first: Arc<ReloadReport>,
+    node: NodeId,
+    pool: PoolHandle,
+    reloader: Arc<Reloader>,
+    enqueuer: Enqueuer,
+    ledger_changed: Arc<Notify>,
+    alarm: Arc<Alarm>,
+    ticker: Ticker,
+    audit: AuditHandle,
+    /// Ends what makes new work: the scheduler, the watcher, upkeep.
+    stop_scheduling: CancellationToken,
+    /// Ends everything else: listeners, heartbeat, watchdog.
+    stop: CancellationToken,
+    scheduling: Vec<JoinHandle<()>>,
+    serving: Vec<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Registers as a node, gives back what dead ones left running, and starts every part.
+    ///
+    /// # Errors
+    /// When the store, the audit log or the ticker cannot be used. What was started ends with the runtime.
+    pub async fn start(parts: Parts) -> Result<Self, StartError> {
+        let Parts { settings, clock, store, identity, paths, registry, history, draw, threads } =
+            parts;
+        let (node, draws) = join(&store, &clock, &settings, identity).await?;
+        let audit_options = audit_writer::Options {
+            folder: settings.audit.dir.clone(),
+            source: audit_source(store.url()),
+            jobs: settings.audit.jobs,
+        };
+        let audit = start_audit(&store, &clock, audit_options, threads).await?;
+
+        let (stop_scheduling, stop) = (CancellationToken::new(), CancellationToken::new());
+        let reading = Reading { defaults: schedule_defaults(&settings), kinds: KINDS };
+        let look_on = match threads {
+            Threads::Own => LookOn::BlockingThread,
+            Threads::None { .. } => LookOn::Caller,
+        };
+        let (reloader, first) = Reloader::start(
+            settings.schedule_dirs.clone(),
+            reading,
+            Arc::clone(&clock),
+            look_on,
+            stop_scheduling.clone(),
+        )
+        .await;
+
+        let (events, _) = broadcast::channel(EVENTS_KEPT);
+        let (signals, signal_receiver) = Signals::new();
+        let pool = Pool {
+            store: store.clone(),
+            node,
+            clock: Arc::clone(&clock),
+            registry,
+            paths: Arc::clone(&paths),
+            settings: pool_settings(&settings),
+            signals: signal_receiver,
+            events: events.clone(),
+            draw,
+        }
+        .spawn();
+
+        let alarm = Alarm::new(Arc::clone(&clock));
+        let ticker = match threads {
+            Threads::Own => Ticker::start(Arc::clone(&alarm)).await?,
+            Threads::None { tick } => Ticker::plain(Arc::clone(&alarm), tick),
+        };
+        let enqueuer = Enqueuer {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            node,
+            ageing: Ageing::new(settings.workers.ageing.get()),
+            signals: signals.clone(),
+            events,
+        };
+        let ledger_changed = Arc::new(Notify::new());
+        let scheduler = Scheduler {
+            enqueuer: enqueuer.clone(),
+            alarm: Arc::clone(&alarm),
+            reloader: Arc::clone(&reloader),
+            draws: Arc::clone(&draws),
+            ledger_changed: Arc::clone(&ledger_changed),
+        };
+        let mut scheduling = vec![scheduler.start(stop_scheduling.clone()).await?];
+        let upkeep = Upkeep {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            retention: settings.retention.clone(),
+            history,
+            audit: audit.health(),
+        };
+        scheduling.push(tokio::spawn(upkeep.run(stop_scheduling.clone())));
+        let heartbeat = Heartbeat {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            node,
+            lease: settings.lease.clone(),
+            pool: pool.clone(),
+            signals,
+        };
+        let serving = vec![tokio::spawn(heartbeat.run(stop.clone()))];
+
+        record_start(&store, &clock, node, &reloader.current()).await?;
+        Ok(Self {
+            settings,
+            clock,
+            store,
+            paths,
+            draws,
+            first,
+            node,
+            pool,
+            reloader,
+            enqueuer,
+            ledger_changed,
+            alarm,
+            ticker,
+            audit,
+            stop_scheduling,
+            stop,
+            scheduling,
+            serving,
+        })
+    }
+
+    /// What the API serves of this engine. Two things come from outside of it: complaints of other parts, and the numbers for
+    /// Prometheus.
+    #[must_use]
+    pub fn app(
+        &self,
+        complaints: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+        metrics: Box<dyn Fn() -> String + Send + Sync>,
+    ) -> App {
+        let live = Live {
+            node: self.node,
+            started_at: self.clock.now(),
+            enqueuer: self.enqueuer.clone(),
+            signals: self.enqueuer.signals.clone(),
+            ledger_changed: Arc::clone(&self.ledger_changed),
+            pool: self.pool.clone(),
+            reloader: Arc::clone(&self.reloader),
+            alarm: Arc::clone(&self.alarm),
+            events: self.enqueuer.events.clone(),
+            complaints,
+            metrics,
+            stopping: self.stop.clone(),
+        };
+        App {
+            store: self.store.clone(),
+            clock: Arc::clone(&self.clock),
+            settings: Arc::clone(&self.settings),
+            paths: Arc::clone(&self.paths),
+            offline_catalog: Arc::new(Catalog::empty()),
+            draws: Arc::clone(&self.draws),
+            live: Some(Arc::new(live)),
+        }
+    }
+
+    /// What the first look at the schedules found.
+    #[must_use]
+    pub fn first_report(&self) -> &ReloadReport {
+        &self.first
+    }
+
+    /// What the workers do.
+    #[must_use]
+    pub fn pool(&self) -> &PoolHandle {
+        &self.pool
+    }
+
+    /// The schedules.
+    #[must_use]
+    pub fn reloader(&self) -> &Arc<Reloader> {
+        &self.reloader
+    }
+
+    /// What happens.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.enqueuer.events.subscribe()
+    }
+
+    /// How the audit log is doing.
+    #[must_use]
+    pub fn audit_health(&self) -> watch::Receiver<AuditHealth> {
+        self.audit.health()
+    }
+
+    /// The scheduler's sign of life.
+    #[must_use]
+    pub fn alarm(&self) -> Arc<Alarm> {
+        Arc::clone(&self.alarm)
+    }
+
+    /// Cancelled when nothing new is to be made.
+    #[must_use]
+    pub fn stop_scheduling(&self) -> CancellationToken {
+        self.stop_scheduling.clone()
+    }
+
+    /// Cancelled when everything is to end.
+    #[must_use]
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Takes over a task that ends with [`stop_token`](Self::stop_token), so that stopping waits for it.
+    pub fn keep(&mut self, task: JoinHandle<()>) {
+        self.serving.push(task);
+    }
+
+    /// Takes nothing new, and waits until what runs has ended; when `patience` ends before that, what still runs is given back. Returns
+    /// what `patience` said then.
+    pub async fn drain(
+        &self,
+        patience: impl Future<Output = &'static str>,
+    ) -> Option<&'static str> {
+        self.stop_scheduling.cancel();
+        let mut drained = std::pin::pin!(self.pool.drain());
+        let cut_short = tokio::select! {
+            biased;
+            () = &mut drained => None,
+            why = patience => Some(why),
+        };
+        if let Some(why) = cut_short {
+            let running = self.pool.status().running.len();
+            tracing::warn!(why, running, "giving back what still runs");
+            self.pool.interrupt();
+            drained.await;
+        }
+        cut_short
+    }
+
+    /// Ends every part of a drained engine, and records that and why it stopped. Returns the store, which is for the caller to close.
+    pub async fn finish(mut self, reason: &str, cut_short: bool) -> Store {
+        for task in self.scheduling.drain(..) {
+            report_panic(task.await);
+        }
+        let detail = json!({ "reason": reason, "cut_short": cut_short });
+        self.record_event("daemon.stopped", detail).await;
+        let (node, now) = (self.node, self.clock.now());
+        let stopped = self.store.write(move |conn| nodes::mark_stopped(conn, node, now)).await;
+        if let Err(error) = stopped {
+            tracing::error!(error = %Chain(&error), "the store does not know that this node stopped");
+        }
+        if let Err(error) = self.audit.stop().await {
+            tracing::error!(error = %Chain(&error), "the audit log lacks lines; the next start writes them");
+        }
+        self.stop.cancel();
+        let all = futures_util::future::join_all(self.serving.drain(..));
+        match tokio::time::timeout(SERVING_GRACE, all).await {
+            Ok(ended) => ended.into_iter().for_each(report_panic),
+            Err(_late) => tracing::warn!("some answers were cut off"),
+        }
+        self.ticker.stop().await;
+        self.store
+    }
+
+    /// Puts an event of the daemon itself into the audit log; a store that refuses is only reported, because nobody waits for it.
+    async fn record_event(&self, event: &'static str, detail: serde_json::Value) {
+        let new = AuditEvent::new(event, &Actor::system(), "daemon", detail, self.clock.now());
+        let node = self.node;
+        if let Err(error) = self.store.write(move |conn| append_event(conn, node, &new)).await {
+            tracing::error!(error = %Chain(&error), event, "the audit log lacks an event");
+        }
+    }
+}
+
+async fn start_audit(
+    store: &Store,
+    clock: &SharedClock,
+    options: audit_writer::Options,
+    threads: Threads,
+) -> Result<AuditHandle, AuditError> {
+    match threads {
+        Threads::Own => audit_writer::start(store.clone(), Arc::clone(clock), options).await,
+        Threads::None { .. } => {
+            let opened = audit_writer::open(store.clone(), Arc::clone(clock), options).await;
+            let (handle, run) = opened?;
+            tokio::spawn(run);
+            Ok(handle)
+        }
+    }
+}
+
+/// Registers this node, gives back what dead ones left running, and reads the seed that all nodes share.
+async fn join(
+    store: &Store,
+    clock: &SharedClock,
+    settings: &Settings,
+    identity: Identity,
+) -> Result<(NodeId, Arc<Draws>), StoreError> {
+    let now = clock.now();
+    let lease_until = now + settings.lease.duration.get();
+    let Identity { host, instance, fresh_seed } = identity;
+    let name = host.clone();
+    let alone = matches!(store.url(), DatabaseUrl::Sqlite(_));
+    let (node, seed, rescued) = store
+        .write(move |conn: &mut Conn| {
+            let node = nodes::register(conn, &name, &instance, now, lease_until)?;
+            let seed = nodes::jitter_seed_or(conn, &fresh_seed)?;
+            let mut rescued: Vec<JobId> = Vec::new();
+            for other in nodes::others(conn, node)? {
+                if alone || jiff::Timestamp::from(other.lease_until) < now {
+                    rescued.extend(rescue(conn, NodeId(other.id), now)?);
+                }
+            }
+            Ok((node, seed, rescued))
+        })
+        .await?;
+    if !rescued.is_empty() {
+        tracing::warn!(
+            jobs = rescued.len(),
+            "jobs that were interrupted by a crash are given back"
+        );
+    }
+    Ok((node, Arc::new(Draws { host, seed })))
+}
+
+fn pool_settings(settings: &Settings) -> PoolSettings {
+    let slots: BTreeMap<String, usize> = settings
+        .queues
+        .iter()
+        .filter_map(|(name, queue)| Some((name.clone(), usize::from(queue.workers?.get()))))
+        .collect();
+    let timeouts = settings
+        .queues
+        .iter()
+        .filter_map(|(name, queue)| Some((name.clone(), queue.timeout?.get())))
+        .collect();
+    PoolSettings {
+        slots: usize::from(settings.workers.count.get()),
+        queue_slots: slots,
+        queue_timeouts: timeouts,
+        timeout: Some(settings.defaults.timeout.get()),
+        stop_grace: STOP_GRACE,
+        max_output: MAX_OUTPUT_BYTES,
+    }
+}
+
+async fn record_start(
+    store: &Store,
+    clock: &SharedClock,
+    node: NodeId,
+    catalog: &Catalog,
+) -> Result<(), StoreError> {
+    let detail = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "schedules": catalog.schedules.len(),
+        "revision": catalog.revision.short(),
+    });
+    let event = AuditEvent::new("daemon.started", &Actor::system(), "daemon", detail, clock.now());
+    store.write(move |conn| append_event(conn, node, &event)).await
+}
+
+/// A part that panicked has ended, which is said once, here.
+pub(super) fn report_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a part of the daemon had panicked");
+    }
+}
