@@ -22,7 +22,7 @@ use crate::model::{
 };
 use crate::queue::Ageing;
 use crate::store::audit::append_event;
-use crate::store::history::{self, JobFilter, Page};
+use crate::store::history::{self, JobFilter, JobRecord, Page};
 use crate::store::jobs::{SubmitContext, submit};
 use crate::store::removal::{Cancelled, Redriven, cancel, redrive};
 
@@ -122,26 +122,32 @@ pub(super) async fn create(
     }
     let ageing = Ageing::new(app.settings.workers.ageing.get());
     let context = SubmitContext { now, node: live.node, ageing };
-    let submitted = app.store.write(move |conn| submit(conn, &jobs, context)).await?;
+    let jobs = Arc::new(jobs);
+    let rows = Arc::clone(&jobs);
+    let submitted = app.store.write(move |conn| submit(conn, &rows, context)).await?;
     live.signals.work();
     let ids: Vec<JobId> = submitted.iter().map(|job| job.id).collect();
     let _nobody_listens = live.events.send(Event::JobsSubmitted { jobs: ids.clone() });
     if is_bulk {
-        let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
-        let body = json!({ "items": ids.iter().map(|id| json!({ "id": id })).collect::<Vec<_>>() });
+        let items: Vec<Value> = ids.iter().map(|id| json!({ "id": id.0 })).collect();
+        let body = json!({ "items": items });
         return Ok((StatusCode::ACCEPTED, axum::Json(body)).into_response());
     }
-    let Some(id) = ids.first().copied() else {
+    let (Some(job), Some(done)) = (jobs.first(), submitted.first().copied()) else {
         return Err(Problem::bad_request("nothing was submitted"));
     };
-    let record = app.store.read(move |conn| history::job(conn, id)).await?;
-    let job =
-        record.map(Job::from).ok_or_else(|| Problem::not_found(format!("job {id} is gone")))?;
+    let id = done.id;
+    let (status, record) = match done.state {
+        Some(state) => (StatusCode::ACCEPTED, JobRecord::submitted(job.clone(), id, state, now)),
+        // A taken unique key is no error: the answer is the job that has it.
+        None => {
+            let holder = app.store.read(move |conn| history::job(conn, id)).await?;
+            let gone = || Problem::not_found(format!("job {id} is gone"));
+            (StatusCode::OK, holder.ok_or_else(gone)?)
+        }
+    };
     let location = [(header::LOCATION, format!("/api/v1/jobs/{id}"))];
-    // A taken unique key is no error: the answer is the job that has it.
-    let is_new = submitted.first().is_some_and(|job| job.state.is_some());
-    let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
-    Ok((status, location, axum::Json(job)).into_response())
+    Ok((status, location, axum::Json(Job::from(record))).into_response())
 }
 
 fn submissions(body: Value) -> Result<(Vec<Submission>, bool), Problem> {
@@ -307,7 +313,7 @@ pub(super) async fn cancel_many(
         .store
         .write(move |conn| {
             let mut touched = Vec::with_capacity(ids.len());
-            for id in ids {
+            for id in ids.iter().copied() {
                 let result = cancel(conn, JobId(id), &by, now)?;
                 if matches!(result, Cancelled::Done | Cancelled::Requested) {
                     let event = AuditEvent::new(
@@ -362,7 +368,7 @@ pub(super) async fn retry_many(
         .store
         .write(move |conn| {
             let mut touched = Vec::with_capacity(ids.len());
-            for id in ids {
+            for id in ids.iter().copied() {
                 let result = redrive(conn, JobId(id), context)?;
                 if result == Redriven::Done {
                     let event =

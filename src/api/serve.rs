@@ -99,7 +99,7 @@ pub async fn serve_socket(listener: UnixListener, router: Router, stop: Cancella
         match accepted {
             Ok((stream, _)) => {
                 let Ok(credentials) = stream.peer_cred() else { continue };
-                let peer = Peer::Local { uid: credentials.uid() };
+                let peer = Peer::local(credentials.uid());
                 tokio::spawn(connection(stream, peer, router.clone(), stop.clone(), permit));
             }
             Err(error) => pause(&error).await,

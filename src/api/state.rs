@@ -92,6 +92,8 @@ pub enum Peer {
     Local {
         /// The user's number.
         uid: u32,
+        /// Its name, looked up once for a connection: a request must not cost the reading of a file.
+        name: Option<Arc<str>>,
     },
     /// Over TCP, from this address.
     Remote(std::net::SocketAddr),
@@ -100,11 +102,17 @@ pub enum Peer {
 }
 
 impl Peer {
+    /// The user of this number on this machine.
+    #[must_use]
+    pub fn local(uid: u32) -> Self {
+        Self::Local { uid, name: user_name(uid).map(Arc::from) }
+    }
+
     /// How the audit log names it.
     #[must_use]
     pub fn actor(&self) -> Actor {
         match self {
-            Self::Local { uid } => Actor::named(match user_name(*uid) {
+            Self::Local { uid, name } => Actor::named(match name {
                 Some(name) => format!("local:{name}({uid})"),
                 None => format!("local:uid={uid}"),
             }),

@@ -68,7 +68,10 @@ impl Bench {
         let now = self.clock.now();
         let new = NewJob::new("http", json!({}), now, Actor::named("cli:alice(1000)"));
         let context = SubmitContext { now, node: NodeId(1), ageing: Ageing::DEFAULT };
-        self.store.write(move |conn| submit(conn, &vec![new; count], context)).await.unwrap();
+        self.store
+            .write(move |conn| submit(conn, &vec![new.clone(); count], context))
+            .await
+            .unwrap();
     }
 
     async fn report(&self) -> crate::audit::Report {

@@ -61,7 +61,7 @@ impl Enqueuer {
             super::overlap(policy, live)
         };
         let recorded =
-            self.store.write(move |conn| record(conn, &instants, context, policy)).await?;
+            self.store.write(move |conn| record(conn, &instants, context, &policy)).await?;
         self.announce(&recorded);
         Ok(recorded)
     }
@@ -95,7 +95,7 @@ impl Enqueuer {
         let recorded = self
             .store
             .write(move |conn| {
-                let mut instant = instant;
+                let mut instant = instant.clone();
                 if given.is_none() {
                     instant.nominal_at = free_instant(conn, &instant.schedule, instant.nominal_at)?;
                 }

@@ -6,9 +6,10 @@ use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::finish::finish;
-use super::jobs::{CHUNK_ROWS, from_json};
-use super::schema::{attempts, jobs, jobs_ready, jobs_running, queues};
-use super::{Conn, Micros, StoreError};
+use super::hot::{DeleteReady, InsertRunning, JobToRun};
+use super::jobs::from_json;
+use super::schema::{attempts, jobs, jobs_ready, queues};
+use super::{Conn, Micros, StoreError, on_each_backend};
 use crate::model::{
     AfterAttempt, Chain, FinalState, FinishedAttempt, JobId, JobSettings, Labels, NodeId, Outcome,
     Priority, ScheduleId,
@@ -129,12 +130,10 @@ fn queues_with_work(conn: &mut Conn) -> Result<Vec<String>, StoreError> {
     let mut names: Vec<String> = Vec::new();
     loop {
         let after = names.last().cloned().unwrap_or_default();
-        let next: Option<String> = jobs_ready::table
+        let first = jobs_ready::table
             .filter(jobs_ready::queue.gt(after))
-            .order(jobs_ready::queue)
-            .select(jobs_ready::queue)
-            .first(conn)
-            .optional()?;
+            .select(diesel::dsl::min(jobs_ready::queue));
+        let next: Option<String> = on_each_backend!(conn, |inner| first.get_result(inner)?);
         match next {
             Some(name) => names.push(name),
             None => return Ok(names),
@@ -143,8 +142,9 @@ fn queues_with_work(conn: &mut Conn) -> Result<Vec<String>, StoreError> {
 }
 
 fn is_paused(conn: &mut Conn, queue: &str) -> Result<bool, StoreError> {
+    let row = queues::table.find(queue).select(queues::paused_at);
     let paused_at: Option<Option<Micros>> =
-        queues::table.find(queue).select(queues::paused_at).first(conn).optional()?;
+        on_each_backend!(conn, |inner| row.get_result(inner).optional()?);
     Ok(paused_at.flatten().is_some())
 }
 
@@ -161,16 +161,18 @@ fn first_ready(conn: &mut Conn, queue: &str, limit: usize) -> Result<Vec<Ready>,
 }
 
 fn start(conn: &mut Conn, row: &Ready, request: &ClaimRequest) -> Result<(), StoreError> {
-    let key = (row.queue.as_str(), row.rank, row.job_id);
-    diesel::delete(jobs_ready::table.find(key)).execute(conn)?;
-    let running = (
-        jobs_running::job_id.eq(row.job_id),
-        jobs_running::number.eq(row.number + 1),
-        jobs_running::charged.eq(row.charged),
-        jobs_running::node_id.eq(request.node.0),
-        jobs_running::started_at.eq(request.now.as_microsecond()),
-    );
-    diesel::insert_into(jobs_running::table).values(running).execute(conn)?;
+    let ready = DeleteReady { queue: &row.queue, rank: row.rank, job_id: row.job_id };
+    let running = InsertRunning {
+        job_id: row.job_id,
+        number: row.number + 1,
+        charged: row.charged,
+        node_id: request.node.0,
+        started_at: request.now.as_microsecond(),
+    };
+    on_each_backend!(conn, |inner| {
+        ready.execute(inner)?;
+        running.execute(inner)?;
+    });
     Ok(())
 }
 
@@ -188,12 +190,18 @@ struct JobRow {
 }
 
 fn load(conn: &mut Conn, ready: &[Ready]) -> Result<HashMap<i64, JobRow>, StoreError> {
-    let ids: Vec<i64> = ready.iter().map(|row| row.job_id).collect();
-    let mut rows = HashMap::with_capacity(ids.len());
-    for chunk in ids.chunks(CHUNK_ROWS) {
-        let page: Vec<JobRow> = jobs::table
-            .filter(jobs::id.eq_any(chunk))
-            .select((
+    let rows: Vec<JobRow> = match conn {
+        // One statement that stays prepared, a row at a time: a list of ids has another text for every length.
+        Conn::Sqlite(conn) => {
+            let mut rows = Vec::with_capacity(ready.len());
+            for row in ready {
+                rows.extend(JobToRun { id: row.job_id }.get_result(conn).optional()?);
+            }
+            rows
+        }
+        Conn::Postgres(conn) => {
+            let ids: Vec<i64> = ready.iter().map(|row| row.job_id).collect();
+            let columns = (
                 jobs::id,
                 jobs::kind,
                 jobs::params,
@@ -203,11 +211,11 @@ fn load(conn: &mut Conn, ready: &[Ready]) -> Result<HashMap<i64, JobRow>, StoreE
                 jobs::labels,
                 jobs::settings,
                 jobs::run_at,
-            ))
-            .load(conn)?;
-        rows.extend(page.into_iter().map(|row| (row.id, row)));
-    }
-    Ok(rows)
+            );
+            jobs::table.filter(jobs::id.eq_any(ids)).select(columns).load(conn)?
+        }
+    };
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
 fn claimed(

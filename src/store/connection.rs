@@ -92,6 +92,10 @@ const BUSY_TIMEOUT_MS: u32 = 5000;
 /// this is the safety net for when it cannot.
 const WRITER_CHECKPOINT_PAGES: u32 = 25_000;
 
+/// How much of the database the writer keeps in memory. The pages it needs again are the ends of tables and indexes, so this holds
+/// them for a backlog of any length; SQLite takes it only as it is used.
+const WRITER_CACHE_KIB: u32 = 8 * 1024;
+
 impl DatabaseUrl {
     /// Opens a connection. The enum's own `establish` would hide the cause of a failure, so the variant is chosen here.
     ///
@@ -131,7 +135,8 @@ fn connect_sqlite(path: &Path, purpose: Purpose) -> Result<SqliteConnection, Sto
         // FULL, not NORMAL: with NORMAL a power cut takes back commits that were already acknowledged.
         Purpose::Write => conn.batch_execute(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-             PRAGMA wal_autocheckpoint = {WRITER_CHECKPOINT_PAGES}; PRAGMA journal_size_limit = 67108864;"
+             PRAGMA wal_autocheckpoint = {WRITER_CHECKPOINT_PAGES}; PRAGMA journal_size_limit = 67108864; \
+             PRAGMA cache_size = -{WRITER_CACHE_KIB}; PRAGMA temp_store = MEMORY;"
         ))?,
         Purpose::Read => conn.batch_execute("PRAGMA query_only = ON;")?,
     }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use diesel::prelude::*;
 use jiff::Timestamp;
 
+use super::hot::Dependants;
 use super::schema::{job_dependencies, job_results, jobs, jobs_blocked};
-use super::{Conn, Micros, StoreError, finish, jobs as rows};
+use super::{Conn, Micros, StoreError, finish, jobs as rows, on_each_backend};
 use crate::model::{Dependency, DependencyNeeds, FinalState, JobId};
 
 fn needs_text(needs: DependencyNeeds) -> &'static str {
@@ -73,17 +74,14 @@ pub(super) fn release(
 ) -> Result<(), StoreError> {
     let mut ended = vec![(over, end)];
     while let Some((over, end)) = ended.pop() {
-        let waiting: Vec<(i64, String)> = job_dependencies::table
-            .filter(job_dependencies::depends_on.eq(over))
-            .select((job_dependencies::job_id, job_dependencies::needs))
-            .order(job_dependencies::job_id)
-            .load(conn)?;
+        let dependants = Dependants { depends_on: over };
+        let waiting: Vec<(i64, String)> = on_each_backend!(conn, |inner| dependants.load(inner)?);
         for (id, needs) in waiting {
             if needs == needs_text(DependencyNeeds::Success) && end != FinalState::Completed {
                 forget(conn, id)?;
                 diesel::delete(jobs_blocked::table.find(id)).execute(conn)?;
                 let why = format!("job {over}, which it depends on, is {}", end.state());
-                finish::close(conn, id, FinalState::Cancelled, now, 0, 0, Some(why), None)?;
+                finish::close(conn, id, FinalState::Cancelled, now, 0, 0, Some(&why), None)?;
                 ended.push((id, FinalState::Cancelled));
                 continue;
             }

@@ -35,7 +35,7 @@ pub trait Pace: Send + Sync + 'static {
 /// Does what the writer's thread does.
 pub(super) async fn write(
     mut writer: Writer,
-    mut operations: mpsc::Receiver<Operation>,
+    mut operations: mpsc::Receiver<Box<dyn Operation>>,
     pace: Arc<dyn Pace>,
     committed: impl Fn() + Send,
 ) {
@@ -64,7 +64,7 @@ pub(super) async fn write(
 /// Does what a reader's thread does.
 pub(super) async fn read(
     mut reader: Reader,
-    mut operations: mpsc::Receiver<Operation>,
+    mut operations: mpsc::Receiver<Box<dyn Operation>>,
     pace: Arc<dyn Pace>,
 ) {
     while let Some(operation) = operations.recv().await {

@@ -3,12 +3,10 @@
 use diesel::prelude::*;
 use jiff::Timestamp;
 
+use super::hot::{DeleteRunning, InsertAttempt, InsertResult, TiesOfJob};
 use super::jobs::to_json;
-use super::schema::{
-    attempts, job_results, jobs, jobs_running, jobs_scheduled, schedule_live, schedules,
-    unique_keys,
-};
-use super::{Conn, Micros, StoreError, dependencies, jobs as rows};
+use super::schema::{jobs_running, jobs_scheduled, schedule_live, schedules, unique_keys};
+use super::{Conn, Micros, StoreError, dependencies, jobs as rows, on_each_backend};
 use crate::model::{
     AfterAttempt, FinalState, FinishedAttempt, JobId, JobState, NodeId, Outcome, ScheduleId,
 };
@@ -39,9 +37,9 @@ pub fn finish(
     ended.iter().map(|attempt| finish_one(conn, node, attempt)).collect()
 }
 
+/// What a running job's row says that its end depends on.
 #[derive(Debug, Queryable)]
 struct Running {
-    number: i32,
     charged: i32,
     cancel_requested_at: Option<Micros>,
 }
@@ -53,16 +51,10 @@ fn finish_one(
 ) -> Result<Finished, StoreError> {
     let id = attempt.job.0;
     let number = i32::try_from(attempt.number).unwrap_or(i32::MAX);
-    let owned = jobs_running::table
-        .filter(jobs_running::job_id.eq(id))
-        .filter(jobs_running::number.eq(number))
-        .filter(jobs_running::node_id.eq(node.0));
-    let running: Option<Running> = owned
-        .select((jobs_running::number, jobs_running::charged, jobs_running::cancel_requested_at))
-        .first(conn)
-        .optional()?;
+    let owned = DeleteRunning { job_id: id, number, node_id: node.0 };
+    let running: Option<Running> =
+        on_each_backend!(conn, |inner| owned.get_result(inner).optional()?);
     let Some(running) = running else { return Ok(Finished::Fenced) };
-    diesel::delete(jobs_running::table.find(id)).execute(conn)?;
     record(conn, node, attempt)?;
     // A cancel that came while the attempt was ending must not be undone by its retry.
     let next = match attempt.next {
@@ -73,10 +65,10 @@ fn finish_one(
     let charged = running.charged + i32::from(attempt.outcome.is_charged());
     let ended_schedule = match next {
         AfterAttempt::End(end) => {
-            let error = attempt.error.clone().filter(|_| end != FinalState::Completed);
+            let error = attempt.error.as_deref().filter(|_| end != FinalState::Completed);
             let result = attempt.result.as_ref();
             let at = attempt.finished_at;
-            let schedule = close(conn, id, end, at, running.number, charged, error, result)?;
+            let schedule = close(conn, id, end, at, number, charged, error, result)?;
             dependencies::release(conn, id, end, at)?;
             schedule
         }
@@ -85,14 +77,14 @@ fn finish_one(
             let row = (
                 jobs_scheduled::run_at.eq(at.as_microsecond()),
                 jobs_scheduled::job_id.eq(id),
-                jobs_scheduled::number.eq(running.number),
+                jobs_scheduled::number.eq(number),
                 jobs_scheduled::charged.eq(charged),
             );
             diesel::insert_into(jobs_scheduled::table).values(row).execute(conn)?;
             None
         }
         AfterAttempt::GiveBack => {
-            let place = rows::place_of(conn, id, running.number, charged)?;
+            let place = rows::place_of(conn, id, number, charged)?;
             rows::enter(conn, &place, attempt.finished_at, attempt.finished_at)?;
             None
         }
@@ -101,18 +93,18 @@ fn finish_one(
 }
 
 fn record(conn: &mut Conn, node: NodeId, attempt: &FinishedAttempt) -> Result<(), StoreError> {
-    let row = (
-        attempts::job_id.eq(attempt.job.0),
-        attempts::number.eq(i32::try_from(attempt.number).unwrap_or(i32::MAX)),
-        attempts::outcome.eq(attempt.outcome.as_str()),
-        attempts::node_id.eq(node.0),
-        attempts::started_at.eq(attempt.started_at.as_microsecond()),
-        attempts::finished_at.eq(attempt.finished_at.as_microsecond()),
-        attempts::exit_code.eq(attempt.exit_code),
-        attempts::error.eq(attempt.error.as_deref()),
-        attempts::output_tail.eq(attempt.output_tail.as_deref()),
-    );
-    diesel::insert_into(attempts::table).values(row).execute(conn)?;
+    let row = InsertAttempt {
+        job_id: attempt.job.0,
+        number: i32::try_from(attempt.number).unwrap_or(i32::MAX),
+        outcome: attempt.outcome.as_str(),
+        node_id: node.0,
+        started_at: attempt.started_at.as_microsecond(),
+        finished_at: attempt.finished_at.as_microsecond(),
+        exit_code: attempt.exit_code,
+        error: attempt.error.as_deref(),
+        output_tail: attempt.output_tail.as_deref(),
+    };
+    on_each_backend!(conn, |inner| row.execute(inner)?);
     Ok(())
 }
 
@@ -125,22 +117,24 @@ pub(super) fn close(
     at: Timestamp,
     attempts: i32,
     charged: i32,
-    error: Option<String>,
+    error: Option<&str>,
     result: Option<&serde_json::Value>,
 ) -> Result<Option<ScheduleId>, StoreError> {
     let result = result.map(|value| to_json("result", value)).transpose()?;
-    let row = (
-        job_results::job_id.eq(id),
-        job_results::state.eq(end.state().as_str()),
-        job_results::finished_at.eq(at.as_microsecond()),
-        job_results::attempts.eq(attempts),
-        job_results::charged.eq(charged),
-        job_results::error.eq(error),
-        job_results::result.eq(result),
-    );
-    diesel::insert_into(job_results::table).values(row).execute(conn)?;
+    let row = InsertResult {
+        job_id: id,
+        state: end.state().as_str(),
+        finished_at: at.as_microsecond(),
+        attempts,
+        charged,
+        error,
+        result,
+    };
     let (schedule, unique_key): (Option<String>, Option<String>) =
-        jobs::table.find(id).select((jobs::schedule, jobs::unique_key)).first(conn)?;
+        on_each_backend!(conn, |inner| {
+            row.execute(inner)?;
+            TiesOfJob { id }.get_result(inner)?
+        });
     if unique_key.is_some() {
         let held = unique_keys::table
             .filter(unique_keys::job_id.eq(id))

@@ -9,7 +9,7 @@ use super::schema::{
     jobs_scheduled, occurrences,
 };
 use super::{Conn, Micros, StoreError};
-use crate::model::{JobId, JobSettings, JobState, Labels};
+use crate::model::{JobId, JobSettings, JobState, Labels, NewJob};
 
 /// Which jobs to list; everything that is set must hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -82,6 +82,38 @@ pub struct JobRecord {
     pub result: Option<serde_json::Value>,
     /// Why it did not end well.
     pub error: Option<String>,
+}
+
+impl JobRecord {
+    /// A job as it stands right after its submission, without reading it back.
+    #[must_use]
+    pub fn submitted(job: NewJob, id: JobId, state: JobState, now: Timestamp) -> Self {
+        let (schedule, nominal_at) = job.schedule.unzip();
+        Self {
+            id,
+            kind: job.kind,
+            schedule: schedule.map(|id| id.to_string()),
+            nominal_at,
+            queue: job.queue,
+            priority: job.priority.level().into(),
+            state,
+            params: job.params,
+            labels: job.labels,
+            settings: job.settings,
+            unique_key: job.unique.map(|unique| unique.key),
+            actor: job.actor.as_str().to_owned(),
+            attempt: 0,
+            run_at: job.run_at,
+            created_at: now,
+            started_at: None,
+            finished_at: None,
+            progress: None,
+            message: None,
+            cancel_requested: false,
+            result: None,
+            error: None,
+        }
+    }
 }
 
 #[derive(Queryable)]

@@ -3,9 +3,8 @@
 use diesel::prelude::*;
 use jiff::Timestamp;
 
-use super::schema::{
-    job_labels, jobs, jobs_blocked, jobs_ready, jobs_scheduled, schedule_live, unique_keys,
-};
+use super::hot::{InsertJob, InsertReady, LastRowId, Returning};
+use super::schema::{job_labels, jobs, jobs_blocked, jobs_scheduled, schedule_live, unique_keys};
 use super::{Conn, Micros, StoreError, dependencies, on_each_backend};
 use crate::model::{JobId, JobSettings, JobState, NewJob, NodeId, UniqueKey};
 
@@ -115,36 +114,36 @@ fn insert(
         .transpose()?;
     let params = to_json("params", &job.params)?;
     let schedule = job.schedule.as_ref();
-    let row = (
-        jobs::submission.eq(submission),
-        jobs::kind.eq(&job.kind),
-        jobs::schedule.eq(schedule.map(|(id, _)| id.as_str())),
-        jobs::nominal_at.eq(schedule.map(|(_, nominal)| nominal.as_microsecond())),
-        jobs::queue.eq(&job.queue),
-        jobs::priority.eq(i16::from(job.priority.level())),
-        jobs::rank.eq(context.ageing.rank(job.run_at, job.priority)),
-        jobs::params.eq(params),
-        jobs::labels.eq(labels),
-        jobs::settings.eq(settings),
-        jobs::unique_key.eq(job.unique.as_ref().map(|unique| &unique.key)),
-        jobs::run_at.eq(job.run_at.as_microsecond()),
-        jobs::created_at.eq(context.now.as_microsecond()),
-        jobs::actor.eq(job.actor.as_str()),
-        jobs::node_id.eq(context.node.0),
-    );
-    let id = on_each_backend!(conn, |inner| diesel::insert_into(jobs::table)
-        .values(row)
-        .returning(jobs::id)
-        .get_result::<i64>(inner)?);
-    Ok(id)
+    let row = InsertJob {
+        submission,
+        kind: &job.kind,
+        schedule: schedule.map(|(id, _)| id.as_str()),
+        nominal_at: schedule.map(|(_, nominal)| nominal.as_microsecond()),
+        queue: &job.queue,
+        priority: i16::from(job.priority.level()),
+        rank: context.ageing.rank(job.run_at, job.priority),
+        params,
+        labels,
+        settings,
+        unique_key: job.unique.as_ref().map(|unique| unique.key.as_str()),
+        run_at: job.run_at.as_microsecond(),
+        created_at: context.now.as_microsecond(),
+        actor: job.actor.as_str(),
+        node_id: context.node.0,
+    };
+    Ok(match conn {
+        Conn::Sqlite(conn) => {
+            row.execute(conn)?;
+            LastRowId {}.get_result(conn)?
+        }
+        Conn::Postgres(conn) => Returning(row).get_result(conn)?,
+    })
 }
 
 fn holder_of(conn: &mut Conn, key: &str, now: Timestamp) -> Result<Option<JobId>, StoreError> {
-    let held: Option<(i64, Option<Micros>)> = unique_keys::table
-        .find(key)
-        .select((unique_keys::job_id, unique_keys::expires_at))
-        .first(conn)
-        .optional()?;
+    let row = unique_keys::table.find(key).select((unique_keys::job_id, unique_keys::expires_at));
+    let held: Option<(i64, Option<Micros>)> =
+        on_each_backend!(conn, |inner| row.get_result(inner).optional()?);
     let Some((job, expires_at)) = held else { return Ok(None) };
     if expires_at.is_none_or(|at| Timestamp::from(at) > now) {
         return Ok(Some(JobId(job)));
@@ -221,16 +220,18 @@ pub(super) fn enter(
             jobs_scheduled::number.eq(place.number),
             jobs_scheduled::charged.eq(place.charged),
         );
-        diesel::insert_into(jobs_scheduled::table).values(row).execute(conn)?;
+        on_each_backend!(conn, |inner| diesel::insert_into(jobs_scheduled::table)
+            .values(row)
+            .execute(inner)?);
     } else {
-        let row = (
-            jobs_ready::queue.eq(&place.queue),
-            jobs_ready::rank.eq(place.rank),
-            jobs_ready::job_id.eq(place.id),
-            jobs_ready::number.eq(place.number),
-            jobs_ready::charged.eq(place.charged),
-        );
-        diesel::insert_into(jobs_ready::table).values(row).execute(conn)?;
+        let row = InsertReady {
+            queue: &place.queue,
+            rank: place.rank,
+            job_id: place.id,
+            number: place.number,
+            charged: place.charged,
+        };
+        on_each_backend!(conn, |inner| row.execute(inner)?);
     }
     Ok(())
 }
@@ -242,7 +243,8 @@ pub(super) fn place_of(
     number: i32,
     charged: i32,
 ) -> Result<Place, StoreError> {
-    let (queue, rank) = jobs::table.find(id).select((jobs::queue, jobs::rank)).first(conn)?;
+    let row = jobs::table.find(id).select((jobs::queue, jobs::rank));
+    let (queue, rank) = on_each_backend!(conn, |inner| row.get_result(inner)?);
     Ok(Place { id, queue, rank, number, charged })
 }
 
@@ -251,7 +253,7 @@ pub(super) fn place_of(
 /// # Errors
 /// When the database refuses.
 pub fn promote(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, StoreError> {
-    let due: Vec<(i64, Place)> = jobs_scheduled::table
+    let due = jobs_scheduled::table
         .inner_join(jobs::table.on(jobs::id.eq(jobs_scheduled::job_id)))
         .filter(jobs_scheduled::run_at.le(now.as_microsecond()))
         .order((jobs_scheduled::run_at, jobs_scheduled::job_id))
@@ -259,10 +261,11 @@ pub fn promote(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Sto
         .select((
             jobs_scheduled::run_at,
             (jobs::id, jobs::queue, jobs::rank, jobs_scheduled::number, jobs_scheduled::charged),
-        ))
-        .load(conn)?;
+        ));
+    let due: Vec<(i64, Place)> = on_each_backend!(conn, |inner| due.load(inner)?);
     for (run_at, place) in &due {
-        diesel::delete(jobs_scheduled::table.find((*run_at, place.id))).execute(conn)?;
+        let row = jobs_scheduled::table.find((*run_at, place.id));
+        on_each_backend!(conn, |inner| diesel::delete(row).execute(inner)?);
         enter(conn, place, now, now)?;
     }
     Ok(due.len())
@@ -273,12 +276,9 @@ pub fn promote(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Sto
 /// # Errors
 /// When the database refuses.
 pub fn next_scheduled(conn: &mut Conn) -> Result<Option<Timestamp>, StoreError> {
-    let first: Option<Micros> = jobs_scheduled::table
-        .order((jobs_scheduled::run_at, jobs_scheduled::job_id))
-        .select(jobs_scheduled::run_at)
-        .first(conn)
-        .optional()?;
-    Ok(first.map(Timestamp::from))
+    let first = jobs_scheduled::table.select(diesel::dsl::min(jobs_scheduled::run_at));
+    let first: Option<i64> = on_each_backend!(conn, |inner| first.get_result(inner)?);
+    Ok(first.map(|at| Micros(at).into()))
 }
 
 pub(super) fn to_json(

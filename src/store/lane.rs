@@ -3,9 +3,13 @@
 //! Blocking database work never runs on the async runtime's threads. A caller sends an operation (a closure over a
 //! connection) down a lane and awaits its answer.
 //!
-//! *The write lane* has one thread. It takes what is waiting, up to a bound, runs each operation in a savepoint inside one
-//! transaction, commits once, and only then answers all of them: an acknowledged write is a durable write, and many
-//! writers share one `fsync`. A lone operation is committed at once. A failed operation takes back its own savepoint only.
+//! *The write lane* has one thread. It takes what is waiting, up to a bound, runs all of it in one transaction, commits once,
+//! and only then answers: an acknowledged write is a durable write, and many writers share one `fsync`. A lone operation is
+//! committed at once.
+//!
+//! An operation that fails takes back what it did and nothing else. A savepoint for each would do that, and costs more than
+//! most operations: SQLite copies every page that is touched again after each savepoint. So a group is run without
+//! them first, and where one operation fails, rolled back and run again with them. Operations can therefore run twice.
 //!
 //! *The read lane* has a few threads, each with a connection that cannot write; one operation is one snapshot.
 //!
@@ -17,7 +21,8 @@ use std::thread;
 use std::time::Duration;
 
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
-use diesel::{Connection, PgConnection, SqliteConnection};
+use diesel::result::Error as DieselError;
+use diesel::{Connection, PgConnection};
 use tokio::sync::mpsc;
 
 use super::connection::{DatabaseUrl, Purpose};
@@ -36,19 +41,21 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// How often a transaction that finds the database locked is begun again; SQLite itself waits five seconds each time.
 const BEGIN_ATTEMPTS: u32 = 12;
 
-/// Tells an operation's caller how the commit went.
-pub(super) type Acknowledge = Box<dyn FnOnce(Result<(), &str>) + Send>;
+/// Work for a connection, together with the caller who waits for its answer.
+pub(super) trait Operation: Send {
+    /// Does the work and keeps the answer. Returns whether it worked. It may be called again after what it did was rolled back.
+    fn run(&mut self, conn: &mut Conn) -> bool;
 
-/// An operation: does its work on the connection and leaves its answer to be sent after the commit. Without a connection it
-/// only has an error to pass on.
-pub(super) type Operation = Box<dyn FnOnce(Result<&mut Conn, StoreError>) -> Acknowledge + Send>;
+    /// Sends the answer, or what hindered it.
+    fn answer(self: Box<Self>, hindrance: Option<StoreError>);
+}
 
 /// The sending end of a lane.
 #[derive(Clone)]
-pub(super) struct Lane(mpsc::Sender<Operation>);
+pub(super) struct Lane(mpsc::Sender<Box<dyn Operation>>);
 
 impl Lane {
-    pub(super) async fn send(&self, operation: Operation) -> Result<(), StoreError> {
+    pub(super) async fn send(&self, operation: Box<dyn Operation>) -> Result<(), StoreError> {
         self.0.send(operation).await.map_err(|_closed| StoreError::Closed)
     }
 }
@@ -56,14 +63,20 @@ impl Lane {
 /// Threads that end when every sender of their lane is gone.
 pub(super) type Threads = Vec<thread::JoinHandle<()>>;
 
+/// Operations that share a transaction.
+pub(super) type Group = Vec<Box<dyn Operation>>;
+
 /// A lane and its receiving end.
-pub(super) fn lane() -> (Lane, mpsc::Receiver<Operation>) {
+pub(super) fn lane() -> (Lane, mpsc::Receiver<Box<dyn Operation>>) {
     let (sender, receiver) = mpsc::channel(LANE_DEPTH);
     (Lane(sender), receiver)
 }
 
 /// An operation with those that wait behind it, up to the bound of a group.
-pub(super) fn group(first: Operation, waiting: &mut mpsc::Receiver<Operation>) -> Vec<Operation> {
+pub(super) fn group(
+    first: Box<dyn Operation>,
+    waiting: &mut mpsc::Receiver<Box<dyn Operation>>,
+) -> Group {
     let mut group = vec![first];
     while group.len() < MAX_GROUP
         && let Ok(next) = waiting.try_recv()
@@ -132,27 +145,27 @@ pub(super) struct Writer {
 /// A group of operations that have run in a transaction which is not committed yet. Dropped, it is rolled back.
 pub(super) struct Open {
     conn: Conn,
-    acknowledgements: Vec<Acknowledge>,
+    group: Group,
 }
 
 /// A group whose transaction is over, with what its callers are to be told: nothing is wrong, or what is.
 pub(super) struct Ended {
-    acknowledgements: Vec<Acknowledge>,
+    group: Group,
     pub(super) outcome: Result<(), String>,
 }
 
 impl Open {
     /// Gives up what a group has done, as when the commit fails: the connection is dropped, which rolls back.
     pub(super) fn take_back(self, why: String) -> Ended {
-        Ended { acknowledgements: self.acknowledgements, outcome: Err(why) }
+        Ended { group: self.group, outcome: Err(why) }
     }
 }
 
 impl Ended {
     /// Tells the callers.
     pub(super) fn acknowledge(self) {
-        for acknowledge in self.acknowledgements {
-            acknowledge(self.outcome.as_ref().map(|()| ()).map_err(String::as_str));
+        for operation in self.group {
+            operation.answer(self.outcome.clone().err().map(StoreError::NotCommitted));
         }
     }
 }
@@ -164,34 +177,31 @@ impl Writer {
 
     /// Runs a group of operations in one transaction and leaves it open. Where something is wrong with the transaction itself, all of
     /// them have been told, and there is nothing to commit.
-    pub(super) fn run(&mut self, group: Vec<Operation>) -> Option<Open> {
-        let mut conn = match self.begin() {
-            Ok(conn) => conn,
+    pub(super) fn run(&mut self, mut group: Group) -> Option<Open> {
+        match self.try_run(&mut group) {
+            Ok(conn) => Some(Open { conn, group }),
             Err(error) => {
                 refuse(group, &error);
-                return None;
+                None
             }
-        };
-        let mut acknowledgements = Vec::with_capacity(group.len());
-        for operation in group {
-            let Ok(acknowledge) = catch_unwind(AssertUnwindSafe(|| operation(Ok(&mut conn))))
-            else {
-                // What the operation left behind is unknown, so nothing of the group is kept and the connection is given up.
-                tracing::error!(
-                    "a database operation panicked; its group of writes was taken back"
-                );
-                let outcome = Err("another write of the group panicked".to_owned());
-                Ended { acknowledgements, outcome }.acknowledge();
-                return None;
-            };
-            acknowledgements.push(acknowledge);
         }
-        Some(Open { conn, acknowledgements })
+    }
+
+    fn try_run(&mut self, group: &mut Group) -> Result<Conn, StoreError> {
+        let mut conn = self.begin()?;
+        if run_together(&mut conn, group) {
+            return Ok(conn);
+        }
+        roll_back(&mut conn)?;
+        self.conn = Some(conn);
+        let mut conn = self.begin()?;
+        run_apart(&mut conn, group)?;
+        Ok(conn)
     }
 
     /// Commits what a group has done.
     pub(super) fn commit(&mut self, open: Open) -> Ended {
-        let Open { mut conn, acknowledgements } = open;
+        let Open { mut conn, group } = open;
         let outcome = match commit(&mut conn) {
             Ok(()) => {
                 self.conn = Some(conn);
@@ -204,7 +214,7 @@ impl Writer {
                 Err(Chain(&error).to_string())
             }
         };
-        Ended { acknowledgements, outcome }
+        Ended { group, outcome }
     }
 
     fn begin(&mut self) -> Result<Conn, StoreError> {
@@ -246,20 +256,20 @@ impl Reader {
     }
 
     /// Runs an operation on a snapshot of its own.
-    pub(super) fn run(&mut self, operation: Operation) {
+    pub(super) fn run(&mut self, mut operation: Box<dyn Operation>) {
         let mut conn = match self.open() {
             Ok(conn) => conn,
             Err(error) => return refuse(vec![operation], &error),
         };
-        let Ok(acknowledge) = catch_unwind(AssertUnwindSafe(|| operation(Ok(&mut conn)))) else {
+        if catch_unwind(AssertUnwindSafe(|| operation.run(&mut conn))).is_err() {
             tracing::error!("a database read panicked");
             return;
-        };
+        }
         // Ends the snapshot. A connection that cannot even do that is not used again.
         if conn.batch_execute("COMMIT").is_ok() {
             self.conn = Some(conn);
         }
-        acknowledge(Ok(()));
+        operation.answer(None);
     }
 
     /// A connection inside a fresh snapshot.
@@ -289,24 +299,62 @@ fn begin_write(conn: &mut Conn) -> diesel::QueryResult<()> {
 }
 
 fn commit(conn: &mut Conn) -> diesel::QueryResult<()> {
-    match conn {
-        Conn::Sqlite(conn) => {
-            <SqliteConnection as Connection>::TransactionManager::commit_transaction(conn)
-        }
-        Conn::Postgres(conn) => {
-            <PgConnection as Connection>::TransactionManager::commit_transaction(conn)
+    <Conn as Connection>::TransactionManager::commit_transaction(conn)
+}
+
+/// The innermost savepoint, or the transaction where there is none.
+fn roll_back(conn: &mut Conn) -> diesel::QueryResult<()> {
+    <Conn as Connection>::TransactionManager::rollback_transaction(conn)
+}
+
+/// Runs operations until one fails. Returns whether none did.
+fn run_together(conn: &mut Conn, group: &mut Group) -> bool {
+    for index in 0..group.len() {
+        match catch_unwind(AssertUnwindSafe(|| group[index].run(conn))) {
+            Ok(true) => {}
+            Ok(false) => return false,
+            Err(_panic) => {
+                // It is not given another try. Its caller learns that it did not run to its end.
+                tracing::error!("a database operation panicked; what it wrote was taken back");
+                group.remove(index);
+                return false;
+            }
         }
     }
+    true
+}
+
+/// Runs each operation in a savepoint of its own.
+fn run_apart(conn: &mut Conn, group: &mut Group) -> Result<(), StoreError> {
+    let mut index = 0;
+    while index < group.len() {
+        let operation = &mut group[index];
+        let run = AssertUnwindSafe(|| {
+            conn.transaction(|conn| match operation.run(conn) {
+                true => Ok(()),
+                false => Err(DieselError::RollbackTransaction),
+            })
+        });
+        match catch_unwind(run) {
+            Ok(Ok(()) | Err(DieselError::RollbackTransaction)) => index += 1,
+            Ok(Err(lost)) => return Err(lost.into()),
+            Err(_panic) => {
+                tracing::error!("a database operation panicked; what it wrote was taken back");
+                roll_back(conn)?;
+                group.remove(index);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Answers operations that could not be run.
-pub(super) fn refuse(group: Vec<Operation>, error: &StoreError) {
+pub(super) fn refuse(group: Group, error: &StoreError) {
     for operation in group {
-        let told = match error {
+        operation.answer(Some(match error {
             StoreError::Busy => StoreError::Busy,
             other => StoreError::NotCommitted(Chain(other).to_string()),
-        };
-        operation(Err(told))(Ok(()));
+        }));
     }
 }
 

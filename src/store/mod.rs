@@ -8,6 +8,7 @@ mod checkpoint;
 mod connection;
 mod driven;
 mod error;
+mod hot;
 mod lane;
 mod time;
 
@@ -32,7 +33,6 @@ pub(crate) mod testing;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use diesel::Connection;
 use tokio::sync::{oneshot, watch};
 
 pub use connection::{Conn, DatabaseUrl, Purpose};
@@ -41,7 +41,7 @@ pub use error::StoreError;
 pub use time::Micros;
 
 use connection::on_each_backend;
-use lane::{Acknowledge, Lane, Operation, Reader, Threads, Writer};
+use lane::{Lane, Operation, Reader, Threads, Writer};
 
 /// How many threads read.
 const READERS: usize = 3;
@@ -140,18 +140,21 @@ impl Store {
         self.commits.subscribe()
     }
 
-    /// Runs `what` in a savepoint of the next group of writes and returns once that is on disk.
+    /// Runs `what` in the next group of writes and returns once that is on disk.
+    ///
+    /// It may run twice, when another write of its group fails and what was done is rolled back for that. So it must do
+    /// nothing but work on the connection; only what its last run returns is seen by anybody.
     ///
     /// # Errors
-    /// What `what` says, with its savepoint taken back; or that the group could not be committed, in which case nothing
-    /// of it was kept.
+    /// What `what` says, with everything taken back that it wrote; or that the group could not be committed, in which case
+    /// nothing of it was kept.
     pub async fn write<T, F>(&self, what: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+        F: FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
         let writer = self.writer.as_ref().ok_or(StoreError::Closed)?;
-        round_trip(writer, move |conn| conn.transaction(what)).await
+        round_trip(writer, what).await
     }
 
     /// Runs `what` on a snapshot.
@@ -163,7 +166,12 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
-        round_trip(&self.readers, what).await
+        let mut what = Some(what);
+        let once = move |conn: &mut Conn| match what.take() {
+            Some(what) => what(conn),
+            None => Err(StoreError::Closed),
+        };
+        round_trip(&self.readers, once).await
     }
 
     /// Whether this handle can write.
@@ -193,25 +201,49 @@ impl std::fmt::Debug for Store {
     }
 }
 
+/// Some work, its answer once it has run, and who waits for that.
+struct Call<T, F> {
+    what: F,
+    answer: Option<Result<T, StoreError>>,
+    caller: oneshot::Sender<Answer<T, F>>,
+}
+
+/// The answer, and the work itself: what it holds (a thousand submissions) is for the caller to drop, not for the writer.
+type Answer<T, F> = (Result<T, StoreError>, F);
+
+impl<T, F> Operation for Call<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Conn) -> Result<T, StoreError> + Send,
+{
+    fn run(&mut self, conn: &mut Conn) -> bool {
+        let answer = (self.what)(conn);
+        self.answer.insert(answer).is_ok()
+    }
+
+    fn answer(self: Box<Self>, hindrance: Option<StoreError>) {
+        let answer = match hindrance {
+            Some(error) => Err(error),
+            None => self.answer.unwrap_or_else(|| Err(did_not_end())),
+        };
+        // A caller that has gone away no longer wants to know.
+        let _gone = self.caller.send((answer, self.what));
+    }
+}
+
+fn did_not_end() -> StoreError {
+    StoreError::NotCommitted("the operation did not run to its end".to_owned())
+}
+
 async fn round_trip<T, F>(lane: &Lane, what: F) -> Result<T, StoreError>
 where
     T: Send + 'static,
-    F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    F: FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
 {
-    let (sender, receiver) = oneshot::channel();
-    let operation: Operation = Box::new(move |conn| -> Acknowledge {
-        let answer = conn.and_then(what);
-        Box::new(move |committed: Result<(), &str>| {
-            let answer = match committed {
-                Ok(()) => answer,
-                Err(why) => Err(StoreError::NotCommitted(why.to_owned())),
-            };
-            // A caller that has gone away no longer wants to know.
-            let _gone = sender.send(answer);
-        })
-    });
-    lane.send(operation).await?;
-    receiver.await.unwrap_or_else(|_dropped| {
-        Err(StoreError::NotCommitted("the operation did not run to its end".to_owned()))
-    })
+    let (caller, answer) = oneshot::channel();
+    lane.send(Box::new(Call { what, answer: None, caller })).await?;
+    match answer.await {
+        Ok((answer, _what)) => answer,
+        Err(_dropped) => Err(did_not_end()),
+    }
 }

@@ -51,7 +51,7 @@ pub fn cancel(
     };
     dependencies::forget(conn, id.0)?;
     let why = format!("cancelled by {by}");
-    finish::close(conn, id.0, FinalState::Cancelled, now, number, charged, Some(why), None)?;
+    finish::close(conn, id.0, FinalState::Cancelled, now, number, charged, Some(&why), None)?;
     dependencies::release(conn, id.0, FinalState::Cancelled, now)?;
     Ok(Cancelled::Done)
 }

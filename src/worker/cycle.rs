@@ -1,5 +1,7 @@
 //! One round trip of the pool to the store.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::model::{FinishedAttempt, NodeId};
@@ -15,7 +17,7 @@ const PROMOTE_LIMIT: i64 = 1000;
 #[derive(Debug, Clone)]
 pub(super) struct Delivery {
     pub(super) node: NodeId,
-    pub(super) ended: Vec<FinishedAttempt>,
+    pub(super) ended: Arc<Vec<FinishedAttempt>>,
     pub(super) progress: Vec<ProgressUpdate>,
     /// `None` while nothing may be claimed: draining, or no slot is free.
     pub(super) claim: Option<ClaimRequest>,

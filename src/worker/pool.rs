@@ -1,7 +1,7 @@
 //! The pool: one task that owns the slots.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -74,7 +74,28 @@ pub struct Pool {
 #[derive(Clone)]
 pub struct PoolHandle {
     orders: mpsc::UnboundedSender<Order>,
-    status: watch::Receiver<PoolStatus>,
+    board: Arc<Board>,
+}
+
+/// What is known of the pool from outside. It is a lock and not a channel, because a status is a list of everything that
+/// runs, and making one for each exchange cost as much as the attempts themselves.
+#[derive(Debug)]
+struct Board {
+    slots: usize,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    running: BTreeMap<JobId, (Arc<JobInfo>, Timestamp)>,
+    draining: bool,
+    store_error: Option<String>,
+}
+
+impl Board {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the pool is doing.
@@ -107,6 +128,19 @@ pub struct RunningAttempt {
     pub started_at: Timestamp,
 }
 
+impl RunningAttempt {
+    fn of(job: &JobInfo, started_at: Timestamp) -> Self {
+        Self {
+            job: job.id,
+            kind: job.kind.clone(),
+            queue: job.queue.clone(),
+            schedule: job.schedule.as_ref().map(|(id, _)| id.clone()),
+            attempt: job.attempt,
+            started_at,
+        }
+    }
+}
+
 enum Order {
     /// Take nothing new; answer when the last attempt has ended and is recorded.
     Drain(oneshot::Sender<()>),
@@ -125,7 +159,7 @@ enum Wake {
 }
 
 struct Running {
-    info: RunningAttempt,
+    job: Arc<JobInfo>,
     stop: StopOrder,
     progress: watch::Receiver<ProgressReport>,
 }
@@ -139,7 +173,7 @@ struct State {
     /// Who waits for the drain; while somebody does, nothing new is taken.
     drained: Vec<oneshot::Sender<()>>,
     next_due: Option<Timestamp>,
-    status: watch::Sender<PoolStatus>,
+    board: Arc<Board>,
     store_error: Option<String>,
 }
 
@@ -149,7 +183,8 @@ impl Pool {
     pub fn spawn(self) -> PoolHandle {
         let (orders, order_receiver) = mpsc::unbounded_channel();
         let (done, done_receiver) = mpsc::unbounded_channel();
-        let (status, status_receiver) = watch::channel(PoolStatus::default());
+        let board = Board { slots: self.settings.slots, seen: Mutex::default() };
+        let board = Arc::new(board);
         let state = State {
             pool: self,
             running: BTreeMap::new(),
@@ -157,11 +192,11 @@ impl Pool {
             done,
             drained: Vec::new(),
             next_due: None,
-            status,
+            board: Arc::clone(&board),
             store_error: None,
         };
         tokio::spawn(state.run(order_receiver, done_receiver));
-        PoolHandle { orders, status: status_receiver }
+        PoolHandle { orders, board }
     }
 }
 
@@ -182,7 +217,16 @@ impl PoolHandle {
     /// What the pool is doing.
     #[must_use]
     pub fn status(&self) -> PoolStatus {
-        self.status.borrow().clone()
+        let seen = self.board.seen();
+        let mut running: Vec<RunningAttempt> =
+            seen.running.values().map(|(job, at)| RunningAttempt::of(job, *at)).collect();
+        running.sort_by_key(|attempt| (attempt.started_at, attempt.job));
+        PoolStatus {
+            slots: self.board.slots,
+            running,
+            draining: seen.draining,
+            store_error: seen.store_error.clone(),
+        }
     }
 }
 
@@ -199,7 +243,6 @@ impl State {
         loop {
             let pause = self.exchange(report_progress).await;
             report_progress = false;
-            self.publish();
             if self.running.is_empty() && self.ended.is_empty() && self.is_draining() {
                 break;
             }
@@ -254,7 +297,10 @@ impl State {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Drain(answer) => self.drained.push(answer),
+            Order::Drain(answer) => {
+                self.board.seen().draining = true;
+                self.drained.push(answer);
+            }
             Order::Interrupt => {
                 self.running.values().for_each(|running| running.stop.give(StopReason::Shutdown));
             }
@@ -274,13 +320,16 @@ impl State {
             return self.sleep_until_due(now);
         }
         let claim = self.has_room().then(|| self.claim_request(now));
-        let ended = std::mem::take(&mut self.ended);
-        let delivery = Delivery { node: self.pool.node, ended, progress, claim, now };
-        let kept = delivery.ended.clone();
+        // Shared with the store and not given to it: what it refuses to record has to be offered again.
+        let ended = Arc::new(std::mem::take(&mut self.ended));
+        let delivery =
+            Delivery { node: self.pool.node, ended: Arc::clone(&ended), progress, claim, now };
         let answer = self.pool.store.write(move |conn| exchange(conn, &delivery)).await;
+        let kept = Arc::unwrap_or_clone(ended);
         match answer {
             Ok(pickup) => {
                 if self.store_error.take().is_some() {
+                    self.board.seen().store_error = None;
                     tracing::info!("the store answers again; claiming goes on");
                 }
                 self.settle(kept, pickup, now)
@@ -295,6 +344,7 @@ impl State {
                         "the store refuses; claiming is paused until it answers"
                     );
                 }
+                self.board.seen().store_error = Some(error.clone());
                 self.store_error = Some(error);
                 STORE_PAUSE
             }
@@ -304,6 +354,7 @@ impl State {
     fn settle(&mut self, ended: Vec<FinishedAttempt>, pickup: Pickup, now: Timestamp) -> Duration {
         for (attempt, finished) in ended.into_iter().zip(pickup.finished) {
             let running = self.running.remove(&attempt.job);
+            self.board.seen().running.remove(&attempt.job);
             self.announce_end(&attempt, &finished, running.as_ref());
         }
         self.next_due = pickup.next_due;
@@ -321,10 +372,12 @@ impl State {
     }
 
     fn claim_request(&self, now: Timestamp) -> ClaimRequest {
-        let ended: HashSet<JobId> = self.ended.iter().map(|attempt| attempt.job).collect();
+        let has_limits = !self.pool.settings.queue_slots.is_empty();
+        let ended: HashSet<JobId> =
+            self.ended.iter().filter(|_| has_limits).map(|attempt| attempt.job).collect();
         let free_of = |(queue, limit): (&String, &usize)| {
             let in_queue = |running: &&Running| {
-                running.info.queue == *queue && !ended.contains(&running.info.job)
+                running.job.queue == *queue && !ended.contains(&running.job.id)
             };
             (queue.clone(), limit.saturating_sub(self.running.values().filter(in_queue).count()))
         };
@@ -343,8 +396,8 @@ impl State {
             }
             let report = running.progress.borrow_and_update().clone();
             Some(ProgressUpdate {
-                job: running.info.job,
-                number: running.info.attempt,
+                job: running.job.id,
+                number: running.job.attempt,
                 percent: report.percent,
                 message: report.message,
             })
@@ -353,6 +406,7 @@ impl State {
     }
 
     fn start(&mut self, job: ClaimedJob) {
+        let now = self.pool.clock.now();
         let settings = &self.pool.settings;
         let retry = job.settings.retry.clone().unwrap_or_default();
         let timeout = job
@@ -367,23 +421,6 @@ impl State {
         };
         let stop = StopOrder::new();
         let (progress, receiver) = Progress::channel();
-        let info = RunningAttempt {
-            job: job.id,
-            kind: job.kind.clone(),
-            queue: job.queue.clone(),
-            schedule: job.schedule.as_ref().map(|(id, _)| id.clone()),
-            attempt: job.number,
-            started_at: self.pool.clock.now(),
-        };
-        self.announce(Event::AttemptStarted {
-            job: info.job,
-            kind: info.kind.clone(),
-            schedule: info.schedule.clone(),
-            attempt: info.attempt,
-            at: info.started_at,
-            waited_ms: u64::try_from(info.started_at.duration_since(job.run_at).as_millis())
-                .unwrap_or(0),
-        });
         let bounds = Bounds {
             timeout,
             stop_grace: settings.stop_grace,
@@ -392,9 +429,20 @@ impl State {
             charged_before: job.charged,
             draw: (self.pool.draw)(),
         };
+        let waited = now.duration_since(job.run_at).as_millis();
         let context = self.context(job, &bounds, &stop, progress);
-        let handler = self.pool.registry.get(&context.job.kind);
-        self.running.insert(info.job, Running { info, stop: stop.clone(), progress: receiver });
+        let job = Arc::clone(&context.job);
+        self.announce(Event::AttemptStarted {
+            job: job.id,
+            kind: job.kind.clone(),
+            schedule: job.schedule.as_ref().map(|(id, _)| id.clone()),
+            attempt: job.attempt,
+            at: now,
+            waited_ms: u64::try_from(waited).unwrap_or(0),
+        });
+        let handler = self.pool.registry.get(&job.kind);
+        self.board.seen().running.insert(job.id, (Arc::clone(&job), now));
+        self.running.insert(job.id, Running { job, stop: stop.clone(), progress: receiver });
         attempt::spawn(Attempt { handler, context, bounds, stop }, self.done.clone());
     }
 
@@ -446,8 +494,8 @@ impl State {
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(0);
         tracing::info!(
             job.id = attempt.job.0,
-            job.kind = running.info.kind,
-            schedule = running.info.schedule.as_ref().map(ScheduleId::as_str),
+            job.kind = running.job.kind,
+            schedule = running.job.schedule.as_ref().map(|(id, _)| id.as_str()),
             attempt = attempt.number,
             outcome = attempt.outcome.as_str(),
             duration_ms,
@@ -457,8 +505,8 @@ impl State {
         );
         self.announce(Event::AttemptFinished {
             job: attempt.job,
-            kind: running.info.kind.clone(),
-            schedule: running.info.schedule.clone(),
+            kind: running.job.kind.clone(),
+            schedule: running.job.schedule.as_ref().map(|(id, _)| id.clone()),
             attempt: attempt.number,
             outcome: attempt.outcome,
             state: *state,
@@ -470,23 +518,6 @@ impl State {
     fn announce(&self, event: Event) {
         // Nobody listening is the normal case.
         let _nobody_listens = self.pool.events.send(event);
-    }
-
-    fn publish(&self) {
-        let mut running: Vec<RunningAttempt> =
-            self.running.values().map(|running| running.info.clone()).collect();
-        running.sort_by_key(|attempt| (attempt.started_at, attempt.job));
-        let status = PoolStatus {
-            slots: self.pool.settings.slots,
-            running,
-            draining: self.is_draining(),
-            store_error: self.store_error.clone(),
-        };
-        self.status.send_if_modified(|old| {
-            let changed = *old != status;
-            *old = status;
-            changed
-        });
     }
 }
 

@@ -107,7 +107,8 @@ impl Workers {
     async fn submit(&self, new: NewJob) -> JobId {
         let context =
             SubmitContext { now: self.clock.now(), node: self.queue.node, ageing: Ageing::DEFAULT };
-        let done = self.queue.write(move |conn| submit(conn, &[new], context)).await;
+        let done =
+            self.queue.write(move |conn| submit(conn, std::slice::from_ref(&new), context)).await;
         self.signals.work();
         done[0].id
     }

@@ -95,7 +95,7 @@ impl Queue {
 
     pub(crate) async fn write<T: Send + 'static>(
         &self,
-        what: impl FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+        what: impl FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     ) -> T {
         self.store.write(what).await.expect("the write succeeds")
     }
@@ -150,7 +150,9 @@ impl Queue {
 
     pub(crate) async fn finish(&self, attempt: FinishedAttempt) -> Finished {
         let node = self.node;
-        self.write(move |conn| finish::finish(conn, node, &[attempt])).await.remove(0)
+        self.write(move |conn| finish::finish(conn, node, std::slice::from_ref(&attempt)))
+            .await
+            .remove(0)
     }
 
     pub(crate) async fn promote(&self, second: i64) -> usize {

@@ -70,7 +70,10 @@ async fn another_nodes_report_is_fenced(queue: Queue) {
     let claimed = queue.claim_one(1).await;
     let (store, node) = queue.another_node().await;
     let report = succeeded(&claimed, 1);
-    let answer = store.write(move |conn| finish::finish(conn, node, &[report])).await.unwrap();
+    let answer = store
+        .write(move |conn| finish::finish(conn, node, std::slice::from_ref(&report)))
+        .await
+        .unwrap();
     assert_eq!(answer, [Finished::Fenced]);
     assert_eq!(queue.state(id).await, JobState::Running);
 }
@@ -157,7 +160,10 @@ async fn what_a_dead_node_ran_is_rescued_as_interrupted(queue: Queue) {
     assert_eq!((again.id, again.number, again.charged), (ids[1], 2, 0));
 
     let late = succeeded(&lost, 62);
-    let answer = dead_store.write(move |conn| finish::finish(conn, dead, &[late])).await.unwrap();
+    let answer = dead_store
+        .write(move |conn| finish::finish(conn, dead, std::slice::from_ref(&late)))
+        .await
+        .unwrap();
     assert_eq!(answer, [Finished::Fenced], "the node comes back too late");
     assert!(queue.write(move |conn| nodes::heartbeat(conn, dead, at(90))).await);
     queue.write(move |conn| nodes::mark_stopped(conn, dead, at(91))).await;

@@ -137,7 +137,7 @@ async fn settle(queue: &Queue, schedule: &str, seconds: &[i64], decision: Decisi
         queue
             .write(move |conn| {
                 let verdict = |_: &Instant, _: &[JobId]| unreachable!("it makes no job");
-                schedules::record(conn, &[instant], context, verdict)
+                schedules::record(conn, std::slice::from_ref(&instant), context, verdict)
             })
             .await;
     }

@@ -15,6 +15,8 @@ on_both_backends![
     a_failing_write_takes_back_only_itself,
     a_write_that_the_database_refuses_takes_back_only_itself,
     a_panicking_write_does_not_take_the_writer_down,
+    a_panicking_write_takes_back_only_itself,
+    writes_of_a_group_follow_each_other_also_when_one_fails,
     a_panicking_read_does_not_take_the_reader_down,
     a_read_sees_one_snapshot,
     a_read_cannot_write,
@@ -39,8 +41,11 @@ async fn hold_up(store: &Store) -> mpsc::Sender<()> {
     let (entered, is_in) = tokio::sync::oneshot::channel();
     let store = store.clone();
     tokio::spawn(async move {
+        let mut entered = Some(entered);
         let hold = move |_: &mut sexton::store::Conn| {
-            entered.send(()).expect("the test waits for it");
+            if let Some(entered) = entered.take() {
+                entered.send(()).expect("the test waits for it");
+            }
             // Ends when the test lets go of its end.
             let _let_go = released.recv();
             Ok(())
@@ -111,6 +116,53 @@ async fn a_panicking_write_does_not_take_the_writer_down(queue: Queue) {
     let id = queue.submit(0, job()).await;
     assert_eq!(queue.state(id).await, JobState::Pending);
     assert_eq!(count(&queue).await, 0, "nothing of it was kept");
+}
+
+async fn a_panicking_write_takes_back_only_itself(queue: Queue) {
+    let release = hold_up(&queue.store).await;
+    // Two panic right away, and two only after another write has failed and the group is run a second time.
+    let mut tasks = Vec::new();
+    for index in 0..20 {
+        let store = queue.store.clone();
+        let mut runs = 0;
+        tasks.push(tokio::spawn(async move {
+            let write = move |conn: &mut sexton::store::Conn| -> Result<(), StoreError> {
+                runs += 1;
+                insert(conn, &format!("key {index}"))?;
+                match index {
+                    3 | 9 => panic!("on purpose"),
+                    12 => Err(StoreError::Conflict("on purpose".to_owned())),
+                    1 | 2 if runs > 1 => panic!("on purpose, the second time"),
+                    _ => Ok(()),
+                }
+            };
+            store.write(write).await
+        }));
+        tokio::task::yield_now().await;
+    }
+    drop(release);
+    let mut kept = 0;
+    for task in tasks {
+        kept += i64::from(task.await.expect("the task itself does not panic").is_ok());
+    }
+    assert_eq!(count(&queue).await, kept, "what was acknowledged is there, and nothing else");
+    assert!((15..=17).contains(&kept), "{kept}");
+}
+
+async fn writes_of_a_group_follow_each_other_also_when_one_fails(queue: Queue) {
+    let release = hold_up(&queue.store).await;
+    let (first, refused, second) = (queue.store.clone(), queue.store.clone(), queue.store.clone());
+    let first = async move { first.write(|conn| insert(conn, "first")).await };
+    let refused = async move { refused.write(|conn| insert(conn, "first")).await };
+    let second =
+        async move { second.write(|conn| Ok(meta::table.count().get_result::<i64>(conn)?)).await };
+    let group = tokio::spawn(futures_util::future::join3(first, refused, second));
+    tokio::task::yield_now().await;
+    drop(release);
+    let (first, refused, second) = group.await.unwrap();
+    first.expect("it is kept");
+    assert!(matches!(refused, Err(StoreError::Database(_))));
+    assert_eq!(second.expect("it is kept"), 1, "it sees what came before it, and only that");
 }
 
 async fn a_panicking_read_does_not_take_the_reader_down(queue: Queue) {

@@ -73,7 +73,11 @@ async fn record(
 ) -> Vec<Recorded> {
     let context = queue.context(second);
     queue
-        .write(move |conn| schedules::record(conn, &[instant], context, |_, live| overlap(live)))
+        .write(move |conn| {
+            schedules::record(conn, std::slice::from_ref(&instant), context, |_, live| {
+                overlap(live)
+            })
+        })
         .await
 }
 

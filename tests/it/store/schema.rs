@@ -264,7 +264,9 @@ async fn the_views_show_states_as_words_and_times_as_text(queue: Queue) {
     let context = queue.context(4000);
     queue
         .write(move |conn| {
-            record(conn, &[instant], context, |_, _| unreachable!("it makes no job"))
+            record(conn, std::slice::from_ref(&instant), context, |_, _| {
+                unreachable!("it makes no job")
+            })
         })
         .await;
     let ledger = "SELECT schedule || ' ' || CAST(nominal_at AS TEXT) || ' ' || decision AS line \
