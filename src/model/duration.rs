@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// A length of time: `90s`, `15m`, `1h 30m`, `7d`, `2 weeks`, `PT15M`. A day is 24 hours, a week seven days.
 ///
-/// Months and years have no fixed length and are refused, and so is a bare number, whose unit is anybody's guess.
+/// Months and years have no fixed length and are refused, and so is a bare number, whose unit is anybody's guess. What is read
+/// is in whole microseconds, as the database keeps it, so that it is printed and stored without loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct HumanDuration(pub Duration);
 
@@ -62,6 +63,9 @@ impl FromStr for HumanDuration {
         let length = Duration::try_from(signed).map_err(|_negative| refuse("it is negative"))?;
         if length > Self::MAX {
             return Err(refuse("it is longer than a thousand years"));
+        }
+        if length.subsec_nanos() % 1000 != 0 {
+            return Err(refuse("it is finer than a microsecond"));
         }
         Ok(Self(length))
     }
@@ -154,6 +158,16 @@ mod tests {
     fn what_has_no_fixed_length_is_refused() {
         for text in ["", "90", "1.5", "-5m", "1 month", "2y", "soon", "5 parsecs"] {
             assert!(text.parse::<HumanDuration>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_would_be_stored_as_something_else_is_refused() {
+        for text in ["1ns", "999ns", "1s 1ns", "0.0000001s", "1.5us"] {
+            assert!(text.parse::<HumanDuration>().is_err(), "{text}");
+        }
+        for text in ["1us", "1000ns", "0.000001s", "1.5ms"] {
+            assert!(text.parse::<HumanDuration>().is_ok(), "{text}");
         }
     }
 
