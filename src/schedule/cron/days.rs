@@ -48,8 +48,10 @@ impl Days {
         } else if piece.text == "LW" {
             self.last_working_day = true;
         } else if let Some(back) = piece.strip_prefix('L').and_then(|rest| rest.strip_prefix('-')) {
+            // Digits alone: the standard library's reader takes a plus sign too.
+            let digits = back.text.bytes().all(|byte| byte.is_ascii_digit());
             match back.text.parse::<u32>() {
-                Ok(back) if (1..=30).contains(&back) => self.from_last |= 1 << back,
+                Ok(back) if digits && (1..=30).contains(&back) => self.from_last |= 1 << back,
                 _ => return Err(back.error("only 1 to 30 days before the last day can be named")),
             }
         } else if let Some(day) = piece.strip_suffix('W') {

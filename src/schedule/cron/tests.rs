@@ -84,6 +84,7 @@ fn e15_every_refused_expression_names_its_bytes_and_its_fault() {
         ("* * * * +", "+", "is not a day of week"),
         ("* * L-31 * *", "31", "1 to 30 days"),
         ("* * L-0 * *", "0", "1 to 30 days"),
+        ("* * L-+5 * *", "+5", "1 to 30 days"),
         ("* * L+1 * *", "L+1", "is not a day of month"),
         ("* * W * *", "", "a day of month is missing"),
         ("* * 32W * *", "32", "day of month 32 is outside"),
