@@ -237,6 +237,10 @@ impl Link {
         }
         let fields: Fields<'_> =
             serde_json::from_slice(line).map_err(|_not_json| BadLine::NotARecord)?;
+        // The database counts in i64, so a greater number was never given, and nothing could follow the greatest of all.
+        if i64::try_from(fields.seq).is_err() {
+            return Err(BadLine::NotARecord);
+        }
         let prev = Hash::parse(fields.prev.as_bytes()).ok_or(BadLine::NotARecord)?;
         Ok(Self { head: Head { seq: fields.seq, hash, upto: fields.upto }, prev })
     }

@@ -297,6 +297,22 @@ mod tests {
     }
 
     #[test]
+    fn a_forged_number_that_nothing_can_follow_is_a_problem_and_no_end_of_the_search() {
+        let forged = |seq: u64| {
+            let zero = Hash::ZERO;
+            let body = format!("{{\"seq\":{seq},\"upto\":[0,0,0,0],\"prev\":\"{zero}\"");
+            let hash = Hash::of(body.as_bytes());
+            format!("{body},\"hash\":\"{hash}\"}}\n").into_bytes()
+        };
+        for seq in [u64::MAX, u64::MAX - 1, i64::MAX as u64 + 1] {
+            let lines = [forged(seq), b"{\"seq\":0}\n".to_vec(), forged(seq)];
+            let report = check(&lines, &[]);
+            assert_eq!((report.lines, report.is_intact()), (3, false), "{seq}");
+            assert_eq!(report.last_seq, None, "{seq} is no number of ours");
+        }
+    }
+
+    #[test]
     fn the_documented_script_checks_a_log_without_sexton() {
         let documentation = include_str!("../../docs/audit.md");
         let script = documentation.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
