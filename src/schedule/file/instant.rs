@@ -79,8 +79,12 @@ pub(super) fn time_of_day(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> O
         && written.date.is_none()
         && let Some(time) = written.time
     {
-        let nanosecond = i32::try_from(time.nanosecond.unwrap_or(0)).ok()?;
-        return civil_time(time.hour, time.minute, time.second.unwrap_or(0), nanosecond);
+        // The calendar is read in whole seconds, so a part of one would be passed over in silence.
+        if time.nanosecond.is_some_and(|part| part > 0) {
+            item.bad_value(format!("{time} is finer than a second"), findings);
+            return None;
+        }
+        return civil_time(time.hour, time.minute, time.second.unwrap_or(0));
     }
     let text = item.text(expected, findings)?;
     let time = clock_time(text);
@@ -99,15 +103,15 @@ fn clock_time(text: &str) -> Option<Time> {
     };
     let parts: Vec<u8> = text.split(':').map(number).collect::<Option<_>>()?;
     match parts[..] {
-        [hour, minute] => civil_time(hour, minute, 0, 0),
-        [hour, minute, second] => civil_time(hour, minute, second, 0),
+        [hour, minute] => civil_time(hour, minute, 0),
+        [hour, minute, second] => civil_time(hour, minute, second),
         _ => None,
     }
 }
 
-fn civil_time(hour: u8, minute: u8, second: u8, nanosecond: i32) -> Option<Time> {
+fn civil_time(hour: u8, minute: u8, second: u8) -> Option<Time> {
     let field = |value: u8| i8::try_from(value).ok();
-    Time::new(field(hour)?, field(minute)?, field(second)?, nanosecond).ok()
+    Time::new(field(hour)?, field(minute)?, field(second)?, 0).ok()
 }
 
 fn written(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Written> {
@@ -133,23 +137,18 @@ fn read(text: &str) -> Option<Written> {
         return text.parse().ok().map(Written::Day);
     }
     if text.contains('[') {
-        return text.parse::<Zoned>().ok().map(|zoned| Written::Instant(zoned.timestamp()));
+        let zoned = text.parse::<Zoned>().ok()?;
+        return Some(Written::Instant(in_micros(zoned.timestamp())));
     }
     text.parse()
-        .map(Written::Instant)
+        .map(|instant| Written::Instant(in_micros(instant)))
         .or_else(|_no_offset| text.parse().map(Written::Local))
         .ok()
-        .map(in_micros)
 }
 
 /// The store keeps microseconds, so an instant must not change when it goes there and back.
-fn in_micros(written: Written) -> Written {
-    match written {
-        Written::Instant(instant) => Written::Instant(
-            Timestamp::from_microsecond(instant.as_microsecond()).unwrap_or(instant),
-        ),
-        other => other,
-    }
+fn in_micros(instant: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(instant.as_microsecond()).unwrap_or(instant)
 }
 
 fn start(written: Written, zone: &TimeZone) -> Option<Timestamp> {
@@ -162,7 +161,7 @@ fn start(written: Written, zone: &TimeZone) -> Option<Timestamp> {
 
 /// A local time that the clocks skip is the first one behind the gap, one that comes twice the first of the two.
 fn start_of(local: DateTime, zone: &TimeZone) -> Option<Timestamp> {
-    zone.to_ambiguous_zoned(local).compatible().ok().map(|zoned| zoned.timestamp())
+    zone.to_ambiguous_zoned(local).compatible().ok().map(|zoned| in_micros(zoned.timestamp()))
 }
 
 fn behind(day: Date, zone: &TimeZone) -> Option<Timestamp> {
@@ -192,6 +191,19 @@ mod tests {
         assert_eq!(until, "2026-12-27T23:00:00Z".parse().unwrap());
         let (_, until) = range("2026-12-24 / 2026-12-27T12:00", &berlin).unwrap();
         assert_eq!(until, "2026-12-27T11:00:00Z".parse().unwrap());
+    }
+
+    #[test]
+    fn every_way_to_write_an_instant_gives_whole_microseconds() {
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        let expected: Timestamp = "2026-12-01T02:00:00.123456Z".parse().unwrap();
+        for text in [
+            "2026-12-01T03:00:00.123456789",
+            "2026-12-01T03:00:00.123456789+01:00",
+            "2026-12-01T03:00:00.123456789+01:00[Europe/Berlin]",
+        ] {
+            assert_eq!(start(read(text).unwrap(), &berlin), Some(expected), "{text}");
+        }
     }
 
     #[test]
