@@ -7,10 +7,8 @@ use super::super::diagnostic::Code;
 use super::findings::{Finding, Findings};
 use super::reader::{Item, Table};
 use super::retry;
-use crate::model::{HumanDuration, Labels, Priority};
+use crate::model::{HumanDuration, Labels, Priority, ScheduleId};
 
-/// The longest name of a queue, in bytes.
-const MAX_QUEUE_BYTES: usize = 64;
 /// The most labels, and the longest label.
 const MAX_LABELS: usize = 32;
 const MAX_LABEL_CHARS: usize = 256;
@@ -88,12 +86,10 @@ fn priority(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Priority
 
 fn queue(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<String> {
     let name = item.text("the name of a queue", findings)?;
-    let is_legal = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
-    };
-    if name.is_empty() || name.len() > MAX_QUEUE_BYTES || !name.bytes().all(is_legal) {
+    // The same rule as in the settings and over HTTP: a queue that they cannot name could be neither limited nor paused.
+    if name.parse::<ScheduleId>().is_err() {
         let message = format!(
-            "`{}` cannot be a queue's name: use 1 to {MAX_QUEUE_BYTES} of a-z, 0-9, `-` and `_`",
+            "`{}` cannot be a queue's name: use 1 to 64 of a-z, 0-9, `-` and `_`, starting with a letter or digit",
             name.escape_debug()
         );
         item.bad_value(message, findings);

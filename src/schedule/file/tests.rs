@@ -202,7 +202,7 @@ fn a_diagnostic_has_a_machine_form() {
         serde_json::json!([{
             "severity": "error", "code": "S016", "file": "schedules/tidy.toml",
             "line": 3, "col": 9, "end_line": 3, "end_col": 14,
-            "message": "`queue`: `a b` cannot be a queue's name: use 1 to 64 of a-z, 0-9, `-` and `_`",
+            "message": "`queue`: `a b` cannot be a queue's name: use 1 to 64 of a-z, 0-9, `-` and `_`, starting with a letter or digit",
         }])
     );
 }
