@@ -8,6 +8,8 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::model::is_harmful;
+
 /// A kind's params after parsing.
 pub trait Params: DeserializeOwned {
     /// What types cannot say: fields that exclude each other, patterns that do not compile, roots that are refused.
@@ -108,6 +110,7 @@ pub fn parse_params<P: Params>(params: &Value) -> Result<P, Vec<Problem>> {
 pub fn check_as<P: Params>(params: &Value) -> Vec<Problem> {
     let mut rest = params.clone();
     let mut found: Vec<Problem> = Vec::new();
+    let mut taken = Taken::default();
     // Each round removes one value, so this ends; the bound guards against a path that removes nothing.
     for _round in 0..256 {
         match serde_path_to_error::deserialize::<_, P>(&rest) {
@@ -116,9 +119,10 @@ pub fn check_as<P: Params>(params: &Value) -> Vec<Problem> {
                 break;
             }
             Err(error) => {
-                let problem = explain(&error);
+                let mut problem = explain(&error);
                 let is_missing = problem.message.starts_with("missing field");
                 let removed = remove(&mut rest, &problem.path);
+                problem.path = taken.place_before(&problem.path, removed);
                 if !is_missing || found.is_empty() {
                     found.push(problem);
                 }
@@ -131,7 +135,43 @@ pub fn check_as<P: Params>(params: &Value) -> Vec<Problem> {
     found
 }
 
-fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+/// The elements that were taken out of lists, so that those behind them can be told by their places in the params as given.
+#[derive(Default)]
+struct Taken(Vec<(Vec<Segment>, Vec<usize>)>);
+
+impl Taken {
+    /// Where a path into what is left leads in the params as given. When `removed`, the element at its end is taken out now.
+    fn place_before(&mut self, path: &[Segment], removed: bool) -> Vec<Segment> {
+        let mut place = Vec::with_capacity(path.len());
+        for (depth, segment) in path.iter().enumerate() {
+            let Segment::Index(index) = segment else {
+                place.push(segment.clone());
+                continue;
+            };
+            let gone = self.0.iter_mut().find(|(list, _)| *list == place);
+            let before = gone.as_ref().map_or(*index, |(_, gone)| original(*index, gone));
+            if removed && depth + 1 == path.len() {
+                match gone {
+                    Some((_, gone)) => {
+                        gone.push(before);
+                        gone.sort_unstable();
+                    }
+                    None => self.0.push((place.clone(), vec![before])),
+                }
+            }
+            place.push(Segment::Index(before));
+        }
+        place
+    }
+}
+
+/// The place of the `index`-th of the elements that are left. `gone` is in ascending order.
+fn original(index: usize, gone: &[usize]) -> usize {
+    gone.iter().fold(index, |place, gone| if *gone <= place { place + 1 } else { place })
+}
+
+/// Where serde stopped and why, in words that may be shown on a terminal: serde repeats names as they were written.
+pub(crate) fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let mut path: Vec<Segment> = error
         .path()
         .iter()
@@ -147,7 +187,7 @@ fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let Some((unknown, known)) = unknown_name(&message, "unknown field") else {
         let help = unknown_name(&message, "unknown variant")
             .and_then(|(unknown, known)| suggest(unknown, &known));
-        return Problem { path, message, help };
+        return Problem { path, message: inert(&message), help };
     };
     // serde_path_to_error already points at the unknown field in maps, but at its parent in some containers.
     if path.last() != Some(&Segment::Key(unknown.to_owned())) {
@@ -155,23 +195,44 @@ fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
     }
     let help =
         suggest(unknown, &known).or_else(|| Some(format!("known keys: {}", known.join(", "))));
-    Problem { path, message: format!("unknown key `{unknown}`"), help }
+    let message = inert(&format!("unknown key `{unknown}`"));
+    Problem { path, message, help }
 }
 
-/// Takes serde's "unknown field `a`, expected one of `b`, `c`" apart.
+/// The longest message, in characters. serde repeats a wrong value in full, however long it is.
+const MAX_MESSAGE_CHARS: usize = 500;
+
+/// On one line, without what could disturb a terminal, and no longer than a reader needs.
+fn inert(message: &str) -> String {
+    let escape = |c: char| {
+        if is_harmful(c) { c.escape_unicode().to_string() } else { c.to_string() }
+    };
+    let mut shown: String = message.chars().take(MAX_MESSAGE_CHARS).map(escape).collect();
+    if message.chars().nth(MAX_MESSAGE_CHARS).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Takes serde's "unknown field `a`, expected one of `b`, `c`" apart. The unknown name may hold anything, backticks too.
 fn unknown_name<'a>(message: &'a str, what: &str) -> Option<(&'a str, Vec<&'a str>)> {
-    let rest = message.strip_prefix(what)?;
-    let mut quoted = rest.split('`').skip(1).step_by(2);
-    Some((quoted.next()?, quoted.collect()))
+    let rest = message.strip_prefix(what)?.strip_prefix(" `")?;
+    let ends = ["`, expected ", "`, there are no "];
+    let (unknown, known) = ends.iter().find_map(|end| rest.rsplit_once(end))?;
+    Some((unknown, known.split('`').skip(1).step_by(2).collect()))
 }
 
 /// "did you mean", where a known name is close enough to what was written.
 #[must_use]
 pub fn suggest(written: &str, known: &[&str]) -> Option<String> {
+    let allowed = |name: &str| name.len().max(3) / 3;
+    // Names of so different a length cannot be close, and comparing takes time and memory in proportion to both.
+    let length = written.chars().count();
     known
         .iter()
+        .filter(|name| name.chars().count().abs_diff(length) <= allowed(name))
         .map(|name| (strsim::damerau_levenshtein(written, name), *name))
-        .filter(|(distance, name)| *distance <= (name.len().max(3) / 3))
+        .filter(|(distance, name)| *distance <= allowed(name))
         .min()
         .map(|(_, name)| format!("did you mean `{name}`?"))
 }
@@ -235,6 +296,46 @@ mod tests {
                 "older_then: unknown key `older_then` (did you mean `older_than`?)",
             ]
         );
+    }
+
+    #[test]
+    fn j10_an_unknown_key_of_any_spelling_is_named_where_it_stands() {
+        for key in ["a`b", "`, expected `", "`", "a.b/c~d", "\u{1b}[31m\u{202e}", "two\nlines"] {
+            let params = json!({"older_than": "7d", "limits": {key: 1}});
+            let found = check_as::<Sample>(&params);
+            let [problem] = &found[..] else { panic!("{key:?}: {found:?}") };
+            assert_eq!(params.pointer(&problem.pointer()), Some(&json!(1)), "{key:?}");
+            assert!(!problem.message.chars().any(is_harmful), "{:?}", problem.message);
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_of_any_length_makes_a_short_message() {
+        let params = json!({"older_than": "7d", "limits": {"max_files": "x".repeat(1 << 20)}});
+        let found = check_as::<Sample>(&params);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].message.starts_with("invalid type: string \"xxx"));
+        assert!(found[0].message.len() < 1000, "{} bytes", found[0].message.len());
+    }
+
+    #[test]
+    fn every_wrong_element_of_a_list_is_reported_at_its_own_place() {
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "only parsed")]
+        struct Lists {
+            rows: Vec<Vec<u8>>,
+        }
+        impl Params for Lists {}
+        let params = json!({"rows": [["a", 1, "b", 2, "c"], "d", [3], [4, "e"]]});
+        let found: Vec<String> = check_as::<Lists>(&params).iter().map(Problem::pointer).collect();
+        assert_eq!(found, ["/rows/0/0", "/rows/0/2", "/rows/0/4", "/rows/1", "/rows/3/1"]);
+    }
+
+    #[test]
+    fn a_name_far_longer_than_any_known_one_is_close_to_none() {
+        assert_eq!(suggest("older_then", &["older_than"]).unwrap(), "did you mean `older_than`?");
+        // Comparing it letter by letter with hundreds of time zones took minutes.
+        assert_eq!(suggest(&"x".repeat(1 << 20), &["older_than"; 600]), None);
     }
 
     #[test]
