@@ -90,7 +90,25 @@ impl Loaded {
 /// # Errors
 /// All problems of the file; or, once the file is right, all problems of the rest.
 pub fn load(request: &Request) -> Result<Loaded, SettingsError> {
-    let file = read_file(request)?;
+    let path = request.file.as_ref().unwrap_or(&request.system_file);
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && request.file.is_none() => None,
+        Err(source) => return Err(SettingsError::Unreadable { path: path.clone(), source }),
+    };
+    resolve(text.map(|text| (path.clone(), text)), request)
+}
+
+/// As [`load`], of a file that is read already: where it was and its text. Touches nothing but its arguments.
+///
+/// # Errors
+/// As those of [`load`], except for a file that cannot be read.
+pub fn resolve(
+    file: Option<(PathBuf, String)>,
+    request: &Request,
+) -> Result<Loaded, SettingsError> {
+    let file = file.map(|(path, text)| SettingsFile::parse(path, text)).transpose();
+    let file = file.map_err(SettingsError::Invalid)?;
     if let Some(file) = &file {
         let mut problems: Vec<_> =
             check_as::<Raw>(&file.value).iter().map(|p| in_file(file, p)).collect();
@@ -141,19 +159,6 @@ pub fn load(request: &Request) -> Result<Loaded, SettingsError> {
                 .collect(),
         )),
     }
-}
-
-fn read_file(request: &Request) -> Result<Option<SettingsFile>, SettingsError> {
-    let path = request.file.as_ref().unwrap_or(&request.system_file);
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && request.file.is_none() => {
-            return Ok(None);
-        }
-        Err(source) => return Err(SettingsError::Unreadable { path: path.clone(), source }),
-    };
-    let file = SettingsFile::parse(path.clone(), text);
-    file.map(Some).map_err(SettingsError::Invalid)
 }
 
 /// What the environment and the command line say, by key.

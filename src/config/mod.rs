@@ -18,7 +18,7 @@ pub use error::{Origin, SettingsError, SettingsProblem};
 pub use explain::Entry;
 pub use keys::{KEYS, Key};
 pub use listen::{DEFAULT_PORT, ListenAddress, ListenError};
-pub use load::{Loaded, Request, SYSTEM_FILE, load};
+pub use load::{Loaded, Request, SYSTEM_FILE, load, resolve};
 pub use log_filter::{LogFilter, LogFilterError};
 pub use raw::{AuditJobs, LogFormat, Rotation};
 pub use settings::{
