@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Loaded, Origin, Settings};
+use crate::model::is_harmful;
 
 /// One line of `sexton config show`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +78,26 @@ fn values(settings: &Settings) -> Vec<(String, Option<String>)> {
     all
 }
 
-/// A value as a TOML string or array; for what settings hold, JSON's spelling is TOML's.
+/// A value as a TOML string or array. For what settings hold, JSON's spelling is TOML's but for the delete character, which TOML
+/// wants escaped; a terminal wants more escaped than either, and all of that is text in quotes.
 fn quoted(value: impl Serialize) -> String {
-    serde_json::to_string(&value).unwrap_or_else(|_not_utf8| "\"?\"".to_owned())
+    let json = serde_json::to_string(&value).unwrap_or_else(|_not_utf8| "\"?\"".to_owned());
+    let escape = |c: char| {
+        if is_harmful(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }
+    };
+    json.chars().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn j10_a_shown_value_is_toml_and_cannot_disturb_a_terminal() {
+        let value = "/a\u{7f}\u{202e}\u{1b}\\\"\n/ä";
+        let shown = quoted(value);
+        assert!(!shown.chars().any(is_harmful), "{shown:?}");
+        let read: toml::Table = toml::from_str(&format!("a = {shown}")).unwrap();
+        assert_eq!(read["a"].as_str(), Some(value));
+    }
 }

@@ -8,6 +8,8 @@ use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
 use super::{Origin, SettingsProblem};
+use crate::model::is_harmful;
+use crate::schedule::too_deep;
 
 /// A file that is TOML. Whether its keys and values make sense is not known yet.
 #[derive(Debug)]
@@ -28,6 +30,17 @@ struct Place {
 impl SettingsFile {
     /// Reads TOML, and says everything that is wrong with it at once.
     pub(super) fn parse(path: PathBuf, text: String) -> Result<Self, Vec<SettingsProblem>> {
+        if let Some(offset) = too_deep(&text) {
+            let (origin, excerpt) = point_at(&path, &text, &(offset..offset + 1));
+            let message = "tables and lists inside each other without end".to_owned();
+            return Err(vec![SettingsProblem {
+                origin,
+                key: String::new(),
+                message,
+                help: None,
+                excerpt,
+            }]);
+        }
         let refuse = |error: &toml::de::Error| syntax_problem(&path, &text, error);
         let (table, errors) = DeTable::parse_recoverable(&text);
         if !errors.is_empty() {
@@ -110,7 +123,7 @@ fn point_at(path: &Path, text: &str, span: &Range<usize>) -> (Origin, Option<Str
     let quotable = !line_text.contains("://") && line_text.chars().count() <= 120;
     let excerpt = quotable.then(|| {
         let shown: String =
-            line_text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            line_text.chars().map(|c| if is_harmful(c) { ' ' } else { c }).collect();
         let gutter = line.to_string();
         let blank = " ".repeat(gutter.len());
         let indent = " ".repeat(column - 1);
@@ -125,6 +138,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_file_that_nests_without_end_is_refused_and_not_the_end_of_the_process() {
+        let deep = format!("a = {}", "{a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a = ".repeat(79));
+        for text in [deep, format!("a = {}", "[".repeat(100_000))] {
+            let problems = SettingsFile::parse("f".into(), text).unwrap_err();
+            assert_eq!(problems.len(), 1);
+            assert!(problems[0].message.contains("without end"), "{}", problems[0]);
+        }
+    }
+
+    #[test]
+    fn j10_a_line_is_shown_without_what_could_disturb_a_terminal() {
+        let text = "a = # \u{202e}\u{1b}[31m".to_owned();
+        let problems = SettingsFile::parse("f".into(), text).unwrap_err();
+        let shown = problems[0].to_string();
+        assert!(!shown.chars().any(|c| c != '\n' && is_harmful(c)), "{shown:?}");
+    }
 
     proptest! {
         #[test]

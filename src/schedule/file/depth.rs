@@ -8,7 +8,8 @@
 const MAX_DEPTH: usize = 128;
 
 /// Where the text first nests deeper than the parser may be trusted with.
-pub(super) fn too_deep(text: &str) -> Option<usize> {
+#[must_use]
+pub fn too_deep(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     // For each open bracket, the levels that it and the dotted key before it add.
     let mut open: Vec<usize> = Vec::new();

@@ -21,6 +21,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use toml::de::DeTable;
 
+pub use depth::too_deep;
 pub use params::is_secret_name;
 pub use source::{MAX_FILE_BYTES, NotText, text_of};
 
