@@ -5,35 +5,24 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Body;
 use super::paging::{Paging, list};
-use super::problem::{FieldError, Problem};
+use super::problem::Problem;
 use super::state::{App, Changer, Live};
+use super::submission::{Submitted, check_submission};
 use super::wire::{Attempt, Job, List, Selection, Submission, Touched};
-use crate::jobs::kind;
-use crate::model::AuditEvent;
-use crate::model::{
-    Actor, Backoff, Dependency, DependencyNeeds, Event, HumanDuration, JobId, JobSettings, NewJob,
-    Priority, RetryPolicy, UniqueKey,
-};
+use crate::model::{Actor, AuditEvent, Event, JobId};
 use crate::queue::Ageing;
 use crate::store::audit::append_event;
 use crate::store::history::{self, JobFilter, JobRecord, Page};
 use crate::store::jobs::{SubmitContext, submit};
 use crate::store::removal::{Cancelled, Redriven, cancel, redrive};
 
-/// How many jobs one call may submit.
-const MAX_SUBMISSION: usize = 10_000;
-
 /// How many jobs one bulk call may touch.
 const MAX_SELECTION: i64 = 100_000;
-
-/// How long a label's key or value may be, in bytes.
-const MAX_LABEL_BYTES: usize = 256;
 
 /// The filters of the list.
 #[derive(Debug, Default, Deserialize)]
@@ -113,13 +102,8 @@ pub(super) async fn create(
     Body(body): Body<Value>,
 ) -> Result<Response, Problem> {
     let live = Arc::clone(app.live()?);
-    let (submissions, is_bulk) = submissions(body)?;
     let now = app.clock.now();
-    let mut jobs = Vec::with_capacity(submissions.len());
-    for (index, submission) in submissions.into_iter().enumerate() {
-        let prefix = if is_bulk { format!("/{index}") } else { String::new() };
-        jobs.push(checked(submission, &prefix, now, &actor)?);
-    }
+    let Submitted { jobs, is_bulk } = check_submission(body, now, &actor)?;
     let ageing = Ageing::new(app.settings.workers.ageing.get());
     let context = SubmitContext { now, node: live.node, ageing };
     let jobs = Arc::new(jobs);
@@ -148,152 +132,6 @@ pub(super) async fn create(
     };
     let location = [(header::LOCATION, format!("/api/v1/jobs/{id}"))];
     Ok((status, location, axum::Json(Job::from(record))).into_response())
-}
-
-fn submissions(body: Value) -> Result<(Vec<Submission>, bool), Problem> {
-    let is_bulk = body.is_array();
-    let values = match body {
-        Value::Array(values) => values,
-        one => vec![one],
-    };
-    if values.len() > MAX_SUBMISSION {
-        return Err(Problem::bad_request(format!(
-            "{} jobs in one call are too many; the limit is {MAX_SUBMISSION}",
-            values.len()
-        )));
-    }
-    let mut submissions = Vec::with_capacity(values.len());
-    for (index, value) in values.into_iter().enumerate() {
-        let submission = serde_path_to_error::deserialize(value).map_err(|error| {
-            let path = error.path().to_string().replace('.', "/");
-            let place = if is_bulk { format!("/{index}/{path}") } else { format!("/{path}") };
-            let detail = error.inner().to_string();
-            Problem::invalid(
-                "the submission is not valid",
-                vec![FieldError { pointer: place, detail }],
-            )
-        })?;
-        submissions.push(submission);
-    }
-    Ok((submissions, is_bulk))
-}
-
-/// A submission with everything checked, as the job that it makes.
-fn checked(
-    submission: Submission,
-    prefix: &str,
-    now: Timestamp,
-    actor: &Actor,
-) -> Result<NewJob, Problem> {
-    let kind = kind(&submission.kind).ok_or_else(|| {
-        let known: Vec<&str> = crate::jobs::KINDS.iter().map(|kind| kind.name).collect();
-        let detail = format!(
-            "there is no kind `{}`; the kinds are {}",
-            submission.kind.escape_default(),
-            known.join(", ")
-        );
-        Problem::invalid(
-            "unknown kind",
-            vec![FieldError { pointer: format!("{prefix}/kind"), detail }],
-        )
-    })?;
-    let params = match submission.params {
-        Value::Null => json!({}),
-        given => given,
-    };
-    let problems = (kind.check)(&params);
-    if !problems.is_empty() {
-        return Err(Problem::invalid_params(kind.name, &format!("{prefix}/params"), &problems));
-    }
-    let mut wrong = Vec::new();
-    let mut refuse = |field: &str, detail: String| {
-        wrong.push(FieldError { pointer: format!("{prefix}/{field}"), detail });
-    };
-    let mut job = NewJob::new(kind.name, params, now, actor.clone());
-    if let Some(value) = submission.priority {
-        match serde_json::from_value::<Priority>(value) {
-            Ok(priority) => job.priority = priority,
-            Err(error) => refuse("priority", error.to_string()),
-        }
-    }
-    if let Some(queue) = submission.queue {
-        match queue.parse::<crate::model::ScheduleId>() {
-            Ok(_well_formed) => job.queue = queue,
-            Err(_bad) => {
-                refuse("queue", "a queue's name has 1 to 64 of a-z, 0-9, - and _".to_owned());
-            }
-        }
-    }
-    if let Some(at) = submission.run_at {
-        match at.parse() {
-            Ok(at) => job.run_at = at,
-            Err(error) => refuse("run_at", format!("{error}")),
-        }
-    }
-    let mut duration = |field: &str, text: Option<String>| -> Option<HumanDuration> {
-        match text?.parse() {
-            Ok(duration) => Some(duration),
-            Err(error) => {
-                refuse(field, format!("{error}"));
-                None
-            }
-        }
-    };
-    let timeout = duration("timeout", submission.timeout);
-    let total_timeout = duration("total_timeout", submission.total_timeout);
-    let period = duration("unique_period", submission.unique_period);
-    let retry = match retry_policy(submission.max_attempts, submission.backoff) {
-        Ok(retry) => retry,
-        Err(detail) => {
-            refuse("backoff", detail);
-            None
-        }
-    };
-    for (key, value) in &submission.labels {
-        if key.is_empty()
-            || key.contains(['=', ','])
-            || key.len().max(value.len()) > MAX_LABEL_BYTES
-        {
-            refuse(
-                "labels",
-                format!(
-                    "`{}` is not a label: a key without = and , and at most {MAX_LABEL_BYTES} bytes each",
-                    key.escape_default()
-                ),
-            );
-        }
-    }
-    if !wrong.is_empty() {
-        return Err(Problem::invalid("the submission is not valid", wrong));
-    }
-    job.settings = JobSettings { retry, timeout, total_timeout, dry_run: submission.dry_run };
-    job.labels = submission.labels;
-    job.unique = submission.unique.map(|key| UniqueKey { key, period });
-    let needs = DependencyNeeds::Success;
-    job.depends_on =
-        submission.depends_on.into_iter().map(|id| Dependency { on: JobId(id), needs }).collect();
-    Ok(job)
-}
-
-fn retry_policy(max: Option<u32>, backoff: Option<Value>) -> Result<Option<RetryPolicy>, String> {
-    if max.is_none() && backoff.is_none() {
-        return Ok(None);
-    }
-    let mut policy = RetryPolicy::default();
-    if let Some(max) = max {
-        if max == 0 {
-            return Err("max_attempts must be at least 1".to_owned());
-        }
-        policy.max_attempts = max;
-    }
-    if let Some(backoff) = backoff {
-        policy.backoff =
-            serde_json::from_value::<Backoff>(backoff).map_err(|error| error.to_string())?;
-        if matches!(&policy.backoff, Backoff::Delays { delays } if delays.is_empty()) {
-            return Err("delays must not be empty".to_owned());
-        }
-    }
-    Ok(Some(policy))
 }
 
 /// Cancels jobs.

@@ -9,6 +9,7 @@ mod problem;
 mod schedules;
 mod serve;
 mod state;
+mod submission;
 mod system;
 pub mod wire;
 
@@ -18,9 +19,11 @@ use serde::de::DeserializeOwned;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::jobs::explain;
 pub use problem::{FieldError, Problem};
 pub use serve::{ServeError, bind_socket, bind_tcp, serve_socket, serve_tcp};
 pub use state::{App, Live, Peer};
+pub use submission::{MAX_SUBMISSION, Submitted, check_submission};
 pub(crate) use system::TICK_OVERDUE;
 
 /// How large a request's body may be, in bytes: 10,000 submissions of a kilobyte each.
@@ -89,15 +92,21 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         let bytes = axum::body::Bytes::from_request(request, state)
             .await
             .map_err(|error| Problem::bad_request(format!("the body cannot be read: {error}")))?;
-        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        let mut reader = serde_json::Deserializer::from_slice(text);
-        let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            let pointer = format!("/{}", error.path().to_string().replace('.', "/"));
-            let detail = error.inner().to_string();
-            Problem::invalid("the body is not valid", vec![FieldError { pointer, detail }])
-        })?;
-        Ok(Self(parsed))
+        read_body(&bytes).map(Self)
     }
+}
+
+/// What a body says, as every route reads it. An empty one counts as `{}`.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn read_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let text: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let problem = explain(&error);
+        Problem::invalid("the body is not valid", vec![FieldError::of("", &problem)])
+    })
 }
 
 #[cfg(test)]

@@ -73,16 +73,7 @@ impl Problem {
 
     /// 422, from a kind's check of its params, which stand at `prefix` in the body.
     pub fn invalid_params(kind: &str, prefix: &str, problems: &[jobs::Problem]) -> Self {
-        let errors = problems
-            .iter()
-            .map(|problem| FieldError {
-                pointer: format!("{prefix}{}", problem.pointer()),
-                detail: match &problem.help {
-                    Some(help) => format!("{} ({help})", problem.message),
-                    None => problem.message.clone(),
-                },
-            })
-            .collect();
+        let errors = problems.iter().map(|problem| FieldError::of(prefix, problem)).collect();
         Self::invalid(format!("the params of kind `{kind}` are not valid"), errors)
     }
 
@@ -94,6 +85,19 @@ impl Problem {
             "The daemon is not running",
             "this needs the running daemon; start it with `sexton serve`",
         )
+    }
+}
+
+impl FieldError {
+    /// A problem of a value that stands at the pointer `prefix` in the body.
+    pub(crate) fn of(prefix: &str, problem: &jobs::Problem) -> Self {
+        Self {
+            pointer: format!("{prefix}{}", problem.pointer()),
+            detail: match &problem.help {
+                Some(help) => format!("{} ({help})", problem.message),
+                None => problem.message.clone(),
+            },
+        }
     }
 }
 

@@ -20,4 +20,5 @@ pub use context::{Context, JobInfo, Progress, ProgressReport, RunPaths, StopReas
 pub use handler::{Answer, Failure, Handler, RetryAdvice};
 pub use kind::{KINDS, Kind, kind};
 pub use output::{DEFAULT_MAX_OUTPUT, Output, OutputSummary, Stream, escape_for_terminal};
+pub(crate) use params::explain;
 pub use params::{Params, Problem, Segment, check_as, parse_params, suggest};

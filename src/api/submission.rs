@@ -1,0 +1,296 @@
+//! From the body of `POST /api/v1/jobs` to the jobs that it asks for, or to what is wrong with it. Pure.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::problem::{FieldError, Problem};
+use super::wire::Submission;
+use crate::jobs::{explain, kind};
+use crate::model::{
+    Actor, Backoff, Dependency, DependencyNeeds, HumanDuration, JobId, JobSettings, NewJob,
+    Priority, RetryPolicy, UniqueKey,
+};
+
+/// How many jobs one call may submit.
+pub const MAX_SUBMISSION: usize = 10_000;
+
+/// How many labels a job may have, and how long the key or value of one may be, in bytes.
+const MAX_LABELS: usize = 32;
+const MAX_LABEL_BYTES: usize = 256;
+
+/// How long a unique key may be, in bytes. It is part of an index.
+const MAX_UNIQUE_BYTES: usize = 256;
+
+/// The most attempts of one job, as in a schedule file.
+const MAX_ATTEMPTS: u32 = 1001;
+
+/// What a failure may multiply the wait by, as in a schedule file.
+const FACTORS: std::ops::RangeInclusive<f64> = 1.0..=100.0;
+
+/// The jobs that one body asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Submitted {
+    /// Every one of them, checked.
+    pub jobs: Vec<NewJob>,
+    /// Whether the body was a list, so that the answer is one too.
+    pub is_bulk: bool,
+}
+
+/// Checks a body, which is one submission or a list of them.
+///
+/// # Errors
+/// What is wrong, each with its place in the body. Then nothing is to be submitted, not even what is right.
+pub fn check_submission(body: Value, now: Timestamp, actor: &Actor) -> Result<Submitted, Problem> {
+    let (submissions, is_bulk) = submissions(body)?;
+    let mut jobs = Vec::with_capacity(submissions.len());
+    for (index, submission) in submissions.into_iter().enumerate() {
+        jobs.push(checked(submission, &prefix(index, is_bulk), now, actor)?);
+    }
+    Ok(Submitted { jobs, is_bulk })
+}
+
+/// Where the `index`-th submission stands in the body, as a JSON pointer.
+fn prefix(index: usize, is_bulk: bool) -> String {
+    if is_bulk { format!("/{index}") } else { String::new() }
+}
+
+fn submissions(body: Value) -> Result<(Vec<Submission>, bool), Problem> {
+    let is_bulk = body.is_array();
+    let values = match body {
+        Value::Array(values) => values,
+        one => vec![one],
+    };
+    if values.len() > MAX_SUBMISSION {
+        return Err(Problem::bad_request(format!(
+            "{} jobs in one call are too many; the limit is {MAX_SUBMISSION}",
+            values.len()
+        )));
+    }
+    let mut submissions = Vec::with_capacity(values.len());
+    for (index, value) in values.into_iter().enumerate() {
+        let submission = serde_path_to_error::deserialize(value).map_err(|error| {
+            let wrong = FieldError::of(&prefix(index, is_bulk), &explain(&error));
+            Problem::invalid("the submission is not valid", vec![wrong])
+        })?;
+        submissions.push(submission);
+    }
+    Ok((submissions, is_bulk))
+}
+
+/// A submission with everything checked, as the job that it makes.
+fn checked(
+    submission: Submission,
+    prefix: &str,
+    now: Timestamp,
+    actor: &Actor,
+) -> Result<NewJob, Problem> {
+    let kind = kind(&submission.kind).ok_or_else(|| {
+        let known: Vec<&str> = crate::jobs::KINDS.iter().map(|kind| kind.name).collect();
+        let detail = format!(
+            "there is no kind `{}`; the kinds are {}",
+            shown(&submission.kind),
+            known.join(", ")
+        );
+        Problem::invalid(
+            "unknown kind",
+            vec![FieldError { pointer: format!("{prefix}/kind"), detail }],
+        )
+    })?;
+    let params = match submission.params {
+        Value::Null => json!({}),
+        given => given,
+    };
+    let problems = (kind.check)(&params);
+    if !problems.is_empty() {
+        return Err(Problem::invalid_params(kind.name, &format!("{prefix}/params"), &problems));
+    }
+    let mut wrong = Vec::new();
+    let mut refuse = |field: &str, detail: String| {
+        wrong.push(FieldError { pointer: format!("{prefix}/{field}"), detail });
+    };
+    let mut job = NewJob::new(kind.name, params, now, actor.clone());
+    if let Some(value) = submission.priority {
+        match serde_json::from_value::<Priority>(value) {
+            Ok(priority) => job.priority = priority,
+            Err(error) => refuse("priority", error.to_string()),
+        }
+    }
+    if let Some(queue) = submission.queue {
+        match queue.parse::<crate::model::ScheduleId>() {
+            Ok(_well_formed) => job.queue = queue,
+            Err(_bad) => {
+                refuse("queue", "a queue's name has 1 to 64 of a-z, 0-9, - and _".to_owned());
+            }
+        }
+    }
+    if let Some(at) = submission.run_at {
+        match at.parse() {
+            Ok(at) => job.run_at = in_micros(at),
+            Err(error) => refuse("run_at", format!("{error}")),
+        }
+    }
+    let mut duration = |field: &str, text: Option<String>| -> Option<HumanDuration> {
+        match text?.parse() {
+            Ok(duration) => Some(duration),
+            Err(error) => {
+                refuse(field, format!("{error}"));
+                None
+            }
+        }
+    };
+    let timeout = duration("timeout", submission.timeout);
+    let total_timeout = duration("total_timeout", submission.total_timeout);
+    let period = duration("unique_period", submission.unique_period);
+    for (field, length) in [("timeout", timeout), ("total_timeout", total_timeout)] {
+        if length.is_some_and(|length| length.get().is_zero()) {
+            refuse(field, "no job can finish in no time; leave it out for no limit".to_owned());
+        }
+    }
+    if submission.unique.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_UNIQUE_BYTES)
+    {
+        refuse("unique", format!("a unique key has 1 to {MAX_UNIQUE_BYTES} bytes"));
+    }
+    if submission.labels.len() > MAX_LABELS {
+        refuse("labels", format!("more than {MAX_LABELS} labels"));
+    }
+    let retry = match retry_policy(submission.max_attempts, submission.backoff) {
+        Ok(retry) => retry,
+        Err((field, detail)) => {
+            refuse(field, detail);
+            None
+        }
+    };
+    for (key, value) in &submission.labels {
+        if key.is_empty()
+            || key.contains(['=', ','])
+            || key.len().max(value.len()) > MAX_LABEL_BYTES
+        {
+            refuse(
+                "labels",
+                format!(
+                    "`{}` is not a label: a key without = and , and at most {MAX_LABEL_BYTES} bytes each",
+                    shown(key)
+                ),
+            );
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(Problem::invalid("the submission is not valid", wrong));
+    }
+    job.settings = JobSettings { retry, timeout, total_timeout, dry_run: submission.dry_run };
+    job.labels = submission.labels;
+    job.unique = submission.unique.map(|key| UniqueKey { key, period });
+    let needs = DependencyNeeds::Success;
+    job.depends_on =
+        submission.depends_on.into_iter().map(|id| Dependency { on: JobId(id), needs }).collect();
+    Ok(job)
+}
+
+/// Or the field that is wrong, and what is wrong with it.
+fn retry_policy(
+    max: Option<u32>,
+    backoff: Option<Value>,
+) -> Result<Option<RetryPolicy>, (&'static str, String)> {
+    if max.is_none() && backoff.is_none() {
+        return Ok(None);
+    }
+    let mut policy = RetryPolicy::default();
+    if let Some(max) = max {
+        if !(1..=MAX_ATTEMPTS).contains(&max) {
+            return Err(("max_attempts", format!("must be from 1 to {MAX_ATTEMPTS}")));
+        }
+        policy.max_attempts = max;
+    }
+    if let Some(backoff) = backoff {
+        let wrong = |detail: String| ("backoff", detail);
+        policy.backoff = serde_path_to_error::deserialize::<_, Backoff>(backoff)
+            .map_err(|error| wrong(explain(&error).message))?;
+        match &policy.backoff {
+            Backoff::Delays { delays } if delays.is_empty() => {
+                return Err(wrong("delays must not be empty".to_owned()));
+            }
+            Backoff::Exponential { factor, .. } if !FACTORS.contains(factor) => {
+                return Err(wrong("factor must be a number from 1 to 100".to_owned()));
+            }
+            _ => {}
+        }
+    }
+    Ok(Some(policy))
+}
+
+/// A name as it may be repeated in an answer: escaped, and no longer than a reader needs.
+fn shown(name: &str) -> String {
+    name.chars().take(100).flat_map(char::escape_default).collect()
+}
+
+/// The database keeps microseconds, so that the instant does not change on its way there and back.
+fn in_micros(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(body: Value) -> Result<Submitted, Problem> {
+        check_submission(body, Timestamp::UNIX_EPOCH, &Actor::named("test"))
+    }
+
+    fn places(body: &Value) -> Vec<String> {
+        let problem = check(body.clone()).expect_err("it is wrong");
+        problem.errors.into_iter().map(|error| error.pointer).collect()
+    }
+
+    #[test]
+    fn every_pointer_of_a_refusal_leads_to_what_is_wrong() {
+        let job = json!({"kind": "command", "params": {"argv": ["true"]}});
+        for (body, place) in [
+            (json!({"kind": "command", "depends_on": [1, "x"]}), "/depends_on/1"),
+            (json!([job, {"kind": "command", "labels": {"a.b/c": 1}}]), "/1/labels/a.b~1c"),
+            (json!([job, {"kind": "command", "a.b": 1}]), "/1/a.b"),
+            (json!({"params": {}}), ""),
+            (json!([job, 5]), "/1"),
+        ] {
+            assert_eq!(places(&body), [place], "{body}");
+            assert!(body.pointer(place).is_some(), "{place} leads nowhere in {body}");
+        }
+    }
+
+    #[test]
+    fn what_a_schedule_file_may_not_say_is_refused_here_too() {
+        let labels: serde_json::Map<String, Value> =
+            (0..33).map(|number| (format!("label-{number}"), json!("x"))).collect();
+        let exponential = |factor: f64| {
+            let mut backoff = json!({"backoff": "exponential", "base": "1s", "max_delay": "1m"});
+            backoff["factor"] = json!(factor);
+            backoff["jitter"] = json!(false);
+            backoff
+        };
+        for (field, value, place) in [
+            ("labels", Value::Object(labels), "/labels"),
+            ("unique", json!(""), "/unique"),
+            ("unique", json!("x".repeat(257)), "/unique"),
+            ("timeout", json!("0s"), "/timeout"),
+            ("total_timeout", json!("0s"), "/total_timeout"),
+            ("max_attempts", json!(0), "/max_attempts"),
+            ("max_attempts", json!(u32::MAX), "/max_attempts"),
+            ("backoff", exponential(0.5), "/backoff"),
+            ("backoff", exponential(1e300), "/backoff"),
+        ] {
+            let mut body = json!({"kind": "command", "params": {"argv": ["true"]}});
+            body[field] = value;
+            assert_eq!(places(&body), [place], "{body}");
+        }
+    }
+
+    #[test]
+    fn an_instant_is_kept_as_the_database_keeps_it() {
+        let body = json!({
+            "kind": "command",
+            "params": {"argv": ["true"]},
+            "run_at": "2026-12-01T00:00:00.123456789Z",
+        });
+        let run_at = check(body).expect("it is right").jobs[0].run_at;
+        assert_eq!(run_at, "2026-12-01T00:00:00.123456Z".parse().expect("it is an instant"));
+    }
+}
