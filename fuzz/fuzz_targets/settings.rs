@@ -1,0 +1,7 @@
+#![no_main]
+
+#[path = "../invariants/mod.rs"]
+#[expect(dead_code, reason = "each target needs one of them")]
+mod invariants;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| invariants::settings::check(data));
