@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::super::diagnostic::{Excerpt, Place};
+use crate::model::is_harmful;
 
 /// The largest file that is read.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
@@ -121,10 +122,20 @@ impl<'s> SourceText<'s> {
         let text = self.text[shown.clone()].trim_end_matches('\r');
         let marked = |at: usize| (at - start).min(text.len());
         Some(Excerpt {
-            text: text.to_owned(),
+            text: text.chars().map(inert).collect(),
             first_line: number(first + 1),
             marked: marked(span.start)..marked(span.end),
         })
+    }
+}
+
+/// What is shown of a character that could disturb a terminal, as long in bytes as itself, so that places stay right. Those of
+/// one byte are left to the renderer, which has signs for them and knows none of the second set of control characters.
+fn inert(c: char) -> char {
+    match c.len_utf8() {
+        2 if is_harmful(c) => '\u{b7}',
+        3 if is_harmful(c) => char::REPLACEMENT_CHARACTER,
+        _ => c,
     }
 }
 
@@ -147,6 +158,14 @@ mod tests {
     fn e5_a_file_past_the_limit_is_refused() {
         assert!(text_of(&vec![b' '; MAX_FILE_BYTES]).is_ok());
         assert_eq!(text_of(&vec![b' '; MAX_FILE_BYTES + 1]), Err(NotText::TooLarge));
+    }
+
+    #[test]
+    fn j10_a_shown_line_keeps_its_places_and_cannot_disturb_a_terminal() {
+        let source = SourceText::new("a\u{85}\u{9b}\u{200f}\u{2028}\u{202e} = x");
+        let excerpt = source.excerpt(&(17..18)).unwrap();
+        assert!(!excerpt.text.chars().any(is_harmful), "{:?}", excerpt.text);
+        assert_eq!(&excerpt.text[excerpt.marked], "x");
     }
 
     #[test]
