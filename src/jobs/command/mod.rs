@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use self::params::Invocation;
 use self::pump::Pump;
 use self::record::RunRecord;
+use self::start::NotStarted;
 use self::verdict::{End, Facts};
 use super::ports::process::{Ended, Family, Launch, Machine, Program, Running};
 use super::{Answer, Context, Failure, Handler, JobInfo, Kind, check_as, parse_params};
@@ -87,17 +88,26 @@ impl CommandHandler {
             return Ok(show(context, &params, invocation, &program));
         }
         context.output.limit_to(params.max_output.0);
-        let mut record =
-            RunRecord::create(&context.paths, &context.job, &program.key).map_err(|error| {
+        let record = RunRecord::create(&context.paths, &context.job, &program.key);
+        let mut record = match record {
+            Ok(record) => record,
+            Err(error) => {
                 let folder = context.paths.running();
-                Failure::error(format!(
-                    "cannot write a run record in `{}`: {error}",
-                    folder.display()
-                ))
-            })?;
+                let message =
+                    format!("cannot write a run record in `{}`: {error}", folder.display());
+                if is_out_of_space(&error) {
+                    return Ok(come_back(message));
+                }
+                return Err(Failure::error(message));
+            }
+        };
         let started = context.clock.since_boot();
-        let running = start::start(&*self.launch, &program, &context.stop).await?;
-        let Some(running) = running else { return Ok(Answer::Stopped { result: None }) };
+        let running = match start::start(&*self.launch, &program, &context.stop).await {
+            Ok(running) => running,
+            Err(NotStarted::Stopped) => return Ok(Answer::Stopped { result: None }),
+            Err(NotStarted::Short(message)) => return Ok(come_back(message)),
+            Err(NotStarted::Failed(failure)) => return Err(failure),
+        };
         if let Some(main) = running.family().main {
             // Without this line the program is found by its environment alone.
             let _written = record.started(main);
@@ -113,6 +123,23 @@ impl CommandHandler {
         }
         Ok(verdict::answer(&params, invocation.name(), &facts))
     }
+}
+
+/// How long a job is put off when the machine is too short of something to start a program.
+const SHORTAGE_PAUSE: Duration = Duration::from_secs(30);
+
+/// The answer of an attempt that the machine had no room for: nothing was run, so it is not charged.
+fn come_back(reason: String) -> Answer {
+    Answer::Snooze { delay: SHORTAGE_PAUSE, reason }
+}
+
+/// Whether a file could not be written for want of space, inodes or permission to use more of them.
+fn is_out_of_space(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::ROFS | Errno::MFILE | Errno::NFILE)
+    )
 }
 
 /// An attempt whose program runs.

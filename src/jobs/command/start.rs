@@ -18,7 +18,7 @@ use crate::jobs::ports::process::{Launch, Program, Running};
 const SHELL: &str = "/bin/sh";
 
 /// How long to wait between tries when the machine is out of processes, descriptors or memory. Such shortages pass
-/// within seconds or not at all; the job's retry policy serves the second kind.
+/// within seconds or after minutes; for the second kind the job comes back later.
 const WAITS: [Duration; 5] = [
     Duration::from_millis(50),
     Duration::from_millis(200),
@@ -122,26 +122,45 @@ fn not_executable_message(file: &Path) -> String {
     )
 }
 
+/// Why a program was not started.
+#[derive(Debug)]
+pub(super) enum NotStarted {
+    /// The attempt was told to stop meanwhile.
+    Stopped,
+    /// The machine is short of something, and has been for longer than an attempt should wait. That is not the job's fault.
+    Short(String),
+    /// It cannot be started as it is.
+    Failed(Failure),
+}
+
 /// Starts a program; waits and tries again while the machine is short of something (H9).
 ///
 /// # Errors
-/// When it cannot be started. `None` when the attempt was told to stop meanwhile.
+/// When it was not started.
 pub(super) async fn start(
     launch: &dyn Launch,
     program: &Program,
     stop: &CancellationToken,
-) -> Result<Option<Running>, Failure> {
+) -> Result<Running, NotStarted> {
     let mut waits = WAITS.iter();
     loop {
         let error = match launch.launch(program) {
-            Ok(running) => return Ok(Some(running)),
+            Ok(running) => return Ok(running),
             Err(error) => error,
         };
-        let wait = waits.next().filter(|_| is_shortage(&error));
-        let Some(wait) = wait else { return Err(explain(&error, program)) };
+        if !is_shortage(&error) {
+            return Err(NotStarted::Failed(explain(&error, program)));
+        }
+        let Some(wait) = waits.next() else {
+            return Err(NotStarted::Short(format!(
+                "cannot start `{}`: {error}, even after {} more tries; the machine or the service is at a limit (TasksMax, LimitNOFILE, memory)",
+                program.file.display(),
+                WAITS.len()
+            )));
+        };
         tokio::select! {
             () = tokio::time::sleep(*wait) => {}
-            () = stop.cancelled() => return Ok(None),
+            () = stop.cancelled() => return Err(NotStarted::Stopped),
         }
     }
 }
@@ -177,10 +196,6 @@ fn explain(error: &io::Error, program: &Program) -> Failure {
         ),
         Some(Errno::TOOBIG) => format!(
             "cannot start `{file}`: its arguments and environment are too large together; pass data in `input`"
-        ),
-        _ if is_shortage(error) => format!(
-            "cannot start `{file}`: {error}, even after {} more tries; the machine or the service is at a limit (TasksMax, LimitNOFILE, memory)",
-            WAITS.len()
         ),
         _ => format!("cannot start `{file}`: {error}"),
     };

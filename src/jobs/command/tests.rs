@@ -352,8 +352,27 @@ async fn h9_a_shortage_that_passes_does_not_cost_the_attempt() {
     for error in [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::TXTBSY] {
         result(run_when_short(error, 3).await);
     }
-    let failure = failure(run_when_short(Errno::AGAIN, usize::MAX).await);
-    assert!(failure.message.contains("TasksMax") && !failure.is_answer, "{}", failure.message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn h9_a_shortage_that_stays_puts_the_job_off_uncharged_and_says_what_is_short() {
+    let answer = run_when_short(rustix::io::Errno::AGAIN, usize::MAX).await;
+    let Answer::Snooze { delay, reason } = answer else { panic!("{answer:?}") };
+    assert!(delay > Duration::ZERO && reason.contains("TasksMax"), "{delay:?}: {reason}");
+}
+
+#[tokio::test]
+async fn b7_without_room_for_its_run_record_nothing_is_started_and_nothing_is_charged() {
+    let (context, folder) = attempt(json!({"shell": "touch ran"}));
+    // Every file in there is as good as /dev/full.
+    std::fs::create_dir_all(context.paths.running()).unwrap();
+    let record =
+        context.paths.running().join(format!("{}-{}.pid", context.job.id, context.job.attempt));
+    std::os::unix::fs::symlink("/dev/full", record).unwrap();
+    let answer = CommandHandler::new().run(context).await;
+    let Answer::Snooze { reason, .. } = answer else { panic!("{answer:?}") };
+    assert!(reason.contains("run record") && reason.contains("space"), "{reason}");
+    assert!(!folder.path().join("ran").exists());
 }
 
 #[tokio::test]

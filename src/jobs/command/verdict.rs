@@ -82,7 +82,7 @@ pub(super) fn answer(params: &CommandParams, name: &str, facts: &Facts) -> Answe
     if is_in(&params.skip_codes) {
         return Answer::Done(skipped(result, code));
     }
-    let message = format!("`{name}` exited with code {code}{}", hint(code));
+    let message = format!("`{name}` exited with code {code}{}", meaning(code));
     let failure = Failure::answer(message).with_exit_code(Some(code)).with_result(result);
     let is_final = is_in(&params.final_codes)
         || (!params.retry_codes.is_empty() && !is_in(&params.retry_codes));
@@ -98,23 +98,35 @@ fn skipped(mut result: Value, code: i32) -> Value {
     result
 }
 
-/// What a shell means by the two codes that it makes itself.
-fn hint(code: i32) -> &'static str {
+/// What a shell means by the codes that it makes itself.
+fn meaning(code: i32) -> String {
     match code {
-        126 => ", by which a shell says that a program in it could not be executed",
-        127 => ", by which a shell says that it did not find a program",
-        _ => "",
+        126 => ", by which a shell says that a program in it could not be executed".to_owned(),
+        127 => ", by which a shell says that it did not find a program".to_owned(),
+        129..=192 => {
+            let signal = code - 128;
+            format!(
+                ", by which a shell says that a program in it was killed by {}{}",
+                signal_name(signal),
+                out_of_memory(signal)
+            )
+        }
+        _ => String::new(),
+    }
+}
+
+/// What is behind most kills that nobody remembers.
+fn out_of_memory(signal: i32) -> &'static str {
+    if signal == Signal::KILL.as_raw() {
+        "; if nobody did that by hand, the machine ran out of memory: see `journalctl -k`"
+    } else {
+        ""
     }
 }
 
 fn killed(name: &str, signal: i32, dumped_core: bool) -> String {
     let core = if dumped_core { " (core dumped)" } else { "" };
-    let hint = if signal == Signal::KILL.as_raw() {
-        "; if nobody did that by hand, the machine ran out of memory: see `journalctl -k`"
-    } else {
-        ""
-    };
-    format!("`{name}` was killed by {}{core}{hint}", signal_name(signal))
+    format!("`{name}` was killed by {}{core}{}", signal_name(signal), out_of_memory(signal))
 }
 
 /// `SIGTERM` and the like; `signal 42` for those without a name.
@@ -204,5 +216,22 @@ mod tests {
         let result = failure.result.unwrap();
         assert_eq!((&result["signal"], &result["dumped_core"]), (&json!("SIGSEGV"), &json!(true)));
         assert_eq!(signal_name(42), "signal 42");
+    }
+
+    #[test]
+    fn a7_a_program_that_the_kernel_killed_has_failed_also_where_a_shell_tells_of_it() {
+        let params = json!({"argv": ["prog"]});
+        for end in [End::Killed { signal: 9, dumped_core: false }, End::Exited(137)] {
+            let Answer::Failed(failure) = verdict(&params, end) else {
+                panic!("{end:?} is a failure")
+            };
+            for part in ["SIGKILL", "out of memory"] {
+                assert!(failure.message.contains(part), "{}", failure.message);
+            }
+        }
+        let Answer::Failed(failure) = verdict(&params, End::Exited(200)) else {
+            panic!("a failure")
+        };
+        assert_eq!(failure.message, "`prog` exited with code 200");
     }
 }
