@@ -11,7 +11,7 @@ use crate::api::TICK_OVERDUE;
 use crate::clock::SharedClock;
 use crate::config::LeaseSettings;
 use crate::model::{Chain, JobId, NodeId};
-use crate::queue::Signals;
+use crate::queue::{Signals, after_loss};
 use crate::scheduler::Alarm;
 use crate::store::{Conn, DatabaseUrl, Store, StoreError, finish, nodes};
 use crate::worker::PoolHandle;
@@ -97,7 +97,7 @@ pub(super) fn rescue(
     now: Timestamp,
 ) -> Result<Vec<JobId>, StoreError> {
     let why = "interrupted: the daemon ended without finishing it";
-    let rescued = finish::rescue(conn, dead, now, why)?;
+    let rescued = finish::rescue(conn, dead, now, why, |loss| after_loss(loss, now))?;
     nodes::mark_stopped(conn, dead, now)?;
     Ok(rescued)
 }

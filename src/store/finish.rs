@@ -5,7 +5,9 @@ use jiff::Timestamp;
 
 use super::hot::{DeleteRunning, InsertAttempt, InsertResult, TiesOfJob};
 use super::jobs::to_json;
-use super::schema::{jobs_running, jobs_scheduled, schedule_live, schedules, unique_keys};
+use super::schema::{
+    attempts, jobs_running, jobs_scheduled, schedule_live, schedules, unique_keys,
+};
 use super::{Conn, Micros, StoreError, dependencies, jobs as rows, on_each_backend};
 use crate::model::{
     AfterAttempt, FinalState, FinishedAttempt, JobId, JobState, NodeId, Outcome, ScheduleId,
@@ -149,9 +151,10 @@ pub(super) fn close(
     Ok(schedule.parse().ok())
 }
 
-/// Gives back every job that a dead node left running: its attempt is recorded as interrupted and not charged.
+/// Ends every attempt that a dead node left running: each is recorded as interrupted and not charged. `next` says what becomes of the
+/// job.
 ///
-/// Returns the jobs that were given back.
+/// Returns the jobs.
 ///
 /// # Errors
 /// When the database refuses.
@@ -160,14 +163,17 @@ pub fn rescue(
     dead: NodeId,
     now: Timestamp,
     why: &str,
+    next: impl Fn(Loss) -> Rescued,
 ) -> Result<Vec<JobId>, StoreError> {
     let left: Vec<(i64, i32, Micros)> = jobs_running::table
         .filter(jobs_running::node_id.eq(dead.0))
         .order(jobs_running::job_id)
         .select((jobs_running::job_id, jobs_running::number, jobs_running::started_at))
         .load(conn)?;
-    for (id, number, started_at) in &left {
+    for (position, (id, number, started_at)) in left.iter().enumerate() {
         let started_at = Timestamp::from(*started_at);
+        let in_a_row = losses_in_a_row(conn, *id, why)? + 1;
+        let Rescued { next, given_up } = next(Loss { in_a_row, position, together: left.len() });
         let attempt = FinishedAttempt {
             job: JobId(*id),
             number: number.unsigned_abs(),
@@ -176,14 +182,56 @@ pub fn rescue(
             // The clock may have been set back since.
             finished_at: now.max(started_at),
             exit_code: None,
-            error: Some(why.to_owned()),
+            error: Some(given_up.unwrap_or_else(|| why.to_owned())),
             result: None,
             output_tail: None,
-            next: AfterAttempt::GiveBack,
+            next,
         };
         finish_one(conn, dead, &attempt)?;
     }
     Ok(left.into_iter().map(|(id, ..)| JobId(id)).collect())
+}
+
+/// A job that ran when its node died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// How many of its latest attempts, this one included, ended like this.
+    pub in_a_row: u32,
+    /// Its place among those that ran at the time, from 0.
+    pub position: usize,
+    /// How many those were.
+    pub together: usize,
+}
+
+/// What becomes of a job whose node died.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rescued {
+    /// What comes next.
+    pub next: AfterAttempt,
+    /// Why it is not tried again, where it is not.
+    pub given_up: Option<String>,
+}
+
+impl Rescued {
+    /// Back to its old place at once.
+    #[must_use]
+    pub fn given_back() -> Self {
+        Self { next: AfterAttempt::GiveBack, given_up: None }
+    }
+}
+
+/// How many of the job's latest attempts ended with a dead node. The sentence tells them from those that a shutdown interrupted.
+fn losses_in_a_row(conn: &mut Conn, id: i64, why: &str) -> Result<u32, StoreError> {
+    // Nobody asks for more.
+    const ENOUGH: i64 = 100;
+    let latest: Vec<Option<String>> = attempts::table
+        .filter(attempts::job_id.eq(id))
+        .order(attempts::number.desc())
+        .limit(ENOUGH)
+        .select(attempts::error)
+        .load(conn)?;
+    let losses = latest.iter().take_while(|error| error.as_deref() == Some(why)).count();
+    Ok(u32::try_from(losses).unwrap_or(u32::MAX))
 }
 
 /// A running attempt's word on how far it is.

@@ -3,8 +3,9 @@
 use sexton::model::{
     AfterAttempt, FinalState, FinishedAttempt, JobState, NewJob, Outcome, Priority,
 };
-use sexton::store::finish::{self, Finished, ProgressUpdate};
-use sexton::store::nodes;
+use sexton::queue::{MOST_LOSSES, after_loss};
+use sexton::store::finish::{self, Finished, ProgressUpdate, Rescued};
+use sexton::store::{Conn, nodes};
 
 use crate::harness::{Queue, at, ended, job, on_both_backends, retried, succeeded};
 
@@ -17,6 +18,8 @@ on_both_backends![
     only_charged_outcomes_count_against_the_limit,
     an_interrupted_attempt_gives_the_job_its_old_place_back,
     what_a_dead_node_ran_is_rescued_as_interrupted,
+    a6_a_job_that_kills_its_daemon_is_held_back_then_given_up_and_can_be_redriven,
+    an_interruption_by_a_shutdown_is_no_loss,
     a_rescued_job_whose_cancel_was_requested_is_cancelled,
     a_cancel_that_comes_while_the_attempt_ends_wins_over_its_retry,
     a_success_wins_over_a_cancel_that_came_too_late,
@@ -149,8 +152,11 @@ async fn what_a_dead_node_ran_is_rescued_as_interrupted(queue: Queue) {
         .await
         .unwrap()
         .remove(0);
-    let rescued =
-        queue.write(move |conn| finish::rescue(conn, dead, at(60), "the node died")).await;
+    let rescued = queue
+        .write(move |conn| {
+            finish::rescue(conn, dead, at(60), "the node died", |_| Rescued::given_back())
+        })
+        .await;
     assert_eq!(rescued, [ids[1]]);
     assert_eq!(queue.state(ids[0]).await, JobState::Running, "ours is left alone");
     let attempts = queue.attempts(ids[1]).await;
@@ -170,12 +176,71 @@ async fn what_a_dead_node_ran_is_rescued_as_interrupted(queue: Queue) {
     assert!(!queue.write(move |conn| nodes::heartbeat(conn, dead, at(120))).await);
 }
 
+async fn a6_a_job_that_kills_its_daemon_is_held_back_then_given_up_and_can_be_redriven(
+    queue: Queue,
+) {
+    let id = queue.submit(0, job()).await;
+    let node = queue.node;
+    let mut now = 0;
+    let lose = async |now: i64| {
+        let rescue = move |conn: &mut Conn| {
+            finish::rescue(conn, node, at(now), "the node died", |losses| {
+                after_loss(losses, at(now))
+            })
+        };
+        assert_eq!(queue.write(rescue).await, [id]);
+    };
+    for loss in 1..=MOST_LOSSES {
+        now += 120;
+        queue.promote(now).await;
+        assert_eq!(queue.claim_one(now).await.number, loss);
+        lose(now).await;
+        let expected = match loss {
+            1..=3 => JobState::Pending,
+            MOST_LOSSES => JobState::Failed,
+            _ => JobState::Retrying,
+        };
+        assert_eq!(queue.state(id).await, expected, "after loss {loss}");
+    }
+    assert!(queue.job(id).await.error.is_some_and(|why| why.contains("given up")));
+    assert!(queue.attempts(id).await.iter().all(|attempt| attempt.outcome == "interrupted"));
+
+    // Somebody has mended it: it has all its lives again.
+    queue.redrive(now, id).await;
+    queue.claim_one(now).await;
+    lose(now).await;
+    assert_eq!(queue.state(id).await, JobState::Pending);
+}
+
+async fn an_interruption_by_a_shutdown_is_no_loss(queue: Queue) {
+    let id = queue.submit(0, job()).await;
+    let node = queue.node;
+    for round in 1..=3 * i64::from(MOST_LOSSES) {
+        let claimed = queue.claim_one(round).await;
+        if round % 2 == 0 {
+            let back = ended(&claimed, round, Outcome::Interrupted, AfterAttempt::GiveBack);
+            queue.finish(back).await;
+        } else {
+            let rescue = move |conn: &mut Conn| {
+                let now = at(round);
+                finish::rescue(conn, node, now, "the node died", |loss| after_loss(loss, now))
+            };
+            queue.write(rescue).await;
+        }
+        assert_eq!(queue.state(id).await, JobState::Pending, "round {round}");
+    }
+}
+
 async fn a_rescued_job_whose_cancel_was_requested_is_cancelled(queue: Queue) {
     let id = queue.submit(0, job()).await;
     queue.claim_one(1).await;
     queue.cancel(2, id).await;
     let node = queue.node;
-    queue.write(move |conn| finish::rescue(conn, node, at(60), "the node died")).await;
+    queue
+        .write(move |conn| {
+            finish::rescue(conn, node, at(60), "the node died", |_| Rescued::given_back())
+        })
+        .await;
     assert_eq!(queue.state(id).await, JobState::Cancelled);
 }
 
