@@ -22,6 +22,7 @@ use utoipa_axum::routes;
 use crate::jobs::explain;
 pub use problem::{FieldError, Problem};
 pub use serve::{ServeError, bind_socket, bind_tcp, serve_socket, serve_tcp};
+pub(crate) use state::user_name;
 pub use state::{App, Live, Peer};
 pub use submission::{MAX_SUBMISSION, Submitted, check_submission};
 pub(crate) use system::TICK_OVERDUE;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::jobs;
 use crate::model::Chain;
-use crate::store::StoreError;
+use crate::store::{Fault, StoreError};
 
 /// What went wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -107,7 +107,7 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::NotFound(_) => Self::not_found(detail),
             StoreError::Conflict(_) => Self::conflict(detail),
-            StoreError::NotWritable(_) => Self::new(
+            StoreError::Fault(Fault::NotWritable(_)) => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "storage",
                 "The store cannot be written",

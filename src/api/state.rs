@@ -122,7 +122,8 @@ impl Peer {
     }
 }
 
-fn user_name(uid: u32) -> Option<String> {
+/// The name of a user of this machine, as far as it is in `/etc/passwd`.
+pub(crate) fn user_name(uid: u32) -> Option<String> {
     let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
     let number = uid.to_string();
     passwd.lines().find_map(|line| {

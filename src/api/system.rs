@@ -23,7 +23,7 @@ use crate::model::AuditEvent;
 use crate::model::{Event, NodeId};
 use crate::store::audit::append_event;
 use crate::store::history::{self, JobFilter, Page};
-use crate::store::{nodes, queues, schedules as ledgers};
+use crate::store::{Condition, Store, nodes, queues, schedules as ledgers};
 
 /// How many coming runs the status shows.
 const NEXT_RUNS: usize = 5;
@@ -56,7 +56,12 @@ pub(super) async fn status(State(app): State<App>) -> Result<axum::Json<Status>,
     let settings = &app.settings;
     Ok(axum::Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        health: if problems.is_empty() { "ok" } else { "degraded" }.to_owned(),
+        health: match &live {
+            Some(live) if failing(&app.store, live).is_some() => "failing",
+            _ if problems.is_empty() => "ok",
+            _ => "degraded",
+        }
+        .to_owned(),
         problems,
         running: live.is_some(),
         pid: live.map(|_| std::process::id()),
@@ -93,25 +98,48 @@ fn problems(app: &App) -> Vec<String> {
             .map(|(file, broken)| format!("{} is not loaded: {}", file.display(), broken.error)),
     );
     if let Some(live) = &app.live {
-        if let Some(error) = live.pool.status().store_error {
-            problems.push(format!("claiming is paused because the store refuses: {error}"));
-        }
-        if live.alarm.since_last_tick() > TICK_OVERDUE {
-            problems.push("the scheduler has stopped ticking".to_owned());
+        match failing(&app.store, live) {
+            Some(why) => problems.push(why),
+            None => problems.extend(
+                live.pool
+                    .status()
+                    .store_error
+                    .map(|error| format!("claiming is paused because the store refuses: {error}")),
+            ),
         }
         problems.extend((live.complaints)());
     }
     problems
 }
 
-/// Whether the process lives.
+/// Why the daemon cannot do what it is there for, where that is so.
+fn failing(store: &Store, live: &Live) -> Option<String> {
+    match &*store.condition().borrow() {
+        Condition::NotWritable(why) => Some(format!(
+            "the database cannot be written ({why}): nothing new is taken or started until it can, what runs goes on, and its results are kept"
+        )),
+        Condition::Lost(why) => Some(why.clone()),
+        Condition::Sound if live.alarm.since_last_tick() > TICK_OVERDUE => {
+            Some("the scheduler has stopped ticking".to_owned())
+        }
+        Condition::Sound => None,
+    }
+}
+
+/// Whether it works: the scheduler ticks and the database can be written.
 #[utoipa::path(get, path = "/healthz", responses((status = 200, body = Value), (status = 503, body = Value)))]
 pub(super) async fn healthz(State(app): State<App>) -> Response {
-    let ticking =
-        app.live.as_ref().is_some_and(|live| live.alarm.since_last_tick() <= TICK_OVERDUE);
-    let status = if ticking { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, axum::Json(json!({ "status": if ticking { "ok" } else { "failing" } })))
-        .into_response()
+    let why = match &app.live {
+        Some(live) => failing(&app.store, live),
+        None => Some("the daemon is not running".to_owned()),
+    };
+    match why {
+        None => axum::Json(json!({ "status": "ok" })).into_response(),
+        Some(why) => {
+            let body = axum::Json(json!({ "status": "failing", "why": why }));
+            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+        }
+    }
 }
 
 /// Whether it can take work: the store answers and the scheduler ticks.
@@ -120,7 +148,7 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
     let answers = app.store.read(|conn| nodes::list(conn, 1).map(|_| ())).await.is_ok();
     let works = app.live.as_ref().is_some_and(|live| {
         let pool = live.pool.status();
-        pool.store_error.is_none() && !pool.draining
+        failing(&app.store, live).is_none() && pool.store_error.is_none() && !pool.draining
     });
     let status = if answers && works { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({ "ready": answers && works, "problems": problems(&app) });

@@ -286,6 +286,25 @@ fn cut(file: &File, length: u64) -> io::Result<()> {
     file.sync_all()
 }
 
+/// The last complete record of the log in a folder, without touching it; `None` when there is no record that can be read.
+///
+/// # Errors
+/// When the file is there and cannot be read.
+pub fn last_head(folder: &Path) -> Result<Option<Head>, AuditFileError> {
+    let path = folder.join(FILE_NAME);
+    let read = || -> io::Result<Option<Head>> {
+        let file = File::open(&path)?;
+        let length = complete_length(&file, file.metadata()?.len())?;
+        let link = last_link(&file, length)?;
+        Ok(link.and_then(Result::ok).map(|link| link.head))
+    };
+    match read() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(AuditFileError::Io { action: "read", path, source }),
+        Ok(head) => Ok(head),
+    }
+}
+
 /// How long the file is without an unfinished last line.
 fn complete_length(file: &File, length: u64) -> io::Result<u64> {
     Ok(newline_before(file, length)?.map_or(0, |newline| newline + 1))

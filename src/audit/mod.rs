@@ -13,12 +13,14 @@ pub mod chain;
 pub mod file;
 pub mod project;
 pub mod read;
+pub mod rewound;
 pub mod verify;
 pub mod writer;
 
 pub use chain::{Anchor, Head, Record, Upto};
-pub use file::{AuditFile, FILE_NAME};
+pub use file::{AuditFile, FILE_NAME, last_head};
 pub use project::{AttemptRow, EventRow, OccurrenceRow, Rows, SubmissionRow};
 pub use read::{AuditLine, Filter, Page};
+pub use rewound::{Rewound, rewound};
 pub use verify::{Problem, Report, verify};
 pub use writer::{AuditHandle, AuditHealth};

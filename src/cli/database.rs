@@ -8,7 +8,8 @@ use super::args::Db;
 use super::client::Client;
 use super::output::{Exit, Failure, Outcome, json, line, note};
 use super::session::Session;
-use crate::daemon::take_lock;
+use crate::audit;
+use crate::daemon::{take_database, take_lock};
 use crate::model::Chain;
 use crate::store::{DatabaseUrl, Purpose, StoreError, maintenance, migrations};
 
@@ -18,6 +19,7 @@ pub(super) async fn run(session: &Session, command: Db) -> Outcome {
         let exit = match error {
             StoreError::Busy => Exit::TryAgain,
             StoreError::TooNew { .. } => Exit::Config,
+            StoreError::Unsound { .. } => Exit::Data,
             _ => Exit::Failed,
         };
         Failure::new(exit, Chain(&error).to_string())
@@ -88,11 +90,14 @@ async fn restore(session: &Session, url: &DatabaseUrl, file: &Path) -> Outcome {
             "the daemon is running; stop it before restoring",
         ));
     }
-    let _lock = take_lock(&session.settings().data_dir)
-        .await
-        .map_err(|error| Failure::new(Exit::TryAgain, Chain(&error).to_string()))?;
+    let taken = |error| Failure::new(Exit::TryAgain, Chain(&error).to_string());
+    let _lock = take_lock(&session.settings().data_dir).await.map_err(taken)?;
+    let _database = take_database(url).await.map_err(taken)?;
     let failed = |error: StoreError| Failure::new(Exit::Failed, Chain(&error).to_string());
-    let kept = maintenance::restore(file, path, session.now()).map_err(failed)?;
+    let audited = audit::last_head(&session.settings().audit.dir)
+        .map_err(|error| Failure::new(Exit::Failed, Chain(&error).to_string()))?
+        .map_or(0, |head| head.seq);
+    let kept = maintenance::restore(file, path, audited, session.now()).map_err(failed)?;
     if let Some(kept) = kept {
         note(format!("the database that was there is kept as {}", kept.display()));
     }

@@ -13,6 +13,7 @@ mod system;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 
@@ -20,6 +21,9 @@ pub use args::Cli;
 use args::Command;
 use output::{Exit, Failure, Outcome, note};
 use session::Session;
+
+/// How long a daemon that must not go on has to let go of what runs.
+const ABANDON_TIME: Duration = Duration::from_secs(2);
 
 /// Runs the program with these arguments, the first of which is its name.
 #[must_use]
@@ -71,13 +75,18 @@ fn serve(cli: &Cli) -> Outcome {
         .build()
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot start: {error}")))?;
     let served = runtime.block_on(crate::daemon::serve(loaded.settings));
-    // Handlers that were abandoned may still sit on blocking threads; they must not hold up the exit.
-    runtime.shutdown_background();
     match served {
-        Ok(()) => Ok(Exit::Ok),
+        Ok(()) => {
+            // Handlers that were abandoned may still sit on blocking threads; they must not hold up the exit.
+            runtime.shutdown_background();
+            Ok(Exit::Ok)
+        }
         Err(error) => {
+            // Long enough for attempts to be dropped, which kills their programs.
+            runtime.shutdown_timeout(ABANDON_TIME);
             let exit = match error.kind() {
                 crate::daemon::FailureKind::Taken => Exit::TryAgain,
+                crate::daemon::FailureKind::Data => Exit::Data,
                 crate::daemon::FailureKind::Other => Exit::Failed,
             };
             Err(Failure::new(exit, crate::model::Chain(&error).to_string()))

@@ -24,6 +24,8 @@ pub(super) enum Exit {
     NoDaemon = 5,
     /// A safety limit refused it.
     Refused = 6,
+    /// The database is damaged or missing; to start again does not help.
+    Data = 65,
     /// Somebody else has the lock; try again.
     TryAgain = 75,
     /// Settings or schedules are not valid.

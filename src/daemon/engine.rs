@@ -13,6 +13,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::essentials::Essentials;
 use super::heartbeat::{Heartbeat, rescue};
 use super::startup::StartError;
 use super::{audit_source, schedule_defaults};
@@ -27,7 +28,7 @@ use crate::model::{Actor, AuditEvent, Chain, Event, JobId, NodeId};
 use crate::queue::{Ageing, Signals};
 use crate::scheduler::{Alarm, Draws, Enqueuer, Scheduler, Ticker};
 use crate::store::audit::append_event;
-use crate::store::{Conn, DatabaseUrl, Store, StoreError, nodes};
+use crate::store::{Condition, Conn, DatabaseUrl, Store, StoreError, nodes};
 use crate::upkeep::{History, Upkeep};
 use crate::worker::{Draw, Pool, PoolHandle, PoolSettings, Registry};
 
@@ -42,6 +43,9 @@ const STOP_GRACE: Duration = Duration::from_secs(60);
 
 /// How long whoever is served has to go when the engine has stopped.
 const SERVING_GRACE: Duration = Duration::from_secs(5);
+
+/// From look to look at a store that refuses when there is nothing left to wait for but the record of what has ended.
+const UNRECORDED_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Whether the engine has threads beside the runtime's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +114,7 @@ pub struct Engine {
     stop: CancellationToken,
     scheduling: Vec<JoinHandle<()>>,
     serving: Vec<JoinHandle<()>>,
+    essentials: Essentials,
 }
 
 impl Engine {
@@ -179,7 +184,9 @@ impl Engine {
             draws: Arc::clone(&draws),
             ledger_changed: Arc::clone(&ledger_changed),
         };
-        let mut scheduling = vec![scheduler.start(stop_scheduling.clone()).await?];
+        let essentials = Essentials::default();
+        let scheduler = scheduler.start(stop_scheduling.clone()).await?;
+        let mut scheduling = vec![essentials.follow("the scheduler", scheduler)];
         let upkeep = Upkeep {
             store: store.clone(),
             clock: Arc::clone(&clock),
@@ -187,7 +194,8 @@ impl Engine {
             history,
             audit: audit.health(),
         };
-        scheduling.push(tokio::spawn(upkeep.run(stop_scheduling.clone())));
+        let upkeep = tokio::spawn(upkeep.run(stop_scheduling.clone()));
+        scheduling.push(essentials.follow("the upkeep", upkeep));
         let heartbeat = Heartbeat {
             store: store.clone(),
             clock: Arc::clone(&clock),
@@ -196,7 +204,8 @@ impl Engine {
             pool: pool.clone(),
             signals,
         };
-        let serving = vec![tokio::spawn(heartbeat.run(stop.clone()))];
+        let heartbeat = tokio::spawn(heartbeat.run(stop.clone()));
+        let serving = vec![essentials.follow("the heartbeat", heartbeat)];
 
         record_start(&store, &clock, node, &reloader.current()).await?;
         Ok(Self {
@@ -218,6 +227,7 @@ impl Engine {
             stop,
             scheduling,
             serving,
+            essentials,
         })
     }
 
@@ -302,9 +312,30 @@ impl Engine {
         self.stop.clone()
     }
 
-    /// Takes over a task that ends with [`stop_token`](Self::stop_token), so that stopping waits for it.
-    pub fn keep(&mut self, task: JoinHandle<()>) {
-        self.serving.push(task);
+    /// Takes over a task that ends with [`stop_token`](Self::stop_token), so that stopping waits for it. If it
+    /// panics, that [breaks](Self::broken) the engine.
+    pub fn keep(&mut self, name: &'static str, task: JoinHandle<()>) {
+        self.serving.push(self.essentials.follow(name, task));
+    }
+
+    /// Waits for something after which the engine must not go on, and says what it is. It is not to be drained then: nothing that
+    /// happens now could be recorded.
+    pub async fn broken(&self) -> String {
+        let mut condition = self.store.condition();
+        let lost = async {
+            match condition.wait_for(|now| matches!(now, Condition::Lost(_))).await.as_deref() {
+                Ok(Condition::Lost(why)) => why.clone(),
+                _ => "the threads of the database have ended".to_owned(),
+            }
+        };
+        let mut audit = self.audit.health();
+        tokio::select! {
+            biased;
+            why = lost => why,
+            what = self.essentials.broken() => what,
+            () = self.pool.ended() => "the pool of workers has ended".to_owned(),
+            _ = audit.wait_for(|_| false) => "the audit log's writer has ended".to_owned(),
+        }
     }
 
     /// Takes nothing new, and waits until what runs has ended; when `patience` ends before that, what still runs is given back. Returns
@@ -324,9 +355,33 @@ impl Engine {
             let running = self.pool.status().running.len();
             tracing::warn!(why, running, "giving back what still runs");
             self.pool.interrupt();
-            drained.await;
+            tokio::select! {
+                biased;
+                () = &mut drained => {}
+                unrecorded = self.record_is_hopeless() => tracing::error!(
+                    unrecorded,
+                    "the ends of attempts could not be recorded; their jobs are marked interrupted and run again at the next start"
+                ),
+            }
         }
         cut_short
+    }
+
+    /// Returns when all that the drain waits for is a store that refuses and goes on refusing. Without this, a full disk would keep
+    /// the daemon from stopping.
+    async fn record_is_hopeless(&self) -> usize {
+        let mut was_stuck = false;
+        loop {
+            tokio::time::sleep(UNRECORDED_PATIENCE).await;
+            let now = self.pool.status();
+            let is_stuck = now.store_error.is_some()
+                && now.unrecorded > 0
+                && now.unrecorded == now.running.len();
+            if is_stuck && was_stuck {
+                return now.unrecorded;
+            }
+            was_stuck = is_stuck;
+        }
     }
 
     /// Ends every part of a drained engine, and records that and why it stopped. Returns the store, which is for the caller to close.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::supervisor;
 use crate::api::TICK_OVERDUE;
 use crate::clock::SharedClock;
 use crate::config::LeaseSettings;
@@ -33,6 +32,7 @@ impl Heartbeat {
         let mut beat = tokio::time::interval(self.lease.heartbeat.get());
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut renewed = self.clock.since_boot();
+        let mut is_refused = false;
         loop {
             tokio::select! {
                 biased;
@@ -40,13 +40,20 @@ impl Heartbeat {
                 _ = beat.tick() => {}
             }
             match self.beat().await {
-                Ok(true) => renewed = self.clock.since_boot(),
+                Ok(true) => {
+                    renewed = self.clock.since_boot();
+                    is_refused = false;
+                }
                 Ok(false) => {
+                    is_refused = false;
                     tracing::error!("this node was declared dead; what it runs is given back");
                     self.pool.interrupt();
                 }
                 Err(error) => {
-                    tracing::warn!(error = %Chain(&error), "the lease could not be renewed");
+                    // Once: a store that refuses for hours is no better for a line every few seconds.
+                    if !std::mem::replace(&mut is_refused, true) {
+                        tracing::warn!(error = %Chain(&error), "the lease could not be renewed; it is tried again at every beat");
+                    }
                 }
             }
             let margin = self.lease.heartbeat.get();
@@ -108,6 +115,7 @@ pub(super) async fn watchdog(
     alarm: Arc<Alarm>,
     store: Store,
     stop: CancellationToken,
+    feed: impl Fn(),
 ) {
     let mut tick = tokio::time::interval(period / 2);
     loop {
@@ -115,12 +123,21 @@ pub(super) async fn watchdog(
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let answers =
+        let answered =
             tokio::time::timeout(period / 2, store.read(|conn| nodes::list(conn, 1).map(|_| ())))
                 .await;
-        // A store that says no is alive; one that says nothing is not.
-        if answers.is_ok() && alarm.since_last_tick() < TICK_OVERDUE {
-            supervisor::watchdog();
+        // A store that says no is alive, and a restart would not help it; one that says nothing is not.
+        if is_alive(answered.is_ok(), alarm.since_last_tick()) {
+            feed();
         }
     }
 }
+
+/// Whether the daemon still does what it is there for.
+fn is_alive(store_answers: bool, since_last_tick: Duration) -> bool {
+    store_answers && since_last_tick < TICK_OVERDUE
+}
+
+#[cfg(test)]
+#[path = "heartbeat_tests.rs"]
+mod tests;

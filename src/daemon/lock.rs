@@ -1,4 +1,7 @@
-//! One daemon for one data directory.
+//! One daemon for one data directory, and for one SQLite database.
+//!
+//! The database has a lock of its own beside it, because `database.url` can name the same file under two data directories; the second
+//! daemon would give back what the first one is running.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -7,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+
+use crate::store::DatabaseUrl;
 
 /// How long to wait for a lock that somebody has.
 ///
@@ -37,11 +42,22 @@ pub enum LockError {
         /// The other process, as it wrote it down.
         pid: String,
     },
+    /// Somebody has the database.
+    #[error(
+        "another sexton, process {pid}, uses the database {}: stop it first, or give this one a `database.url` of its own",
+        database.display()
+    )]
+    DatabaseTaken {
+        /// Its file.
+        database: PathBuf,
+        /// The other process, as it wrote it down.
+        pid: String,
+    },
     /// It cannot be written.
-    #[error("cannot use the data directory {}", dir.display())]
+    #[error("cannot use {}", path.display())]
     Unusable {
-        /// The directory.
-        dir: PathBuf,
+        /// The directory, or the lock.
+        path: PathBuf,
         /// Why.
         #[source]
         source: std::io::Error,
@@ -53,26 +69,55 @@ pub enum LockError {
 /// # Errors
 /// When another daemon has it and does not let go within a few seconds, or it cannot be written.
 pub async fn take(dir: &Path) -> Result<DataLock, LockError> {
-    let unusable = |source| LockError::Unusable { dir: dir.to_owned(), source };
-    // Params, results and output of jobs are in it, and they are nobody else's business.
-    DirBuilder::new().recursive(true).mode(0o750).create(dir).map_err(unusable)?;
-    let path = dir.join("sexton.lock");
+    make(dir)?;
+    match lock(&dir.join("sexton.lock")).await? {
+        Ok(taken) => Ok(taken),
+        Err(pid) => Err(LockError::Taken { dir: dir.to_owned(), pid }),
+    }
+}
+
+/// Takes the file of an SQLite database, which need not be there yet. On PostgreSQL many daemons share one.
+///
+/// # Errors
+/// When another daemon has it and does not let go within a few seconds, or its folder cannot be written.
+pub async fn take_database(url: &DatabaseUrl) -> Result<Option<DataLock>, LockError> {
+    let DatabaseUrl::Sqlite(database) = url else { return Ok(None) };
+    if let Some(folder) = database.parent() {
+        make(folder)?;
+    }
+    let mut name = database.as_os_str().to_owned();
+    name.push(".lock");
+    match lock(Path::new(&name)).await? {
+        Ok(taken) => Ok(Some(taken)),
+        Err(pid) => Err(LockError::DatabaseTaken { database: database.clone(), pid }),
+    }
+}
+
+/// Params, results and output of jobs are in it, and they are nobody else's business.
+fn make(dir: &Path) -> Result<(), LockError> {
+    let made = DirBuilder::new().recursive(true).mode(0o750).create(dir);
+    made.map_err(|source| LockError::Unusable { path: dir.to_owned(), source })
+}
+
+/// Takes a lock, or tells which process has it.
+async fn lock(path: &Path) -> Result<Result<DataLock, String>, LockError> {
+    let unusable = |source| LockError::Unusable { path: path.to_owned(), source };
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     let mut file = options.map_err(unusable)?;
     if !is_locked_in_time(&file).await {
         let mut pid = String::new();
         // Only for the message; an empty file says "unknown".
         let _unread = (&file).take(20).read_to_string(&mut pid);
-        let pid = if pid.trim().is_empty() { "unknown".to_owned() } else { pid.trim().to_owned() };
-        return Err(LockError::Taken { dir: dir.to_owned(), pid });
+        let pid = if pid.trim().is_empty() { "unknown" } else { pid.trim() };
+        return Ok(Err(pid.to_owned()));
     }
-    let write = |file: &mut File| {
-        file.set_len(0)?;
-        file.seek(SeekFrom::Start(0))?;
-        writeln!(file, "{}", std::process::id())
-    };
-    write(&mut file).map_err(unusable)?;
-    Ok(DataLock(file))
+    // Only for the message, too: a disk that is full must not keep the daemon from starting to read.
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.seek(SeekFrom::Start(0)))
+        .and_then(|_| writeln!(file, "{}", std::process::id()));
+    drop(written);
+    Ok(Ok(DataLock(file)))
 }
 
 async fn is_locked_in_time(file: &File) -> bool {
@@ -108,5 +153,19 @@ mod tests {
         assert!(refused.contains(&std::process::id().to_string()), "{refused}");
         drop(held);
         take(folder.path()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a10_a_second_daemon_on_the_same_database_is_refused_wherever_its_data_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::Sqlite(folder.path().join("shared/sexton.db"));
+        let held = take_database(&url).await.unwrap();
+        assert!(held.is_some());
+        let refused = take_database(&url).await.unwrap_err().to_string();
+        assert!(refused.contains("shared/sexton.db"), "{refused}");
+        drop(held);
+        take_database(&url).await.unwrap();
+        let server = "postgres://db.example/sexton".parse().unwrap();
+        assert!(take_database(&server).await.unwrap().is_none());
     }
 }

@@ -5,10 +5,12 @@
 //! everything that can reach the process from outside.
 
 pub mod engine;
+mod essentials;
 mod heartbeat;
 mod host;
 mod lock;
 mod numbers;
+mod place;
 mod shutdown;
 mod signals;
 mod startup;
@@ -20,27 +22,59 @@ use crate::store::DatabaseUrl;
 use crate::store::audit::AuditSource;
 
 pub use host::host_name;
-pub use lock::{DataLock, LockError, take as take_lock};
+pub use lock::{DataLock, LockError, take as take_lock, take_database};
 pub use startup::StartError;
 
-/// What a failure to serve means for whoever started the daemon.
+/// Why the daemon ended without having been told to.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// It could not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It cannot go on.
+    #[error("the daemon had to stop: {0}")]
+    Broken(String),
+}
+
+/// What that means for whoever started the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// Another daemon has the data directory.
+    /// Another daemon has the data directory or the database.
     Taken,
+    /// The database is damaged or is not where it was: to start again does not help.
+    Data,
     /// Anything else.
     Other,
+}
+
+impl DaemonError {
+    /// What it means for whoever started the daemon.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Start(error) => error.kind(),
+            Self::Broken(_) => FailureKind::Other,
+        }
+    }
 }
 
 /// Runs the daemon until it is told to stop.
 ///
 /// # Errors
-/// When it cannot start.
-pub async fn serve(settings: Settings) -> Result<(), StartError> {
+/// When it cannot start, or something happens after which it must not go on. Then nothing was drained: the programs of its jobs are
+/// killed as the runtime ends, and the next daemon gives the jobs back.
+pub async fn serve(settings: Settings) -> Result<(), DaemonError> {
     // Signals first: one that comes while we start must not end the process half way.
     let mut signals = signals::Signals::listen()?;
     let daemon = startup::start(settings).await?;
-    let reason = signals.serve(&daemon).await;
+    let reason = tokio::select! {
+        reason = signals.serve(&daemon) => reason,
+        why = daemon.engine.broken() => {
+            tracing::error!(why, "stopping at once");
+            supervisor::stopping(&why);
+            return Err(DaemonError::Broken(why));
+        }
+    };
     shutdown::stop(daemon, reason, &mut signals.endings).await;
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::audit::AuditHealth;
 use crate::catalog::Reloader;
 use crate::clock::SharedClock;
 use crate::model::{Event, JobState, ScheduleId};
-use crate::store::{Store, history, queues, schedules as ledgers};
+use crate::store::{Condition, Store, history, queues, schedules as ledgers};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{Levels, RunEnded, ScheduleLevels};
 use crate::worker::PoolHandle;
@@ -103,6 +103,7 @@ impl Numbers {
         let oldest = queues.iter().filter_map(|queue| queue.oldest_run_at).min();
         let pool = self.pool.status();
         let audit = self.audit.borrow().clone();
+        let is_sound = *self.store.condition().borrow() == Condition::Sound;
         self.metrics.set_levels(&Levels {
             schedules,
             jobs: counts
@@ -119,6 +120,8 @@ impl Numbers {
             log_errors: self.telemetry.write_errors(),
             audit_seq: audit.head.seq,
             is_audit_ok: audit.failing.is_none(),
+            is_db_writable: is_sound,
+            wal_bytes: self.store.wal_bytes(),
         });
     }
 }

@@ -1,7 +1,8 @@
 //! Everything that can reach the process from outside.
 //!
 //! TERM and INT stop the daemon; a second one skips the wait. HUP loads the schedules again, USR1 opens the logs again (after
-//! logrotate). QUIT is treated as TERM, PIPE and the terminal's HUP never end the process.
+//! logrotate). QUIT is treated as TERM, PIPE and the terminal's HUP never end the process, and neither does XFSZ: a file that has
+//! reached its limit is a write that fails, like one on a full disk.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -40,6 +41,8 @@ pub(super) struct Signals {
     pub(super) endings: Endings,
     hangup: Signal,
     reopen: Signal,
+    /// Listened to only so that the default action, which ends the process, is not taken.
+    _file_too_large: Signal,
 }
 
 impl Signals {
@@ -48,6 +51,8 @@ impl Signals {
             endings: Endings::listen()?,
             hangup: signal(SignalKind::hangup()).map_err(StartError::Signals)?,
             reopen: signal(SignalKind::user_defined1()).map_err(StartError::Signals)?,
+            _file_too_large: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))
+                .map_err(StartError::Signals)?,
         })
     }
 

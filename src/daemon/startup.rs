@@ -9,10 +9,11 @@ use super::engine::{Engine, Identity, Parts, Threads};
 use super::heartbeat;
 use super::lock::{self, DataLock, LockError};
 use super::numbers::Numbers;
-use super::{FailureKind, host_name, supervisor};
+use super::place::{self, PlaceError};
+use super::{FailureKind, audit_source, host_name, supervisor};
 use crate::api::{self, ServeError};
-use crate::audit::AuditHealth;
 use crate::audit::writer::AuditError;
+use crate::audit::{AuditHealth, Rewound, rewound};
 use crate::catalog::{Catalog, ReloadReport, Watcher, Watching};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::Settings;
@@ -25,7 +26,7 @@ use crate::jobs::kb_validation::KbValidationHandler;
 use crate::jobs::ports;
 use crate::jobs::stats_report::StatsReportHandler;
 use crate::scheduler::TickerError;
-use crate::store::{Store, StoreError};
+use crate::store::{DatabaseUrl, Store, StoreError};
 use crate::telemetry::{self, Metrics, Telemetry};
 use crate::upkeep::History;
 use crate::worker::Registry;
@@ -39,6 +40,24 @@ pub enum StartError {
     /// The data directory.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// Where the data is, and whose it is.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The database lacks what the audit log has told of.
+    #[error(
+        "the database {database} lacks what the audit log in {} has told of: {lacks}. Its write-ahead log was removed, or an older \
+         copy or an empty database took its place. No job was touched. Put the files back as they were; or accept what is there \
+         with `sexton db backup FILE` and `sexton db restore FILE`; or, to begin anew, move the audit log away",
+        audit.display()
+    )]
+    Rewound {
+        /// The database.
+        database: String,
+        /// The directory of the audit log.
+        audit: PathBuf,
+        /// The rows.
+        lacks: Rewound,
+    },
     /// The database.
     #[error("cannot open the store")]
     Store(#[from] StoreError),
@@ -73,7 +92,10 @@ impl StartError {
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::Lock(LockError::Taken { .. }) => FailureKind::Taken,
+            Self::Lock(LockError::Taken { .. } | LockError::DatabaseTaken { .. }) => {
+                FailureKind::Taken
+            }
+            Self::Store(StoreError::Unsound { .. }) | Self::Rewound { .. } => FailureKind::Data,
             _ => FailureKind::Other,
         }
     }
@@ -87,14 +109,16 @@ pub(super) struct Daemon {
     pub(super) settings: Arc<Settings>,
     pub(super) engine: Engine,
     pub(super) telemetry: SharedTelemetry,
-    pub(super) _lock: DataLock,
+    pub(super) _locks: (DataLock, Option<DataLock>),
 }
 
 /// Starts everything. What was built before a failure is dropped, and the process ends.
 pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let settings = Arc::new(settings);
     let clock: SharedClock = Arc::new(SystemClock);
-    let lock = lock::take(&settings.data_dir).await?;
+    place::check(&settings)?;
+    let locks =
+        (lock::take(&settings.data_dir).await?, lock::take_database(&settings.database).await?);
     let telemetry = Arc::new(telemetry::init(&settings.log, Arc::clone(&clock))?);
     let paths = Arc::new(RunPaths::under(&settings.data_dir));
     make_directories(&settings, &paths)?;
@@ -108,6 +132,7 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
         Ok(opened) => opened?,
         Err(_panicked) => return Err(StoreError::Closed.into()),
     };
+    refuse_rewound(&store, &settings).await?;
     let history = Arc::new(History::new(store.clone(), Arc::clone(&paths)));
     let mut engine = Engine::start(Parts {
         settings: Arc::clone(&settings),
@@ -139,27 +164,46 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
         telemetry: Arc::clone(&telemetry),
         audit: engine.audit_health(),
     };
-    engine.keep(tokio::spawn(numbers.run(engine.events(), engine.stop_token())));
+    let numbers = tokio::spawn(numbers.run(engine.events(), engine.stop_token()));
+    engine.keep("the keeper of the metrics", numbers);
     // Ends by being dropped with the runtime: there is nothing to finish.
     tokio::spawn(ports::process::reap_orphans());
     if let Some(period) = supervisor::watchdog_period() {
-        let fed = heartbeat::watchdog(period, engine.alarm(), store, engine.stop_token());
-        engine.keep(tokio::spawn(fed));
+        let (alarm, stop) = (engine.alarm(), engine.stop_token());
+        let fed = heartbeat::watchdog(period, alarm, store, stop, supervisor::watchdog);
+        engine.keep("the watchdog's feeder", tokio::spawn(fed));
     }
 
     let complaints = complaints(engine.audit_health(), watcher, Arc::clone(&telemetry));
     let router = api::router(engine.app(complaints, Box::new(move || metrics.encode())));
     let socket = api::bind_socket(&settings.api.socket)?;
     let served = api::serve_socket(socket, router.clone(), engine.stop_token());
-    engine.keep(tokio::spawn(served));
+    engine.keep("the listener on the socket", tokio::spawn(served));
     if let Some(listen) = &settings.api.listen {
         let listener = api::bind_tcp(listen.0).await?;
-        engine.keep(tokio::spawn(api::serve_tcp(listener, router, engine.stop_token())));
+        let served = api::serve_tcp(listener, router, engine.stop_token());
+        engine.keep("the listener on TCP", tokio::spawn(served));
     }
 
     announce(&settings, engine.first_report(), &reloader.current(), &clock);
     supervisor::ready(&status_line(&reloader.current()));
-    Ok(Daemon { settings, engine, telemetry, _lock: lock })
+    Ok(Daemon { settings, engine, telemetry, _locks: locks })
+}
+
+/// A database that is older than its audit log has lost commits that were acknowledged. PostgreSQL's are not held to it: a standby that
+/// takes over may lack the last moment, by its operator's choice.
+async fn refuse_rewound(store: &Store, settings: &Settings) -> Result<(), StartError> {
+    if !matches!(store.url(), DatabaseUrl::Sqlite(_)) {
+        return Ok(());
+    }
+    match rewound(store, &settings.audit.dir, &audit_source(store.url())).await? {
+        None => Ok(()),
+        Some(lacks) => Err(StartError::Rewound {
+            database: store.url().to_string(),
+            audit: settings.audit.dir.clone(),
+            lacks,
+        }),
+    }
 }
 
 fn identity() -> Identity {

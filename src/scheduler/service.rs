@@ -86,6 +86,8 @@ struct State {
     heap: BinaryHeap<Reverse<(Timestamp, ScheduleId)>>,
     /// Whether the clock was not behind the ledger once: from then on a step back is a correction, before it a bad clock.
     plausible: bool,
+    /// Whether the store refused the last pass.
+    is_refused: bool,
 }
 
 impl Scheduler {
@@ -99,8 +101,13 @@ impl Scheduler {
     ) -> Result<tokio::task::JoinHandle<()>, StoreError> {
         let reports = self.reloader.subscribe();
         let events = self.enqueuer.events.subscribe();
-        let mut state =
-            State { own: self, slots: HashMap::new(), heap: BinaryHeap::new(), plausible: false };
+        let mut state = State {
+            own: self,
+            slots: HashMap::new(),
+            heap: BinaryHeap::new(),
+            plausible: false,
+            is_refused: false,
+        };
         state.adopt().await?;
         Ok(tokio::spawn(state.run(reports, events, stop)))
     }
@@ -169,15 +176,20 @@ impl State {
             self.plausible = true;
         }
         if let Err(error) = self.record(&decisions).await {
-            tracing::error!(
-                error = %Chain(&error),
-                instants = decisions.len(),
-                "due instants could not be recorded; they are decided again in a moment"
-            );
+            // Once, and not every second of a full disk.
+            if !std::mem::replace(&mut self.is_refused, true) {
+                tracing::error!(
+                    error = %Chain(&error),
+                    instants = decisions.len(),
+                    "due instants could not be recorded; they are decided again until they can"
+                );
+            }
             let again = now + STORE_PAUSE;
             for decision in &decisions {
                 self.set_next(&decision.schedule, Some(again));
             }
+        } else if !decisions.is_empty() && std::mem::take(&mut self.is_refused) {
+            tracing::info!("due instants can be recorded again");
         }
         let next = self.head();
         self.own.alarm.set(next);

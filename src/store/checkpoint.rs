@@ -2,18 +2,28 @@
 //!
 //! A checkpoint syncs the database file and takes 10 to 20 ms. Done by the writer, that is the p99 of every commit; done
 //! here, on a connection of its own, commits go on meanwhile.
+//!
+//! Somebody who reads for long (a shell left in a transaction, a backup) pins the log: it cannot be moved past what the reader
+//! sees, and grows. That is no fault, but a disk can fill up with it, so it is said when the log has become long.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 
 use super::StoreError;
-use super::connection::{Conn, DatabaseUrl, Purpose};
-use crate::model::Chain;
+use super::connection::{Conn, DatabaseUrl, Purpose, wal_of};
+use crate::model::{ByteSize, Chain};
 
 /// The log's length at which a checkpoint is worth its sync.
 const CHECKPOINT_AT_BYTES: u64 = 4 << 20;
+
+/// The length of what could not be moved at which somebody should know. SQLite cuts the log back to this when it starts anew.
+const PINNED_BYTES: u64 = 64 << 20;
+
+/// A page, as all our databases have it, with its header in the log.
+const FRAME_BYTES: u64 = 4096 + 24;
 
 /// Wakes the checkpointer. Its thread ends when this is dropped.
 pub(super) struct Checkpointer(Option<SyncSender<()>>);
@@ -32,13 +42,17 @@ impl Checkpointer {
 pub(super) fn spawn(url: &DatabaseUrl) -> Result<Checkpointer, StoreError> {
     let DatabaseUrl::Sqlite(path) = url else { return Ok(Checkpointer(None)) };
     let mut conn = url.connect(Purpose::Write)?;
-    let log = log_file(path);
+    let log = wal_of(path);
     let (sender, receiver) = sync_channel(1);
     let run = move || {
+        let mut last = State::Fine;
         while receiver.recv().is_ok() {
-            if let Err(error) = checkpoint(&mut conn, &log) {
-                tracing::warn!(error = %Chain(&error), "the write-ahead log could not be checkpointed");
-            }
+            let state = match checkpoint(&mut conn, &log) {
+                Ok(left) => State::of(left, PINNED_BYTES),
+                Err(error) => State::Failing(Chain(&error).to_string()),
+            };
+            state.tell(&last);
+            last = state;
         }
     };
     let thread = std::thread::Builder::new().name("sexton-checkpoint".to_owned()).spawn(run);
@@ -47,18 +61,91 @@ pub(super) fn spawn(url: &DatabaseUrl) -> Result<Checkpointer, StoreError> {
     Ok(Checkpointer(Some(sender)))
 }
 
-fn checkpoint(conn: &mut Conn, log: &Path) -> Result<(), StoreError> {
-    let length = std::fs::metadata(log).map(|metadata| metadata.len()).unwrap_or(0);
-    if length < CHECKPOINT_AT_BYTES {
-        return Ok(());
-    }
-    // PASSIVE never waits for anybody and nobody waits for it.
-    conn.batch_execute("PRAGMA wal_checkpoint(PASSIVE)")?;
-    Ok(())
+/// How the last checkpoint went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Fine,
+    /// So many bytes of the log could not be moved.
+    Pinned(u64),
+    Failing(String),
 }
 
-fn log_file(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push("-wal");
-    PathBuf::from(name)
+impl State {
+    fn of(left: u64, limit: u64) -> Self {
+        if left > limit { Self::Pinned(left) } else { Self::Fine }
+    }
+
+    /// Logs what is new: a disk that is full would otherwise be told of with every commit.
+    fn tell(&self, before: &Self) {
+        match (before, self) {
+            (Self::Failing(_), Self::Failing(_)) | (Self::Pinned(_), Self::Pinned(_)) => {}
+            (Self::Fine, Self::Fine) => {}
+            (_, Self::Failing(error)) => {
+                tracing::warn!(
+                    error,
+                    "the write-ahead log could not be checkpointed; it is tried again after each commit"
+                );
+            }
+            (_, Self::Pinned(left)) => tracing::warn!(
+                bytes = left,
+                "somebody has been reading the database for long: {} of the write-ahead log cannot be moved into it until they \
+                 end; look for shells and backups that have it open (`fuser -v` on the -wal file)",
+                ByteSize(*left)
+            ),
+            (_, Self::Fine) => tracing::info!("the write-ahead log could be checkpointed again"),
+        }
+    }
+}
+
+#[derive(QueryableByName)]
+struct Checkpointed {
+    #[diesel(sql_type = BigInt)]
+    log: i64,
+    #[diesel(sql_type = BigInt)]
+    checkpointed: i64,
+}
+
+/// Moves what can be moved, where it is worth it. Returns how many bytes of the log are left that could not be.
+fn checkpoint(conn: &mut Conn, log: &Path) -> Result<u64, StoreError> {
+    let length = std::fs::metadata(log).map(|metadata| metadata.len()).unwrap_or(0);
+    if length < CHECKPOINT_AT_BYTES {
+        return Ok(0);
+    }
+    let Conn::Sqlite(conn) = conn else { return Ok(0) };
+    // PASSIVE never waits for anybody and nobody waits for it.
+    let moved: Checkpointed =
+        diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(conn)?;
+    Ok(u64::try_from(moved.log - moved.checkpointed).unwrap_or(0) * FRAME_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::connection::SimpleConnection;
+
+    use super::*;
+
+    fn execute(conn: &mut Conn, sql: &str) {
+        conn.batch_execute(sql).unwrap();
+    }
+
+    #[test]
+    fn c2_a_long_reader_pins_the_log_and_its_end_lets_it_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sexton.db");
+        let url = DatabaseUrl::Sqlite(path.clone());
+        let [mut writer, mut checkpointer] = [(); 2].map(|()| url.connect(Purpose::Write).unwrap());
+        execute(&mut writer, "CREATE TABLE t (x BLOB)");
+        let mut reader = url.connect(Purpose::Read).unwrap();
+        execute(&mut reader, "BEGIN; SELECT count(*) FROM t");
+        execute(&mut writer, "INSERT INTO t VALUES (randomblob(6000000))");
+
+        let left = checkpoint(&mut checkpointer, &wal_of(&path)).unwrap();
+        assert!(left >= 6_000_000, "only {left} bytes are pinned");
+        assert_eq!(State::of(left, 5_000_000), State::Pinned(left));
+        assert_eq!(State::of(left, PINNED_BYTES), State::Fine, "small logs are nobody's business");
+        execute(&mut writer, "INSERT INTO t VALUES (x'00')");
+
+        execute(&mut reader, "COMMIT");
+        assert_eq!(checkpoint(&mut checkpointer, &wal_of(&path)).unwrap(), 0);
+    }
 }

@@ -114,6 +114,13 @@ impl DatabaseUrl {
     }
 }
 
+/// Where SQLite keeps what was committed and is not in the database file yet.
+pub(super) fn wal_of(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    PathBuf::from(name)
+}
+
 fn connect_sqlite(path: &Path, purpose: Purpose) -> Result<SqliteConnection, StoreError> {
     let file = |source| StoreError::File { path: path.to_owned(), source };
     if purpose == Purpose::Write

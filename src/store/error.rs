@@ -2,6 +2,8 @@
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
+use super::condition::Fault;
+
 /// Why a read or a write did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -43,9 +45,24 @@ pub enum StoreError {
     /// Another process holds the database's write lock.
     #[error("the database is locked by another process; nothing was changed, try again")]
     Busy,
-    /// The disk is full or cannot be written.
-    #[error("the database cannot be written")]
-    NotWritable(#[source] DieselError),
+    /// Something is wrong below the database.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The database was found to be damaged or missing before anything was written to it.
+    #[error(
+        "the database {} is not sound: {why}; nothing was changed. Keep the files as they are, and restore a backup with \
+         `sexton db restore FILE`, or give it another `database.url`",
+        path.display()
+    )]
+    Unsound {
+        /// Its file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The store gave up its database for good; the daemon is about to stop.
+    #[error("{0}")]
+    Lost(String),
     /// Somebody else has finished or taken over what was to be changed.
     #[error("{0}")]
     Conflict(String),
@@ -75,27 +92,45 @@ impl StoreError {
     /// Whether trying again in a moment may help.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Busy | Self::NotWritable(_) | Self::NotCommitted(_))
+        matches!(self, Self::Busy | Self::NotCommitted(_) | Self::Fault(Fault::NotWritable(_)))
+    }
+
+    /// What this says about the database as a whole, where it says anything.
+    pub(super) fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Fault(fault) => Some(fault),
+            _ => None,
+        }
     }
 }
 
+/// What SQLite, and PostgreSQL about the disk of its server, say when there is no room or the file is read-only.
+const NOT_WRITABLE: [&str; 3] = ["disk is full", "readonly database", "No space left on device"];
+
+/// What SQLite says of a file that is no database any more.
+const DAMAGED: [&str; 3] =
+    ["database disk image is malformed", "file is not a database", "malformed database schema"];
+
 impl From<DieselError> for StoreError {
-    /// SQLite reports "database is locked" and a full disk under the kind `Unknown`; only the message tells them apart.
+    /// SQLite reports everything but broken constraints under the kind `Unknown`; only the message tells what it is.
     fn from(error: DieselError) -> Self {
-        let text = match &error {
-            DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _) => {
-                return Self::NotWritable(error);
-            }
-            DieselError::DatabaseError(_, information) => information.message().to_owned(),
-            _ => String::new(),
+        // SQLite has rolled back by itself, so that Diesel could not; why is in the first of the two.
+        if let DieselError::RollbackErrorOnCommit { commit_error, .. } = error {
+            return Self::from(*commit_error);
+        }
+        let DieselError::DatabaseError(kind, information) = &error else {
+            return Self::Database(error);
         };
-        if text.contains("database is locked") || text.contains("database table is locked") {
+        let text = information.message().to_owned();
+        let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
+        if matches!(kind, DatabaseErrorKind::ReadOnlyTransaction) || says(&NOT_WRITABLE) {
+            Self::Fault(Fault::NotWritable(text))
+        } else if says(&["database is locked", "database table is locked"]) {
             Self::Busy
-        } else if ["disk is full", "readonly database", "disk I/O error", "No space left"]
-            .iter()
-            .any(|phrase| text.contains(phrase))
-        {
-            Self::NotWritable(error)
+        } else if text == "disk I/O error" {
+            Self::Fault(Fault::Disk(text))
+        } else if says(&DAMAGED) {
+            Self::Fault(Fault::Damaged(text))
         } else {
             Self::Database(error)
         }

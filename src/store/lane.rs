@@ -11,6 +11,9 @@
 //! most operations: SQLite copies every page that is touched again after each savepoint. So a group is run without
 //! them first, and where one operation fails, rolled back and run again with them. Operations can therefore run twice.
 //!
+//! Where an operation fails because of what is below the database (a full disk), the whole group is given up: SQLite may have rolled
+//! back the transaction by itself, and what ran then would be committed on its own, whatever its caller is told.
+//!
 //! *The read lane* has a few threads, each with a connection that cannot write; one operation is one snapshot.
 //!
 //! A simulation drives the same lanes without threads, see `driven`.
@@ -25,7 +28,9 @@ use diesel::result::Error as DieselError;
 use diesel::{Connection, PgConnection};
 use tokio::sync::mpsc;
 
+use super::condition::{Fault, Watched};
 use super::connection::{DatabaseUrl, Purpose};
+use super::identity::Identity;
 use super::{Conn, StoreError};
 use crate::model::Chain;
 
@@ -45,6 +50,9 @@ const BEGIN_ATTEMPTS: u32 = 12;
 pub(super) trait Operation: Send {
     /// Does the work and keeps the answer. Returns whether it worked. It may be called again after what it did was rolled back.
     fn run(&mut self, conn: &mut Conn) -> bool;
+
+    /// What is wrong below the database, where its last run has met that.
+    fn fault(&self) -> Option<&Fault>;
 
     /// Sends the answer, or what hindered it.
     fn answer(self: Box<Self>, hindrance: Option<StoreError>);
@@ -90,10 +98,11 @@ pub(super) fn group(
 pub(super) fn spawn_writer(
     url: DatabaseUrl,
     conn: Conn,
+    condition: Watched,
     committed: impl Fn() + Send + 'static,
 ) -> Result<(Lane, Threads), StoreError> {
     let (lane, mut receiver) = lane();
-    let mut writer = Writer::new(url, conn);
+    let mut writer = Writer::new(url, conn, condition);
     let thread = start("sexton-writer", move || {
         while let Some(first) = receiver.blocking_recv() {
             if let Some(open) = writer.run(group(first, &mut receiver)) {
@@ -109,13 +118,14 @@ pub(super) fn spawn_writer(
 pub(super) fn spawn_readers(
     url: &DatabaseUrl,
     count: usize,
+    condition: &Watched,
 ) -> Result<(Lane, Threads), StoreError> {
     let (lane, receiver) = lane();
     let receiver = Arc::new(Mutex::new(receiver));
     let mut threads = Vec::new();
     for _ in 0..count {
         let receiver = Arc::clone(&receiver);
-        let mut reader = Reader::new(url.clone());
+        let mut reader = Reader::new(url.clone(), condition.clone());
         threads.push(start("sexton-reader", move || {
             loop {
                 // One thread waits for the next operation while it holds the lock, the others wait for the lock.
@@ -140,6 +150,8 @@ fn start(
 pub(super) struct Writer {
     url: DatabaseUrl,
     conn: Option<Conn>,
+    identity: Identity,
+    condition: Watched,
 }
 
 /// A group of operations that have run in a transaction which is not committed yet. Dropped, it is rolled back.
@@ -171,8 +183,9 @@ impl Ended {
 }
 
 impl Writer {
-    pub(super) fn new(url: DatabaseUrl, conn: Conn) -> Self {
-        Self { url, conn: Some(conn) }
+    pub(super) fn new(url: DatabaseUrl, conn: Conn, condition: Watched) -> Self {
+        let identity = Identity::of(&url);
+        Self { url, conn: Some(conn), identity, condition }
     }
 
     /// Runs a group of operations in one transaction and leaves it open. Where something is wrong with the transaction itself, all of
@@ -192,11 +205,25 @@ impl Writer {
         if run_together(&mut conn, group) {
             return Ok(conn);
         }
+        self.look_for_fault(group)?;
         roll_back(&mut conn)?;
         self.conn = Some(conn);
         let mut conn = self.begin()?;
-        run_apart(&mut conn, group)?;
+        let ran = run_apart(&mut conn, group);
+        self.look_for_fault(group)?;
+        ran?;
         Ok(conn)
+    }
+
+    /// Gives the group up where one of it has met something below the database.
+    fn look_for_fault(&self, group: &Group) -> Result<(), StoreError> {
+        match group.iter().find_map(|operation| operation.fault()) {
+            None => Ok(()),
+            Some(fault) => {
+                self.condition.met(fault);
+                Err(fault.clone().into())
+            }
+        }
     }
 
     /// Commits what a group has done.
@@ -205,22 +232,64 @@ impl Writer {
         let outcome = match commit(&mut conn) {
             Ok(()) => {
                 self.conn = Some(conn);
-                Ok(())
+                self.confirm()
             }
             Err(error) => {
                 // The connection is dropped, which rolls back: after a failed commit its state is not to be trusted.
+                drop(conn);
                 let error = StoreError::from(error);
-                tracing::error!(error = %Chain(&error), "a group of writes could not be committed");
+                match error.fault() {
+                    Some(fault) => self.condition.met(fault),
+                    None => {
+                        tracing::error!(error = %Chain(&error), "a group of writes could not be committed");
+                    }
+                }
                 Err(Chain(&error).to_string())
             }
         };
         Ended { group, outcome }
     }
 
+    /// Whether what was committed is where the next start will look for it.
+    fn confirm(&mut self) -> Result<(), String> {
+        match self.identity.lost() {
+            None => {
+                self.condition.committed();
+                Ok(())
+            }
+            Some(why) => {
+                self.condition.lose(why.clone());
+                Err(why)
+            }
+        }
+    }
+
     fn begin(&mut self) -> Result<Conn, StoreError> {
+        if let Some(why) = self.condition.lost() {
+            return Err(StoreError::Lost(why));
+        }
+        let begun = self.begin_or_reopen();
+        if let Some(fault) = begun.as_ref().err().and_then(StoreError::fault) {
+            self.condition.met(fault);
+        }
+        begun
+    }
+
+    /// Opens the database again, which must not make a new one where it was removed.
+    fn reopen(&mut self) -> Result<Conn, StoreError> {
+        if let Some(why) = self.identity.lost_database() {
+            self.condition.lose(why.clone());
+            return Err(StoreError::Lost(why));
+        }
+        let conn = self.url.connect(Purpose::Write)?;
+        self.identity.forget_log();
+        Ok(conn)
+    }
+
+    fn begin_or_reopen(&mut self) -> Result<Conn, StoreError> {
         let mut conn = match self.conn.take() {
             Some(conn) => conn,
-            None => self.url.connect(Purpose::Write)?,
+            None => self.reopen()?,
         };
         let mut attempt = 1;
         loop {
@@ -231,11 +300,12 @@ impl Writer {
                     self.conn = Some(conn);
                     return Err(StoreError::Busy);
                 }
+                Err(first) if first.fault().is_some() => return Err(first),
                 Err(first) => {
                     // A server that was restarted leaves a dead connection behind: one fresh attempt decides.
                     tracing::warn!(error = %Chain(&first), "reopening the database connection");
                     pause();
-                    conn = self.url.connect(Purpose::Write)?;
+                    conn = self.reopen()?;
                     begin_write(&mut conn)?;
                     return Ok(conn);
                 }
@@ -248,11 +318,12 @@ impl Writer {
 pub(super) struct Reader {
     url: DatabaseUrl,
     conn: Option<Conn>,
+    condition: Watched,
 }
 
 impl Reader {
-    pub(super) fn new(url: DatabaseUrl) -> Self {
-        Self { url, conn: None }
+    pub(super) fn new(url: DatabaseUrl, condition: Watched) -> Self {
+        Self { url, conn: None, condition }
     }
 
     /// Runs an operation on a snapshot of its own.
@@ -264,6 +335,10 @@ impl Reader {
         if catch_unwind(AssertUnwindSafe(|| operation.run(&mut conn))).is_err() {
             tracing::error!("a database read panicked");
             return;
+        }
+        // Of what a reader meets, only damage concerns everybody. It is refused to write, and that is no fault.
+        if let Some(fault @ Fault::Damaged(_)) = operation.fault() {
+            self.condition.met(fault);
         }
         // Ends the snapshot. A connection that cannot even do that is not used again.
         if conn.batch_execute("COMMIT").is_ok() {

@@ -8,7 +8,7 @@ use diesel::sql_types::Text;
 use jiff::Timestamp;
 
 use super::connection::Purpose;
-use super::{Conn, StoreError, migrations};
+use super::{Conn, StoreError, migrations, nodes};
 use crate::store::DatabaseUrl;
 
 #[derive(QueryableByName)]
@@ -27,6 +27,18 @@ pub fn check(conn: &mut Conn) -> Result<Vec<String>, StoreError> {
         diesel::sql_query("SELECT integrity_check AS line FROM pragma_integrity_check")
             .load(conn)?;
     Ok(lines.into_iter().map(|row| row.line).filter(|line| line != "ok").collect())
+}
+
+/// The first damage that a look at every page finds; unlike [`check`] it does not compare indexes with their tables, which takes
+/// several times as long.
+///
+/// # Errors
+/// When the database cannot even be asked, which damage can be the reason for.
+pub(super) fn quick_check(conn: &mut SqliteConnection) -> Result<Option<String>, StoreError> {
+    let first: Line =
+        diesel::sql_query("SELECT quick_check AS line FROM pragma_quick_check LIMIT 1")
+            .get_result(conn)?;
+    Ok(Some(first.line).filter(|line| line != "ok"))
 }
 
 /// Writes a consistent copy to a file that does not exist yet; the daemon may go on writing meanwhile.
@@ -48,13 +60,14 @@ pub fn backup(conn: &mut Conn, to: &Path) -> Result<(), StoreError> {
 }
 
 /// Puts a copy in place of the database, after looking that it is sound and not from a newer version. The database that was there is kept
-/// beside it, and its new name is returned.
+/// beside it, and its new name is returned. `audited` is the last record of the audit log, which may know of more than the copy does.
 ///
 /// # Errors
 /// When the copy is damaged or too new, or a file cannot be moved; the database is as it was then.
 pub fn restore(
     from: &Path,
     database: &Path,
+    audited: u64,
     now: Timestamp,
 ) -> Result<Option<PathBuf>, StoreError> {
     let mut copy = DatabaseUrl::Sqlite(from.to_owned()).connect(Purpose::Read)?;
@@ -69,6 +82,10 @@ pub fn restore(
     };
     let staged = with_suffix(database, ".restoring");
     std::fs::copy(from, &staged).map_err(file(&staged))?;
+    nodes::set_restored_at(
+        &mut DatabaseUrl::Sqlite(staged.clone()).connect(Purpose::Write)?,
+        audited,
+    )?;
     std::fs::File::open(&staged).and_then(|file| file.sync_all()).map_err(file(&staged))?;
     let mut kept = None;
     if database.exists() {

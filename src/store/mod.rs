@@ -5,11 +5,14 @@
 //! carry them to the right thread.
 
 mod checkpoint;
+mod condition;
 mod connection;
 mod driven;
 mod error;
 mod hot;
+mod identity;
 mod lane;
+mod soundness;
 mod time;
 
 pub mod audit;
@@ -35,11 +38,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{oneshot, watch};
 
+pub use condition::{Condition, Fault};
 pub use connection::{Conn, DatabaseUrl, Purpose};
 pub use driven::{Pace, Step};
 pub use error::StoreError;
 pub use time::Micros;
 
+use condition::Watched;
 use connection::on_each_backend;
 use lane::{Lane, Operation, Reader, Threads, Writer};
 
@@ -53,6 +58,7 @@ pub struct Store {
     writer: Option<Lane>,
     readers: Lane,
     commits: watch::Sender<u64>,
+    condition: watch::Receiver<Condition>,
     threads: Arc<Mutex<Threads>>,
 }
 
@@ -60,24 +66,28 @@ impl Store {
     /// Opens the database, brings its schema up to date, and starts the threads.
     ///
     /// # Errors
-    /// When it cannot be opened, is newer than this binary, or cannot be migrated.
+    /// When it cannot be opened, is damaged, is newer than this binary, or cannot be migrated.
     pub fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        soundness::check_before_use(url)?;
         let mut conn = url.connect(Purpose::Write)?;
         let applied = migrations::migrate(&mut conn)?;
         if !applied.is_empty() {
             tracing::info!(migrations = applied.join(", "), "database schema brought up to date");
         }
         let (commits, _) = watch::channel(0);
+        let watched = Watched::new(url);
         let checkpointer = checkpoint::spawn(url)?;
         let announce = commits.clone();
-        let (writer, mut threads) = lane::spawn_writer(url.clone(), conn, move || {
-            announce.send_modify(|count| *count += 1);
-            checkpointer.poke();
-        })?;
-        let (readers, more) = lane::spawn_readers(url, READERS)?;
+        let (writer, mut threads) =
+            lane::spawn_writer(url.clone(), conn, watched.clone(), move || {
+                announce.send_modify(|count| *count += 1);
+                checkpointer.poke();
+            })?;
+        let (readers, more) = lane::spawn_readers(url, READERS, &watched)?;
         threads.extend(more);
-        let threads = Arc::new(Mutex::new(threads));
-        Ok(Self { url: url.clone(), writer: Some(writer), readers, commits, threads })
+        soundness::check_meanwhile(url, watched.clone())?;
+        let (threads, condition) = (Arc::new(Mutex::new(threads)), watched.follow());
+        Ok(Self { url: url.clone(), writer: Some(writer), readers, commits, condition, threads })
     }
 
     /// Opens the database without threads: the returned future does their work, at the given pace, until every handle is gone.
@@ -94,17 +104,20 @@ impl Store {
         let (writer, operations) = lane::lane();
         let (readers, reads) = lane::lane();
         let announce = commits.clone();
+        let watched = Watched::new(url);
+        let condition = watched.follow();
         let write = driven::write(
-            Writer::new(url.clone(), conn),
+            Writer::new(url.clone(), conn, watched.clone()),
             operations,
             Arc::clone(&pace),
             move || {
                 announce.send_modify(|count| *count += 1);
             },
         );
-        let read = driven::read(Reader::new(url.clone()), reads, pace);
+        let read = driven::read(Reader::new(url.clone(), watched), reads, pace);
         let threads = Arc::new(Mutex::new(Threads::new()));
-        let store = Self { url: url.clone(), writer: Some(writer), readers, commits, threads };
+        let writer = Some(writer);
+        let store = Self { url: url.clone(), writer, readers, commits, condition, threads };
         Ok((store, async move {
             tokio::join!(write, read);
         }))
@@ -122,10 +135,11 @@ impl Store {
                 "it lacks {missing}: start the daemon once, or run `sexton db migrate`"
             )));
         }
-        let (readers, threads) = lane::spawn_readers(url, 1)?;
+        let watched = Watched::new(url);
+        let (readers, threads) = lane::spawn_readers(url, 1, &watched)?;
         let (commits, _) = watch::channel(0);
-        let threads = Arc::new(Mutex::new(threads));
-        Ok(Self { url: url.clone(), writer: None, readers, commits, threads })
+        let (threads, condition) = (Arc::new(Mutex::new(threads)), watched.follow());
+        Ok(Self { url: url.clone(), writer: None, readers, commits, condition, threads })
     }
 
     /// Where the database is.
@@ -138,6 +152,23 @@ impl Store {
     #[must_use]
     pub fn commits(&self) -> watch::Receiver<u64> {
         self.commits.subscribe()
+    }
+
+    /// How the database is, by what its writer has met last.
+    #[must_use]
+    pub fn condition(&self) -> watch::Receiver<Condition> {
+        self.condition.clone()
+    }
+
+    /// The length of SQLite's write-ahead log, in bytes; zero when there is none.
+    #[must_use]
+    pub fn wal_bytes(&self) -> u64 {
+        match &self.url {
+            DatabaseUrl::Sqlite(path) => {
+                std::fs::metadata(connection::wal_of(path)).map_or(0, |found| found.len())
+            }
+            DatabaseUrl::Postgres(_) => 0,
+        }
     }
 
     /// Runs `what` in the next group of writes and returns once that is on disk.
@@ -154,7 +185,17 @@ impl Store {
         F: FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
         let writer = self.writer.as_ref().ok_or(StoreError::Closed)?;
-        round_trip(writer, what).await
+        let answer = round_trip(writer, what).await;
+        // Those whose write was only near the trouble are told of it too: the client of a full disk should hear of the disk.
+        match (answer, &*self.condition.borrow()) {
+            (Err(StoreError::NotCommitted(_)), Condition::NotWritable(why)) => {
+                Err(Fault::NotWritable(why.clone()).into())
+            }
+            (Err(StoreError::NotCommitted(_)), Condition::Lost(why)) => {
+                Err(StoreError::Lost(why.clone()))
+            }
+            (answer, _) => answer,
+        }
     }
 
     /// Runs `what` on a snapshot.
@@ -221,10 +262,18 @@ where
         self.answer.insert(answer).is_ok()
     }
 
+    fn fault(&self) -> Option<&Fault> {
+        self.answer.as_ref()?.as_ref().err()?.fault()
+    }
+
     fn answer(self: Box<Self>, hindrance: Option<StoreError>) {
-        let answer = match hindrance {
-            Some(error) => Err(error),
-            None => self.answer.unwrap_or_else(|| Err(did_not_end())),
+        let has_met_fault = self.fault().is_some();
+        let answer = match (hindrance, self.answer) {
+            // Its own word on what is wrong below the database says more than the group's.
+            (Some(_), Some(answer)) if has_met_fault => answer,
+            (Some(error), _) => Err(error),
+            (None, Some(answer)) => answer,
+            (None, None) => Err(did_not_end()),
         };
         // A caller that has gone away no longer wants to know.
         let _gone = self.caller.send((answer, self.what));

@@ -118,7 +118,7 @@ pub fn meta_or_insert(conn: &mut Conn, key: &str, value: &str) -> Result<String,
 }
 
 /// The key under which the database keeps the seed of jitter.
-const JITTER_SEED: &str = "jitter_seed";
+pub(super) const JITTER_SEED: &str = "jitter_seed";
 
 /// The seed of jitter, where a daemon has made one.
 ///
@@ -135,4 +135,29 @@ pub fn jitter_seed(conn: &mut Conn) -> Result<Option<String>, StoreError> {
 /// When the database refuses.
 pub fn jitter_seed_or(conn: &mut Conn, fresh: &str) -> Result<String, StoreError> {
     meta_or_insert(conn, JITTER_SEED, fresh)
+}
+
+/// The key under which a restored database says to what it was restored.
+const RESTORED_AT: &str = "restored_at";
+
+/// At which record of the audit log this database was put in place as a backup, where it was.
+///
+/// # Errors
+/// When the database refuses.
+pub fn restored_at(conn: &mut Conn) -> Result<Option<u64>, StoreError> {
+    use super::schema::meta;
+    let value: Option<String> =
+        meta::table.find(RESTORED_AT).select(meta::value).first(conn).optional()?;
+    Ok(value.and_then(|seq| seq.parse().ok()))
+}
+
+/// Notes at which record of the audit log this database is put in place as a backup.
+///
+/// # Errors
+/// When the database refuses.
+pub(super) fn set_restored_at(conn: &mut Conn, seq: u64) -> Result<(), StoreError> {
+    use super::schema::meta;
+    diesel::delete(meta::table.find(RESTORED_AT)).execute(conn)?;
+    meta_or_insert(conn, RESTORED_AT, &seq.to_string())?;
+    Ok(())
 }

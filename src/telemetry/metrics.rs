@@ -94,6 +94,8 @@ pub struct Metrics {
     audit_lines: Counter,
     audit_ok: Gauge,
     db_busy: Counter,
+    db_writable: Gauge,
+    db_wal: Gauge,
 }
 
 /// How an attempt went.
@@ -134,6 +136,10 @@ pub struct Levels {
     pub audit_seq: u64,
     /// Whether the last write of the audit log succeeded.
     pub is_audit_ok: bool,
+    /// Whether the last write of the database succeeded.
+    pub is_db_writable: bool,
+    /// The length of SQLite's write-ahead log; zero elsewhere.
+    pub wal_bytes: u64,
 }
 
 /// Schedules by state.
@@ -216,6 +222,9 @@ impl Metrics {
             audit_lines: of.plain("audit_records", "Records in the audit log"),
             audit_ok: of
                 .plain("audit_writable", "Whether the last write of the audit log succeeded"),
+            db_writable: of
+                .plain("db_writable", "Whether the last write of the database succeeded"),
+            db_wal: of.bytes("db_wal", "The length of SQLite's write-ahead log"),
             db_busy: of.plain(
                 "db_busy",
                 "Writes refused because another process held the database's lock",
@@ -322,6 +331,8 @@ impl Metrics {
             counter.inc_by(now.saturating_sub(counter.get()));
         }
         self.audit_ok.set(i64::from(levels.is_audit_ok));
+        self.db_writable.set(i64::from(levels.is_db_writable));
+        self.db_wal.set(i64::try_from(levels.wal_bytes).unwrap_or(i64::MAX));
     }
 
     /// All of them as OpenMetrics text.
@@ -370,6 +381,16 @@ impl In<'_> {
     ) -> M {
         let metric = M::default();
         self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    fn bytes<M: prometheus_client::registry::Metric + Default + Clone>(
+        &mut self,
+        name: &str,
+        help: &str,
+    ) -> M {
+        let metric = M::default();
+        self.0.register_with_unit(name, help, Unit::Bytes, metric.clone());
         metric
     }
 
@@ -445,6 +466,8 @@ mod tests {
             log_errors: 0,
             audit_seq: 40,
             is_audit_ok: true,
+            is_db_writable: true,
+            wal_bytes: 4096,
         });
         insta::assert_snapshot!(without_order(&metrics.encode()));
     }

@@ -88,6 +88,8 @@ struct Board {
 #[derive(Debug, Default)]
 struct Seen {
     running: BTreeMap<JobId, (Arc<JobInfo>, Timestamp)>,
+    /// How many of those have ended and could not be recorded yet.
+    unrecorded: usize,
     draining: bool,
     store_error: Option<String>,
 }
@@ -105,6 +107,8 @@ pub struct PoolStatus {
     pub slots: usize,
     /// The attempts that run, oldest first.
     pub running: Vec<RunningAttempt>,
+    /// How many of them have ended and could not be recorded yet, because the store refuses.
+    pub unrecorded: usize,
     /// Whether nothing new is taken.
     pub draining: bool,
     /// Why the store refused the last time, while it does.
@@ -214,6 +218,11 @@ impl PoolHandle {
         let _gone = self.orders.send(Order::Interrupt);
     }
 
+    /// Returns when the pool is no more: after a drain, or because it panicked.
+    pub async fn ended(&self) {
+        self.orders.closed().await;
+    }
+
     /// What the pool is doing.
     #[must_use]
     pub fn status(&self) -> PoolStatus {
@@ -223,6 +232,7 @@ impl PoolHandle {
         running.sort_by_key(|attempt| (attempt.started_at, attempt.job));
         PoolStatus {
             slots: self.board.slots,
+            unrecorded: seen.unrecorded,
             running,
             draining: seen.draining,
             store_error: seen.store_error.clone(),
@@ -329,7 +339,9 @@ impl State {
         match answer {
             Ok(pickup) => {
                 if self.store_error.take().is_some() {
-                    self.board.seen().store_error = None;
+                    let mut seen = self.board.seen();
+                    (seen.store_error, seen.unrecorded) = (None, 0);
+                    drop(seen);
                     tracing::info!("the store answers again; claiming goes on");
                 }
                 self.settle(kept, pickup, now)
@@ -344,7 +356,9 @@ impl State {
                         "the store refuses; claiming is paused until it answers"
                     );
                 }
-                self.board.seen().store_error = Some(error.clone());
+                let mut seen = self.board.seen();
+                (seen.store_error, seen.unrecorded) = (Some(error.clone()), self.ended.len());
+                drop(seen);
                 self.store_error = Some(error);
                 STORE_PAUSE
             }

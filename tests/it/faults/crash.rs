@@ -149,7 +149,7 @@ fn a1_after_100_kills_every_acknowledged_job_ran_and_every_instant_has_a_row() {
     println!("{} jobs acknowledged, {given_back} of them given back", acknowledged.len());
 }
 
-fn every_second_has_one_row(client: &Client) {
+pub(super) fn every_second_has_one_row(client: &Client) {
     let mut rows: Vec<(jiff::Timestamp, i64)> = client
         .all("/api/v1/occurrences?schedule=tick")
         .iter()

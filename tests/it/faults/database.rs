@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::process::{House, outcomes, text};
 
-fn database(house: &House) -> SqliteConnection {
+pub(super) fn database(house: &House) -> SqliteConnection {
     let path = house.data("sexton.db");
     let mut conn = SqliteConnection::establish(&path.to_string_lossy()).unwrap();
     conn.batch_execute("PRAGMA busy_timeout = 30000").unwrap();

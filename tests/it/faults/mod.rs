@@ -10,9 +10,13 @@
 mod audit;
 mod cancel;
 mod crash;
+mod damage;
 mod database;
+mod disk;
 mod kinds;
+mod next_start;
 mod notify;
 mod process;
+mod programs;
 mod signals;
 mod web;

@@ -7,7 +7,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use sexton::model::JobState;
 use sexton::store::schema::meta;
-use sexton::store::{DatabaseUrl, Store, StoreError, nodes};
+use sexton::store::{Condition, DatabaseUrl, Fault, Store, StoreError, nodes};
 
 use crate::harness::{Queue, TestDatabase, job, on_both_backends};
 
@@ -197,7 +197,8 @@ async fn a_read_sees_one_snapshot(queue: Queue) {
 
 async fn a_read_cannot_write(queue: Queue) {
     let refused = queue.store.read(|conn| insert(conn, "sneaked in")).await.unwrap_err();
-    assert!(matches!(refused, StoreError::NotWritable(_)), "{refused:?}");
+    assert!(matches!(refused, StoreError::Fault(Fault::NotWritable(_))), "{refused:?}");
+    assert_eq!(*queue.store.condition().borrow(), Condition::Sound, "it is nobody else's trouble");
     assert_eq!(count(&queue).await, 0);
 }
 
@@ -298,4 +299,52 @@ async fn c1_what_waits_behind_a_lock_is_written_in_the_order_of_arrival() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 20);
+}
+
+/// When the disk is full, SQLite rolls back the whole transaction. What runs after that in the same group would be committed at the end
+/// of its savepoint, and its caller would hear that it was not.
+#[test]
+fn b1_nothing_of_a_group_is_kept_in_which_a_write_found_the_disk_full() {
+    crate::harness::on_sqlite(|queue| async move {
+        let store = &queue.store;
+        let release = hold_up(store).await;
+        let before = store.write(|conn| insert(conn, "before it"));
+        let full = store.write(|conn| {
+            conn.batch_execute("PRAGMA max_page_count = 1")?;
+            let large = "INSERT INTO meta VALUES ('large', hex(zeroblob(4000000)))";
+            Ok(conn.batch_execute(large)?)
+        });
+        let after = store.write(|conn| insert(conn, "after it"));
+        // In this order: each is sent when it is polled for the first time.
+        let (before, full, after, ()) = tokio::join!(before, full, after, async { drop(release) });
+        let not_writable = |done: &Result<(), StoreError>| {
+            matches!(done, Err(StoreError::Fault(Fault::NotWritable(_))))
+        };
+        for (which, done) in [("before", before), ("full", full), ("after", after)] {
+            assert!(not_writable(&done), "{which}: {done:?}");
+        }
+        assert_eq!(count(&queue).await, 0, "who was told no finds nothing");
+        assert!(matches!(*store.condition().borrow(), Condition::NotWritable(_)));
+        store.write(|conn| insert(conn, "again")).await.expect("there is room again");
+        assert_eq!((count(&queue).await, &*store.condition().borrow()), (1, &Condition::Sound));
+    });
+}
+
+#[test]
+fn b4_after_a_failed_write_nothing_is_written_any_more() {
+    crate::harness::on_sqlite(|queue| async move {
+        let store = &queue.store;
+        queue.database.execute(
+            "CREATE TRIGGER broken BEFORE INSERT ON queues BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END",
+        );
+        let break_it = |conn: &mut sexton::store::Conn| {
+            Ok(conn.batch_execute("INSERT INTO queues (name) VALUES ('any')")?)
+        };
+        let failed = store.write(break_it).await;
+        assert!(matches!(failed, Err(StoreError::Fault(Fault::Disk(_)))), "{failed:?}");
+        assert!(matches!(*store.condition().borrow(), Condition::Lost(_)));
+        let refused = store.write(|conn| insert(conn, "later")).await;
+        assert!(matches!(refused, Err(StoreError::Lost(_))), "{refused:?}");
+        assert_eq!(count(&queue).await, 0);
+    });
 }

@@ -1,0 +1,197 @@
+//! How the database is, by what its writer has met, and what that means for everybody else.
+//!
+//! Two kinds of trouble are told apart, because they ask for opposite things. A disk that is full or read-only takes nothing away: what
+//! was committed is there, and writing goes on when there is space. After a failed write or sync it is *not known* what is on the
+//! disk: the kernel may have dropped the pages, and a second sync "succeeds" without them (PostgreSQL's lesson of 2018). Then nothing
+//! may be written or acknowledged any more; the daemon ends, and its next start reads what is really there.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+use tokio::sync::watch;
+
+use super::connection::{DatabaseUrl, wal_of};
+
+/// How the database is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Condition {
+    /// Writes are committed.
+    #[default]
+    Sound,
+    /// The disk is full, over quota or read-only, as it says. Nothing is lost by waiting, and the writer goes on trying.
+    NotWritable(String),
+    /// It is not known what is on the disk, or it is not our database any more. Nothing is written again by this process.
+    Lost(String),
+}
+
+/// A condition that everybody can follow. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Watched {
+    condition: watch::Sender<Condition>,
+    /// The database's file, where it is one.
+    path: Option<PathBuf>,
+}
+
+impl Watched {
+    pub(super) fn new(url: &DatabaseUrl) -> Self {
+        let path = match url {
+            DatabaseUrl::Sqlite(path) => Some(path.clone()),
+            DatabaseUrl::Postgres(_) => None,
+        };
+        Self { condition: watch::Sender::default(), path }
+    }
+
+    pub(super) fn follow(&self) -> watch::Receiver<Condition> {
+        self.condition.subscribe()
+    }
+
+    /// Why nothing may be written any more, where that is so.
+    pub(super) fn lost(&self) -> Option<String> {
+        match &*self.condition.borrow() {
+            Condition::Lost(why) => Some(why.clone()),
+            Condition::Sound | Condition::NotWritable(_) => None,
+        }
+    }
+
+    /// Notes that something was written and is on the disk.
+    pub(super) fn committed(&self) {
+        self.turn(Condition::Sound);
+    }
+
+    /// Notes that something below the database is wrong.
+    pub(super) fn met(&self, fault: &Fault) {
+        if let Some(condition) = fault.condition(self.path.as_deref()) {
+            self.turn(condition);
+        }
+    }
+
+    /// Gives the database up.
+    pub(super) fn lose(&self, why: String) {
+        self.turn(Condition::Lost(why));
+    }
+
+    /// Logs changes only: a full disk is not made better by lines about it.
+    fn turn(&self, next: Condition) {
+        self.condition.send_if_modified(|now| {
+            let changes = match (&*now, &next) {
+                // What is lost stays lost until the next start.
+                (Condition::Lost(_), _)
+                | (Condition::Sound, Condition::Sound)
+                | (Condition::NotWritable(_), Condition::NotWritable(_)) => false,
+                (_, Condition::NotWritable(why)) => {
+                    tracing::error!(
+                        why,
+                        "the database cannot be written; nothing new is taken until it can"
+                    );
+                    true
+                }
+                (_, Condition::Lost(why)) => {
+                    tracing::error!(why, "the database is given up");
+                    true
+                }
+                (_, Condition::Sound) => {
+                    tracing::info!("the database can be written again");
+                    true
+                }
+            };
+            if changes {
+                *now = next;
+            }
+            changes
+        });
+    }
+}
+
+/// What can be wrong below the database, as opposed to with an operation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// There is no room, or the file may not be written.
+    #[error("the database cannot be written: {0}")]
+    NotWritable(String),
+    /// Reading, writing or syncing failed. SQLite does not say which, nor why.
+    #[error("the disk failed under the database: {0}")]
+    Disk(String),
+    /// What was read is not what was written.
+    #[error("the database is damaged: {0}; restore a backup with `sexton db restore FILE`")]
+    Damaged(String),
+}
+
+impl Fault {
+    /// The condition of a database whose file is at `path`, or on a server, after its writer has met this. `None`: as it was before.
+    pub(super) fn condition(&self, path: Option<&Path>) -> Option<Condition> {
+        match (self, path) {
+            (Self::NotWritable(why), _) => Some(Condition::NotWritable(why.clone())),
+            // A server looks after its disk itself, and stops when it has to.
+            (Self::Disk(_) | Self::Damaged(_), None) => None,
+            (Self::Damaged(_), Some(_)) => Some(Condition::Lost(self.to_string())),
+            (Self::Disk(_), Some(path)) => Some(match shortage(path) {
+                Some(why) => Condition::NotWritable(why),
+                None => Condition::Lost(format!(
+                    "{self}; whether the last writes are on the disk is not known, so nothing more is written, and the next \
+                     start reads what is there"
+                )),
+            }),
+        }
+    }
+}
+
+/// Whether the disk is merely short of something, asked of the disk itself: SQLite answers "disk I/O error" to an exceeded quota, an
+/// exceeded file size limit and a file system that has become read-only as well as to a broken disk.
+fn shortage(database: &Path) -> Option<String> {
+    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match write_and_sync(folder.unwrap_or(Path::new("."))) {
+        Err(error) => is_shortage(&error).then(|| error.to_string()),
+        Ok(()) => is_at_size_limit(database).then(|| {
+            "this process has reached its limit for the size of a file (RLIMIT_FSIZE)".to_owned()
+        }),
+    }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::ROFS | Errno::FBIG)
+    )
+}
+
+fn write_and_sync(folder: &Path) -> io::Result<()> {
+    use std::io::Write as _;
+    let mut probe = tempfile::tempfile_in(folder)?;
+    probe.write_all(&[0; 4096])?;
+    probe.sync_all()
+}
+
+fn is_at_size_limit(database: &Path) -> bool {
+    // What SQLite may have wanted to add in one write: a page of the log with its header.
+    const NEXT_WRITE_BYTES: u64 = 64 << 10;
+    let Some(limit) = getrlimit(Resource::Fsize).current else { return false };
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+    length(database).max(length(&wal_of(database))).saturating_add(NEXT_WRITE_BYTES) > limit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b4_a_failing_disk_that_can_be_written_otherwise_is_lost_and_a_shortage_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sexton.db");
+        let failed = Fault::Disk("disk I/O error".to_owned());
+        assert!(matches!(failed.condition(Some(&path)), Some(Condition::Lost(_))));
+        let full = Fault::NotWritable("database or disk is full".to_owned());
+        assert!(matches!(full.condition(Some(&path)), Some(Condition::NotWritable(_))));
+    }
+
+    #[test]
+    fn b3_b7_what_passes_by_itself_is_told_from_what_does_not() {
+        for shortage in [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::FBIG] {
+            assert!(is_shortage(&shortage.into()), "{shortage}");
+        }
+        for failure in [Errno::IO, Errno::NOENT, Errno::STALE] {
+            assert!(!is_shortage(&failure.into()), "{failure}");
+        }
+    }
+}
