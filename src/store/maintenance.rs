@@ -81,23 +81,30 @@ pub fn restore(
         move |source| StoreError::File { path, source }
     };
     let staged = with_suffix(database, ".restoring");
+    for suffix in ["-wal", "-shm"] {
+        // Left by a restore that was killed, it would be taken for the log of this one.
+        match std::fs::remove_file(with_suffix(&staged, suffix)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(file(&staged)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
     std::fs::copy(from, &staged).map_err(file(&staged))?;
     nodes::set_restored_at(
         &mut DatabaseUrl::Sqlite(staged.clone()).connect(Purpose::Write)?,
         audited,
     )?;
     std::fs::File::open(&staged).and_then(|file| file.sync_all()).map_err(file(&staged))?;
-    let mut kept = None;
-    if database.exists() {
-        let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
-        for suffix in ["", "-wal", "-shm"] {
-            let old = with_suffix(database, suffix);
-            if old.exists() {
-                let aside = with_suffix(database, &format!(".before-restore-{stamp}{suffix}"));
-                std::fs::rename(&old, &aside).map_err(file(&old))?;
-            }
+    let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
+    let aside = |suffix: &str| with_suffix(database, &format!(".before-restore-{stamp}{suffix}"));
+    let kept = database.exists().then(|| aside(""));
+    // The log also where it is alone: beside the copy, it would be taken for the copy's.
+    for suffix in ["", "-wal", "-shm"] {
+        let old = with_suffix(database, suffix);
+        if old.exists() {
+            std::fs::rename(&old, aside(suffix)).map_err(file(&old))?;
         }
-        kept = Some(with_suffix(database, &format!(".before-restore-{stamp}")));
     }
     std::fs::rename(&staged, database).map_err(file(database))?;
     Ok(kept)

@@ -148,6 +148,28 @@ fn c3_a_log_without_its_database_is_not_thrown_away() {
     daemon.stop();
 }
 
+#[test]
+fn c3_a_backup_that_is_restored_beside_a_left_over_log_is_not_mixed_with_it() {
+    let house = House::new();
+    let daemon = house.start();
+    work(&house);
+    let backup = house.path("backup.db").display().to_string();
+    let done = house.sexton(&["db", "backup", &backup]);
+    assert!(done.status.success(), "{}", text(&done));
+    work(&house);
+    daemon.kill();
+    std::fs::remove_file(database(&house)).unwrap();
+    let restored = house.sexton(&["db", "restore", &backup]);
+    assert!(restored.status.success(), "{}", text(&restored));
+    let daemon = house.start();
+    assert_eq!(
+        house.client().all("/api/v1/jobs").len(),
+        3,
+        "what the backup holds, and nothing else"
+    );
+    daemon.stop();
+}
+
 /// Holds that the daemon ends, because of this file, and that nothing was acknowledged meanwhile.
 #[track_caller]
 fn gives_up(house: &House, daemon: &mut Daemon, what: &str) {
