@@ -13,6 +13,7 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
 use super::StoreError;
+use super::condition::{Fault, Watched};
 use super::connection::{Conn, DatabaseUrl, Purpose, wal_of};
 use crate::model::{ByteSize, Chain};
 
@@ -39,7 +40,9 @@ impl Checkpointer {
 }
 
 /// Starts the checkpointer of an SQLite database; PostgreSQL looks after itself.
-pub(super) fn spawn(url: &DatabaseUrl) -> Result<Checkpointer, StoreError> {
+///
+/// An I/O error is no reason to give the database up: the pages are still in the log, and the next checkpoint writes them again.
+pub(super) fn spawn(url: &DatabaseUrl, condition: Watched) -> Result<Checkpointer, StoreError> {
     let DatabaseUrl::Sqlite(path) = url else { return Ok(Checkpointer(None)) };
     let mut conn = url.connect(Purpose::Write)?;
     let log = wal_of(path);
@@ -49,7 +52,12 @@ pub(super) fn spawn(url: &DatabaseUrl) -> Result<Checkpointer, StoreError> {
         while receiver.recv().is_ok() {
             let state = match checkpoint(&mut conn, &log) {
                 Ok(left) => State::of(left, PINNED_BYTES),
-                Err(error) => State::Failing(Chain(&error).to_string()),
+                Err(error) => {
+                    if let Some(fault @ Fault::Damaged(_)) = error.fault() {
+                        condition.met(fault);
+                    }
+                    State::Failing(Chain(&error).to_string())
+                }
             };
             state.tell(&last);
             last = state;

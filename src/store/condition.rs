@@ -62,8 +62,12 @@ impl Watched {
 
     /// Notes that something below the database is wrong.
     pub(super) fn met(&self, fault: &Fault) {
-        if let Some(condition) = fault.condition(self.path.as_deref()) {
-            self.turn(condition);
+        let Some(condition) = fault.condition(self.path.as_deref()) else { return };
+        let was_short = matches!(&*self.condition.borrow(), Condition::NotWritable(_));
+        match (&condition, fault) {
+            // A shortage that ended between the failure and the look at the disk. If it was something else, the next write tells.
+            (Condition::Lost(_), Fault::Disk(_)) if was_short => self.turn(Condition::Sound),
+            _ => self.turn(condition),
         }
     }
 
@@ -183,6 +187,22 @@ mod tests {
         assert!(matches!(failed.condition(Some(&path)), Some(Condition::Lost(_))));
         let full = Fault::NotWritable("database or disk is full".to_owned());
         assert!(matches!(full.condition(Some(&path)), Some(Condition::NotWritable(_))));
+    }
+
+    #[test]
+    fn b7_the_last_failure_of_a_shortage_is_not_taken_for_a_broken_disk_and_the_next_one_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let watched = Watched::new(&DatabaseUrl::Sqlite(folder.path().join("sexton.db")));
+        let now = watched.follow();
+        watched.met(&Fault::NotWritable("database or disk is full".to_owned()));
+        assert!(matches!(*now.borrow(), Condition::NotWritable(_)));
+        let failed = Fault::Disk("disk I/O error".to_owned());
+        watched.met(&failed);
+        assert_eq!(*now.borrow(), Condition::Sound);
+        watched.met(&failed);
+        assert!(matches!(*now.borrow(), Condition::Lost(_)));
+        watched.committed();
+        assert!(watched.lost().is_some(), "what is lost stays lost");
     }
 
     #[test]

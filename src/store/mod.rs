@@ -76,7 +76,7 @@ impl Store {
         }
         let (commits, _) = watch::channel(0);
         let watched = Watched::new(url);
-        let checkpointer = checkpoint::spawn(url)?;
+        let checkpointer = checkpoint::spawn(url, watched.clone())?;
         let announce = commits.clone();
         let (writer, mut threads) =
             lane::spawn_writer(url.clone(), conn, watched.clone(), move || {

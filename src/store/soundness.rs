@@ -21,7 +21,7 @@ use super::{Fault, StoreError, nodes};
 use crate::model::Chain;
 
 /// Up to which size a database is checked before the daemon starts.
-const CHECKED_FIRST_BYTES: u64 = 128 << 20;
+const CHECKED_FIRST_BYTES: u64 = 64 << 20;
 
 /// Refuses a database that is missing next to its log, damaged, or no database.
 pub(super) fn check_before_use(url: &DatabaseUrl) -> Result<(), StoreError> {
