@@ -56,7 +56,7 @@ pub fn after_loss(loss: Loss, now: Timestamp) -> Rescued {
 fn turn(loss: Loss) -> u32 {
     let from_front = loss.position;
     let from_back = loss.together.saturating_sub(loss.position + 1);
-    let turn = if loss.in_a_row % 2 == 0 { from_front } else { from_back };
+    let turn = if loss.in_a_row.is_multiple_of(2) { from_front } else { from_back };
     u32::try_from(turn.min(MAX_TURNS - 1)).unwrap_or(0) + 1
 }
 
