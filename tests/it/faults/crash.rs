@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sexton::store::schema::{attempts, jobs, occurrences};
 
 use super::process::{
-    Client, House, eventually, lines, nothing_is_left_of, outcomes, processes_with, text,
+    Client, House, eventually, lines, nothing_is_left_of, outcomes, processes_with, text, within,
 };
 
 const KILLS: usize = 100;
@@ -111,7 +111,8 @@ fn a1_after_100_kills_every_acknowledged_job_ran_and_every_instant_has_a_row() {
             .map(|state| status["jobs"][state].as_i64().unwrap_or(0))
             .sum::<i64>()
     };
-    eventually("what is left is done", || {
+    // On a busy machine a job can have met so many kills in a row that it is held back for a minute (A6).
+    within(Duration::from_secs(240), "what is left is done", || {
         (waiting(&client.get("/api/v1/status")) == 0).then_some(())
     });
 

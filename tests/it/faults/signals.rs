@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::crash::every_second_has_one_row;
 use super::process::{Daemon, House, eventually, nothing_is_left_of, outcomes, processes_with};
 
 /// A job that runs until the file `go` is there, at most a minute.
@@ -139,6 +140,53 @@ fn g4_a_hundred_hups_are_survived_and_the_last_state_is_in_force() {
     });
     assert_eq!((&status["stale"], &status["schedules"]), (&json!(1), &json!(2)), "{status:#}");
     assert_eq!(status["pid"], daemon.pid());
+    daemon.stop();
+}
+
+#[test]
+fn g4_a_hup_while_stopping_changes_nothing() {
+    let house = House::new().set("SHUTDOWN__GRACE", "60s");
+    let mut daemon = house.start();
+    let job = house.client().submit("command", &until_told(&house));
+    house.client().reaches(job, "running");
+    daemon.signal(Signal::TERM);
+    eventually("it drains", || is_draining(&house));
+    house.schedule("late", "[command]\nargv = [\"true\"]\n");
+    for _ in 0..20 {
+        daemon.signal(Signal::HUP);
+    }
+    assert!(!daemon.has_ended(), "{}", daemon.log());
+    std::fs::write(house.path("go"), "").unwrap();
+    ends_soon(&mut daemon);
+    let daemon = house.start();
+    assert_eq!(outcomes(&house.client().job(job)), ["success"]);
+    daemon.stop();
+}
+
+#[test]
+fn g8_a_daemon_that_was_frozen_for_longer_than_its_lease_goes_on_and_doubles_nothing() {
+    let house = House::new().set("LEASE__DURATION", "1s").set("LEASE__HEARTBEAT", "200ms");
+    house.schedule("tick", "[when]\nevery = \"1s\"\n\n[command]\nargv = [\"true\"]\n");
+    let daemon = house.start();
+    let client = house.client();
+    let running = client.submit("command", &until_told(&house));
+    client.reaches(running, "running");
+    daemon.signal(Signal::STOP);
+    // Its job goes on meanwhile, and ends.
+    std::fs::write(house.path("go"), "").unwrap();
+    std::thread::sleep(Duration::from_secs(5));
+    let thawed = jiff::Timestamp::now();
+    daemon.signal(Signal::CONT);
+
+    let job = client.reaches(running, "completed");
+    assert_eq!(outcomes(&job), ["success"], "{job:#}");
+    eventually("instants after the thaw are decided", || {
+        let rows = client.try_get("/api/v1/occurrences?schedule=tick&limit=1")?;
+        let newest: jiff::Timestamp = rows["items"][0]["nominal_at"].as_str()?.parse().ok()?;
+        (newest > thawed + Duration::from_secs(1)).then_some(())
+    });
+    every_second_has_one_row(&client);
+    assert_eq!(client.get("/api/v1/status")["health"], "ok");
     daemon.stop();
 }
 

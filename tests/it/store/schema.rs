@@ -1,6 +1,6 @@
 //! The schema: migrations there and back, the same in both databases, and as `schema.rs` says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
@@ -274,4 +274,45 @@ async fn the_views_show_states_as_words_and_times_as_text(queue: Queue) {
     let line = queue.read(move |conn| Ok(lines(conn, ledger))).await.remove(0);
     assert!(line.starts_with("nightly 2026-06-15"), "{line}");
     assert!(line.contains("13:01:01") && line.ends_with("missed"), "{line}");
+}
+
+#[derive(QueryableByName)]
+struct Named {
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+/// The names of all tables, indexes and views of an SQLite database, Diesel's own excepted.
+fn names(conn: &mut Conn) -> BTreeSet<String> {
+    let Conn::Sqlite(conn) = conn else { panic!("only SQLite has this table") };
+    let all = "SELECT name FROM sqlite_master WHERE sql IS NOT NULL \
+               AND name NOT LIKE '\\_\\_diesel%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
+    let found: Vec<Named> = diesel::sql_query(all).load(conn).unwrap();
+    found.into_iter().map(|row| row.name).collect()
+}
+
+/// Breaks the first migration at each of its statements in turn, by something that has the name of what it is about to make.
+#[test]
+fn c5_a_migration_that_stops_at_any_statement_leaves_nothing_and_works_when_it_is_tried_again() {
+    let whole = TestDatabase::sqlite();
+    drop(whole.open());
+    let all = names(&mut whole.url().connect(Purpose::Write).unwrap());
+    assert!(all.len() > 20, "{all:?}");
+    for name in &all {
+        let database = TestDatabase::sqlite();
+        database.execute(&format!("CREATE TABLE \"{name}\" (obstacle INTEGER)"));
+        let mut conn = database.url().connect(Purpose::Write).unwrap();
+        let error = migrations::migrate(&mut conn).unwrap_err();
+        assert!(error.to_string().contains(name.as_str()), "{name}: {error}");
+        if migrations::status(&mut conn).unwrap().applied.is_empty() {
+            assert_eq!(
+                names(&mut conn),
+                BTreeSet::from([name.clone()]),
+                "half a migration is left"
+            );
+        }
+        database.execute(&format!("DROP TABLE \"{name}\""));
+        migrations::migrate(&mut conn).unwrap();
+        assert_eq!(names(&mut conn), all, "{name}");
+    }
 }
