@@ -32,6 +32,21 @@ fn with_history() -> House {
     house
 }
 
+/// A house whose daemon was backed up after some work, and did some more.
+fn backed_up() -> (House, Daemon) {
+    let house = House::new();
+    let daemon = house.start();
+    work(&house);
+    db(&house, "backup");
+    work(&house);
+    (house, daemon)
+}
+
+fn db(house: &House, action: &str) {
+    let done = house.sexton(&["db", action, &house.path("backup.db").display().to_string()]);
+    assert!(done.status.success(), "{}", text(&done));
+}
+
 /// Holds that the daemon does not start, with this exit code, and says all of this.
 #[track_caller]
 fn is_refused(house: &House, code: i32, parts: &[&str]) {
@@ -73,18 +88,11 @@ fn c3_a_truncated_or_overwritten_database_is_refused_and_left_as_it_is() {
 
 #[test]
 fn c3_a_backup_that_is_restored_in_place_of_a_damaged_database_works_although_it_is_older() {
-    let house = House::new();
-    let daemon = house.start();
-    work(&house);
-    let backup = house.path("backup.db").display().to_string();
-    let done = house.sexton(&["db", "backup", &backup]);
-    assert!(done.status.success(), "{}", text(&done));
-    work(&house);
+    let (house, daemon) = backed_up();
     daemon.stop();
     std::fs::write(database(&house), b"gone").unwrap();
     is_refused_untouched(&house, &["not sound"]);
-    let restored = house.sexton(&["db", "restore", &backup]);
-    assert!(restored.status.success(), "{}", text(&restored));
+    db(&house, "restore");
 
     let daemon = house.start();
     assert_eq!(house.client().all("/api/v1/jobs").len(), 3);
@@ -150,17 +158,10 @@ fn c3_a_log_without_its_database_is_not_thrown_away() {
 
 #[test]
 fn c3_a_backup_that_is_restored_beside_a_left_over_log_is_not_mixed_with_it() {
-    let house = House::new();
-    let daemon = house.start();
-    work(&house);
-    let backup = house.path("backup.db").display().to_string();
-    let done = house.sexton(&["db", "backup", &backup]);
-    assert!(done.status.success(), "{}", text(&done));
-    work(&house);
+    let (house, daemon) = backed_up();
     daemon.kill();
     std::fs::remove_file(database(&house)).unwrap();
-    let restored = house.sexton(&["db", "restore", &backup]);
-    assert!(restored.status.success(), "{}", text(&restored));
+    db(&house, "restore");
     let daemon = house.start();
     assert_eq!(
         house.client().all("/api/v1/jobs").len(),
