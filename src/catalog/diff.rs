@@ -9,8 +9,9 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::snapshot::{Broken, Catalog};
+use super::zones;
 use crate::model::ScheduleId;
-use crate::schedule::{Schedule, fields, is_secret_name};
+use crate::schedule::{Schedule, fields, is_secret_name, zone_name};
 
 /// The difference between two snapshots.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -88,7 +89,8 @@ impl Diff {
         };
         let both = after.schedules.iter().filter_map(|(id, now)| {
             let then = before.schedules.get(id)?;
-            (!Arc::ptr_eq(then, now) && then.hash != now.hash).then_some((then, now))
+            let differs = then.hash != now.hash || zones::has_other_rules(then, now);
+            (!Arc::ptr_eq(then, now) && differs).then_some((then, now))
         });
         let is_new = |found: Option<&Broken>, broken: &Broken| {
             found.is_none_or(|found| found.error != broken.error)
@@ -131,9 +133,17 @@ fn changed(before: &Schedule, after: &Schedule, now: Timestamp) -> Changed {
     };
     let (from, to) = (next(before), next(after));
     let zone = after.when.rule.zone.clone();
+    let mut changes = field_changes(fields(before), fields(after));
+    if zones::has_other_rules(before, after) {
+        changes.push(FieldChange {
+            field: "when.timezone".to_owned(),
+            from: Some(zone_name(&zone)),
+            to: Some(format!("{} by newer rules", zone_name(&zone))),
+        });
+    }
     Changed {
         id: after.id.clone(),
-        fields: field_changes(fields(before), fields(after)),
+        fields: changes,
         next_run: (from != to).then_some(Moved { from, to, zone }),
     }
 }

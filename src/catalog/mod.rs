@@ -1,5 +1,6 @@
 //! From directories of schedule files to one immutable snapshot, and from snapshot to snapshot.
 
+mod access;
 mod check;
 mod claims;
 mod diff;
@@ -9,6 +10,7 @@ mod scan;
 mod snapshot;
 mod stamp;
 mod watch;
+mod zones;
 
 #[cfg(test)]
 mod tests;

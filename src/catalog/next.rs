@@ -1,9 +1,9 @@
 //! From one snapshot to the next: pure, given what is on disk.
 //!
 //! Three rules keep an accident from becoming a deletion. A file that breaks keeps its last good definitions. A directory that is gone,
-//! unreadable, or was replaced by an empty one keeps all of its files. An id that two files claim stays with the one that has it.
-//! Files that are deleted from a directory that is still the same one are gone, all of them if need be: that is how an operator
-//! deletes schedules.
+//! unreadable, was replaced by an empty one, or lost several files at once and has none left keeps all of its files. An id that two files
+//! claim stays with the one that has it. Files that are deleted from a directory that is still the same one and has others, or one by
+//! one, are gone: that is how an operator deletes schedules.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -75,7 +75,8 @@ impl Sighting {
         let before = previous.directories.get(&scanned.path).copied();
         let path = scanned.path;
         self.order.push(path.clone());
-        let had_files = previous.files.values().any(|file| file.directory == path);
+        let count = previous.files.values().filter(|file| file.directory == path).count();
+        let had_files = count > 0;
         let alarm = match &scanned.listing {
             Listing::Missing => Some("this directory of schedules is not there".to_owned()),
             Listing::Unreadable(error) => {
@@ -83,6 +84,9 @@ impl Sighting {
             }
             Listing::Entries(entries) if had_files && is_replacement(before, entries) => {
                 Some("this directory was replaced by an empty one".to_owned())
+            }
+            Listing::Entries(entries) if count > 1 && entries.files.is_empty() => {
+                Some(format!("all {count} files of this directory are gone at once"))
             }
             Listing::Entries(_) => None,
         };

@@ -16,6 +16,7 @@ use super::diff::Diff;
 use super::next::{Reading, next_catalog};
 use super::scan::scan;
 use super::snapshot::Catalog;
+use super::zones;
 use crate::clock::SharedClock;
 use crate::model::Revision;
 use crate::schedule::{Code, Diagnostic, Severity};
@@ -141,6 +142,9 @@ impl Reloader {
             }
             // Whoever asks from here on is answered by the next round, because this one may have looked already.
             let waiting = std::mem::take(&mut *self.waiting());
+            if !waiting.is_empty() {
+                zones::look_again();
+            }
             let report = self.reload_once().await;
             for answer in waiting {
                 // Somebody who does not wait any more has no use for it.
@@ -177,6 +181,8 @@ impl Reloader {
         let (before, directories) = (Arc::clone(before), self.directories.clone());
         let (reading, now) = (self.reading.clone(), self.clock.now());
         let look = move || {
+            let before = zones::forget_outdated(&before);
+            let reading = zones::renew(&reading);
             let scan = scan(&directories, &before.known(), now);
             next_catalog(&before, scan, &reading, now)
         };

@@ -2,17 +2,16 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::fs::{self, FileType};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use jiff::Timestamp;
-use rustix::fs::OFlags;
-
+use super::access::{self, Place};
 use super::stamp::Stamp;
 use crate::schedule::{Code, Diagnostic, MAX_FILE_BYTES, NotText, Severity, text_of};
+use jiff::Timestamp;
 
 /// What a file's content is compared by.
 pub(super) type ContentHash = blake3::Hash;
@@ -118,15 +117,16 @@ fn list(directory: &Path, known: &Known<'_>, now: Timestamp) -> io::Result<Entri
         .filter(|(name, kind)| !kind.is_dir() && !name.as_encoded_bytes().starts_with(b".."))
         .map(|(name, _)| directory.join(name))
         .collect();
+    let place = Place::new(&metadata);
     let files = candidates
         .into_iter()
         .filter_map(|(name, _)| {
             let shown = directory.join(&name);
-            let content = read(&real.join(&name), &shown, known, now)?;
+            let content = read(&real.join(&name), &shown, place, known, now)?;
             Some(ScannedFile { name, path: shown, content })
         })
         .collect();
-    let diagnostics = loose_directory(directory, &metadata).into_iter().collect();
+    let diagnostics = access::of_directory(directory, &real, &metadata);
     Ok(Entries { identity, files, ignored, diagnostics })
 }
 
@@ -137,27 +137,22 @@ fn is_schedule_file(name: &OsStr) -> bool {
     name.ends_with(b".toml") && !name.starts_with(b".") && !name.starts_with(b"#")
 }
 
-/// A directory that everybody may write into is legal (a Kubernetes volume is one, read-only as it is) and worth a word.
-fn loose_directory(directory: &Path, metadata: &Metadata) -> Option<Diagnostic> {
-    let mode = metadata.mode();
-    let is_loose = mode & 0o002 != 0 && mode & 0o1000 == 0;
-    is_loose.then(|| {
-        let message = "everybody may put files into this directory";
-        Diagnostic::about(directory, Severity::Warning, Code::LooselyWritable, message)
-            .with_help(format!("chmod o-w {}", quoted(directory)))
-    })
-}
-
 /// One file that was named on the command line, whatever its name.
 pub(super) fn scan_file(path: &Path, now: Timestamp) -> ScannedFile {
-    let content = read(path, path, &Known::new(), now).unwrap_or_else(|| {
+    let content = read(path, path, Place::ON_ITS_OWN, &Known::new(), now).unwrap_or_else(|| {
         Content::Refused(unreadable(path, &io::Error::from(io::ErrorKind::NotFound)))
     });
     ScannedFile { name: path.as_os_str().to_owned(), path: path.to_owned(), content }
 }
 
 /// What is in the file; nothing when it is gone by now.
-fn read(path: &Path, shown: &Path, known: &Known<'_>, now: Timestamp) -> Option<Content> {
+fn read(
+    path: &Path,
+    shown: &Path,
+    place: Place,
+    known: &Known<'_>,
+    now: Timestamp,
+) -> Option<Content> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -170,25 +165,30 @@ fn read(path: &Path, shown: &Path, known: &Known<'_>, now: Timestamp) -> Option<
         }
         Err(error) => return Some(Content::Refused(unreadable(shown, &error))),
     };
-    if is_null_device(&metadata) {
+    if access::is_null_device(&metadata) {
         return Some(Content::Masked);
     }
-    if let Some(refusal) = refused(shown, &metadata) {
+    if let Some(refusal) = access::refusal(shown, &metadata, place) {
         return Some(Content::Refused(refusal));
     }
     let stamp = Stamp::new(&metadata, now);
     if known.get(shown).is_some_and(|before| before.tells_that_nothing_changed(&stamp)) {
         return Some(Content::Same);
     }
-    Some(read_text(path, shown, now).unwrap_or_else(|refusal| Content::Refused(*refusal)))
+    Some(read_text(path, shown, place, now).unwrap_or_else(|refusal| Content::Refused(*refusal)))
 }
 
-fn read_text(path: &Path, shown: &Path, now: Timestamp) -> Result<Content, Box<Diagnostic>> {
+fn read_text(
+    path: &Path,
+    shown: &Path,
+    place: Place,
+    now: Timestamp,
+) -> Result<Content, Box<Diagnostic>> {
     let failed = |error: io::Error| Box::new(unreadable(shown, &error));
-    let mut file = open(path).map_err(failed)?;
+    let mut file = access::open(path).map_err(failed)?;
     // Asked again of the open file: the name may stand for something else by now.
     let metadata = file.metadata().map_err(failed)?;
-    if let Some(refusal) = refused(shown, &metadata) {
+    if let Some(refusal) = access::refusal(shown, &metadata, place) {
         return Err(Box::new(refusal));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
@@ -201,58 +201,8 @@ fn read_text(path: &Path, shown: &Path, now: Timestamp) -> Result<Content, Box<D
         text,
         hash: blake3::hash(&bytes),
         stamp: Stamp::new(&metadata, now),
-        warnings: group_writable(shown, &metadata).into_iter().collect(),
+        warnings: access::warnings(shown, &metadata, place),
     })
-}
-
-/// A pipe that nobody writes to would block the open for ever, and a terminal would become the daemon's own.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
-}
-
-fn is_null_device(metadata: &Metadata) -> bool {
-    metadata.file_type().is_char_device() && metadata.rdev() == rustix::fs::makedev(1, 3)
-}
-
-/// Why what the metadata tell of cannot be a schedule file.
-fn refused(path: &Path, metadata: &Metadata) -> Option<Diagnostic> {
-    let kind = metadata.file_type();
-    let refuse = |code, message: String| Diagnostic::about(path, Severity::Error, code, message);
-    if !kind.is_file() {
-        let message = format!("it is {} and not a regular file", kind_name(kind));
-        return Some(refuse(Code::NotAFile, message).with_help("move it out of this directory"));
-    }
-    if metadata.len() > MAX_FILE_BYTES as u64 {
-        return Some(refuse(Code::TooLarge, NotText::TooLarge.to_string()));
-    }
-    (metadata.mode() & 0o002 != 0).then(|| {
-        let message = "everybody may change this file, and so run anything as this daemon's user";
-        refuse(Code::WorldWritable, message.to_owned())
-            .with_help(format!("chmod o-w {}", quoted(path)))
-    })
-}
-
-fn group_writable(path: &Path, metadata: &Metadata) -> Option<Diagnostic> {
-    (metadata.mode() & 0o020 != 0).then(|| {
-        let message = format!("everybody in group {} may change this file", metadata.gid());
-        Diagnostic::about(path, Severity::Warning, Code::LooselyWritable, message)
-            .with_help(format!("chmod g-w {}, unless that is meant", quoted(path)))
-    })
-}
-
-fn kind_name(kind: FileType) -> &'static str {
-    if kind.is_dir() {
-        "a directory"
-    } else if kind.is_fifo() {
-        "a pipe"
-    } else if kind.is_socket() {
-        "a socket"
-    } else if kind.is_block_device() || kind.is_char_device() {
-        "a device"
-    } else {
-        "something else"
-    }
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
@@ -266,11 +216,4 @@ fn not_a_text(path: &Path, problem: &NotText) -> Diagnostic {
         NotText::NotUtf8 { .. } | NotText::Nul { .. } => Code::NotText,
     };
     Diagnostic::about(path, Severity::Error, code, problem.to_string())
-}
-
-/// A path that can be pasted into a shell.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
-    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

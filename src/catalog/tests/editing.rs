@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -21,6 +22,8 @@ struct Watched {
     reloader: Arc<Reloader>,
     reports: Receiver<Arc<ReloadReport>>,
     watcher: Watcher,
+    /// How often the watcher said that something may have changed.
+    wakes: Arc<AtomicUsize>,
     stop: CancellationToken,
 }
 
@@ -39,14 +42,17 @@ impl Watched {
         let reports = reloader.subscribe();
         let armed = Arc::new(Notify::new());
         let (signal, waker) = (Arc::clone(&armed), Arc::clone(&reloader));
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&wakes);
         let wake = move || {
+            counter.fetch_add(1, Ordering::Relaxed);
             signal.notify_one();
             waker.wake();
         };
         let watcher = Watcher::spawn(vec![directory], wake, stop.clone());
         armed.notified().await;
         assert_eq!(watcher.status(), Watching::Events);
-        Self { reloader, reports, watcher, stop }
+        Self { reloader, reports, watcher, wakes, stop }
     }
 
     /// Waits until `done` holds for the catalog in force.
@@ -290,6 +296,31 @@ async fn e12_watching_an_unchanged_directory_wakes_nobody() {
     assert!(again.is_err(), "reading the directory woke the watcher");
     stop.cancel();
     watcher.stopped().await;
+}
+
+#[tokio::test]
+async fn e12_a_file_that_changes_thousands_of_times_is_read_a_few_times_and_ends_as_it_is_on_disk()
+{
+    const WRITES: usize = 5000;
+    let place = Place::new();
+    place.write("a.toml", schedule("0"));
+    let mut watched = Watched::start(place.directory()).await;
+    let wakes = Arc::clone(&watched.wakes);
+    let before = (wakes.load(Ordering::Relaxed), tokio::time::Instant::now());
+    let file = place.file("a.toml");
+    let writing = tokio::task::spawn_blocking(move || {
+        for version in 1..=WRITES {
+            fs::write(&file, schedule(&version.to_string())).unwrap();
+        }
+    });
+    writing.await.unwrap();
+    let took = before.1.elapsed();
+    let woken = wakes.load(Ordering::Relaxed) - before.0;
+    // Quiet between two changes is as long as it takes to be believed, so there cannot be more looks than that.
+    let most = took.as_millis() / QUIET.as_millis() + 2;
+    assert!(woken as u128 <= most, "{woken} looks at {WRITES} changes in {took:?}");
+    watched.until_version(&WRITES.to_string()).await;
+    watched.stop().await;
 }
 
 #[tokio::test]

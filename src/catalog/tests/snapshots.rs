@@ -74,6 +74,30 @@ fn e4_a_deleted_file_removes_its_schedules_even_if_it_is_the_last_one() {
 }
 
 #[test]
+fn e4_a_directory_that_is_suddenly_empty_keeps_everything_until_a_file_is_back() {
+    let place = Place::new();
+    for name in ["a.toml", "b.toml", "c.toml"] {
+        place.write(name, schedule("one"));
+    }
+    let before = first(&place);
+    for name in ["a.toml", "b.toml", "c.toml"] {
+        place.remove(name);
+    }
+    let emptied = next(&before, &[place.directory()]);
+    assert_eq!(ids(&emptied), ["a", "b", "c"]);
+    assert_eq!(codes(&emptied.diagnostics), [Code::DirectoryLost]);
+    assert!(emptied.diagnostics[0].message.contains("all 3 files"), "{:?}", emptied.diagnostics);
+    let still = next(&emptied, &[place.directory()]);
+    assert_eq!((ids(&still).len(), still.is_sound()), (3, false));
+    place.write("b.toml", schedule("two"));
+    let back = next(&still, &[place.directory()]);
+    assert_eq!((ids(&back), description(&back, "b")), (vec!["b"], "two"));
+    assert!(back.is_sound());
+    let restarted = next(&Catalog::empty(), &[place.directory()]);
+    assert_eq!(ids(&restarted), ["b"]);
+}
+
+#[test]
 fn e4_a_directory_that_is_gone_or_replaced_by_an_empty_one_keeps_everything() {
     let place = Place::new();
     place.write("a.toml", schedule("one"));
@@ -187,6 +211,56 @@ fn e8_a_file_that_everybody_may_write_is_refused_with_the_exact_chmod() {
     let after = next(&before, &[place.directory()]);
     assert_eq!(ids(&after), ["good", "group", "open"]);
     assert!(after.diagnostics.is_empty(), "{:?}", after.diagnostics);
+}
+
+#[test]
+fn e8_a_directory_that_everybody_may_write_into_is_named_wherever_it_is_on_the_path() {
+    let place = Place::new();
+    place.write("a.toml", schedule("one"));
+    let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    open(place.root(), 0o777).unwrap();
+    let above = first(&place);
+    assert_eq!(codes(&above.diagnostics), [Code::LooselyWritable]);
+    assert!(above.diagnostics[0].message.contains("another directory in its place"));
+    // The sticky bit keeps others from renaming what is not theirs.
+    open(place.root(), 0o1777).unwrap();
+    assert!(first(&place).diagnostics.is_empty());
+    open(&place.directory(), 0o777).unwrap();
+    let itself = first(&place);
+    assert_eq!(codes(&itself.diagnostics), [Code::LooselyWritable]);
+    assert_eq!(ids(&itself), ["a"], "a Kubernetes volume is such a directory");
+}
+
+#[test]
+fn e8_a_file_with_several_names_is_used_and_worth_a_warning() {
+    let place = Place::new();
+    place.write("a.toml", schedule("one"));
+    fs::hard_link(place.file("a.toml"), place.root().join("another name")).unwrap();
+    let catalog = first(&place);
+    assert_eq!(ids(&catalog), ["a"]);
+    assert_eq!(codes(&catalog.diagnostics), [Code::LooselyWritable]);
+    assert!(catalog.diagnostics[0].message.contains("2 names"), "{:?}", catalog.diagnostics);
+}
+
+#[test]
+fn e9_one_file_seen_through_two_directories_is_one_schedule() {
+    let place = Place::new();
+    place.write("a.toml", schedule("one"));
+    symlink(place.directory(), place.root().join("again")).unwrap();
+    let directories = [place.directory(), place.root().join("again")];
+    let catalog = next(&Catalog::empty(), &directories);
+    assert_eq!(ids(&catalog), ["a"]);
+    assert!(catalog.is_sound(), "{:?}", catalog.diagnostics);
+    let again = next(&catalog, &directories);
+    assert!(Diff::between(&catalog, &again, later()).is_empty());
+
+    // Under another name it is another file with the same id, and both are named.
+    place.write("a.toml", "[[schedule]]\nid = \"x\"\nidle = {}\n");
+    symlink("a.toml", place.file("b.toml")).unwrap();
+    let twice = next(&Catalog::empty(), &[place.directory()]);
+    assert_eq!(ids(&twice), ["x"]);
+    let [conflict] = &twice.diagnostics[..] else { panic!("{:?}", twice.diagnostics) };
+    assert!(conflict.file.ends_with("b.toml") && conflict.message.contains("a.toml:1"));
 }
 
 #[test]

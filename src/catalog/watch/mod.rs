@@ -55,8 +55,18 @@ impl Watcher {
         wake: impl Fn() + Send + 'static,
         stop: CancellationToken,
     ) -> Self {
+        Self::spawn_with(Box::new(inotify), directories, wake, stop)
+    }
+
+    /// The same with other ears than the system's.
+    fn spawn_with(
+        open: OpenEars,
+        directories: Vec<PathBuf>,
+        wake: impl Fn() + Send + 'static,
+        stop: CancellationToken,
+    ) -> Self {
         let (status, receiver) = watch::channel(Watching::Events);
-        let task = tokio::spawn(run(directories, wake, status, stop));
+        let task = tokio::spawn(run(open.into(), directories, wake, status, stop));
         Self { status: receiver, task }
     }
 
@@ -73,13 +83,24 @@ impl Watcher {
     }
 }
 
+/// What is called for each event.
+type Hear = Box<dyn FnMut(notify::Result<Event>) + Send>;
+
+/// Opens the system's ears.
+type OpenEars = Box<dyn Fn(Hear) -> notify::Result<RecommendedWatcher> + Send + Sync>;
+
+fn inotify(hear: Hear) -> notify::Result<RecommendedWatcher> {
+    RecommendedWatcher::new(hear, Config::default())
+}
+
 async fn run(
+    open: Arc<OpenEars>,
     directories: Vec<PathBuf>,
     wake: impl Fn() + Send + 'static,
     status: watch::Sender<Watching>,
     stop: CancellationToken,
 ) {
-    let mut ears = Ears::default();
+    let mut ears = Ears::new(Arc::clone(&open), Arc::default());
     let dirty = Arc::clone(&ears.dirty);
     loop {
         let (listening, interval);
@@ -87,7 +108,7 @@ async fn run(
             Ok(armed) => armed,
             Err(panic) => {
                 tracing::error!(error = %panic, "watching the schedules failed; they are polled");
-                let ears = Ears { dirty: Arc::clone(&dirty), ..Ears::default() };
+                let ears = Ears::new(Arc::clone(&open), Arc::clone(&dirty));
                 (ears, Watching::Polling("watching failed inside the program".to_owned()), POLL)
             }
         };
@@ -131,8 +152,8 @@ fn tell(status: &watch::Sender<Watching>, listening: Watching) {
 }
 
 /// The watches, and what the thread behind them shares with the task.
-#[derive(Default)]
 struct Ears {
+    open: Arc<OpenEars>,
     watcher: Option<RecommendedWatcher>,
     watched: Vec<PathBuf>,
     targets: Arc<ArcSwap<Targets>>,
@@ -157,6 +178,10 @@ async fn arm(
 }
 
 impl Ears {
+    fn new(open: Arc<OpenEars>, dirty: Arc<Notify>) -> Self {
+        Self { open, watcher: None, watched: Vec::new(), targets: Arc::default(), dirty }
+    }
+
     fn arm(&mut self, directories: &[PathBuf]) -> notify::Result<()> {
         let mut outcome = Ok(());
         for _attempt in 0..ARMING_ATTEMPTS {
@@ -200,7 +225,7 @@ impl Ears {
                 dirty.notify_one();
             }
         };
-        RecommendedWatcher::new(hear, Config::default())
+        (self.open)(Box::new(hear))
     }
 }
 
@@ -246,8 +271,79 @@ impl std::fmt::Debug for Ears {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::*;
+
+    struct Watched {
+        watcher: Watcher,
+        wakes: UnboundedReceiver<()>,
+        folder: tempfile::TempDir,
+        _stop: tokio_util::sync::DropGuard,
+    }
+
+    /// A watched directory. The caller has seen the wake-up of the start.
+    async fn watch_with(open: OpenEars) -> Watched {
+        let folder = tempfile::tempdir().unwrap();
+        let (stop, (wake, mut wakes)) = (CancellationToken::new(), unbounded_channel());
+        let directories = vec![folder.path().to_owned()];
+        let wake = move || wake.send(()).unwrap_or(());
+        let watcher = Watcher::spawn_with(open, directories, wake, stop.clone());
+        wakes.recv().await.unwrap();
+        Watched { watcher, wakes, folder, _stop: stop.drop_guard() }
+    }
+
+    /// The system's limit is reached until it has refused so often.
+    fn refusing(times: usize) -> OpenEars {
+        let refused = AtomicUsize::new(0);
+        Box::new(move |hear| {
+            if refused.fetch_add(1, Ordering::Relaxed) < times {
+                let limit = rustix::io::Errno::MFILE.raw_os_error();
+                return Err(notify::Error::io(io::Error::from_raw_os_error(limit)));
+            }
+            inotify(hear)
+        })
+    }
+
+    // Time stands still and leaps to the next timer as soon as nothing else is to be done.
+    #[tokio::test(start_paused = true)]
+    async fn f1_without_inotify_the_directory_is_polled_and_the_status_says_why() {
+        let mut watched = watch_with(refusing(usize::MAX)).await;
+        for _ in 0..3 {
+            let before = Instant::now();
+            watched.wakes.recv().await.unwrap();
+            assert_eq!(before.elapsed().as_secs(), POLL.as_secs());
+        }
+        let Watching::Polling(why) = watched.watcher.status() else { panic!("it is not polled") };
+        assert!(why.contains("max_user_instances"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn f1_when_the_limit_is_raised_changes_are_heard_of_again() {
+        tokio::time::pause();
+        let mut watched = watch_with(refusing(2)).await;
+        watched.wakes.recv().await.unwrap();
+        watched.wakes.recv().await.unwrap();
+        assert_eq!(watched.watcher.status(), Watching::Events);
+        tokio::time::resume();
+        let before = Instant::now();
+        std::fs::write(watched.folder.path().join("a.toml"), "").unwrap();
+        watched.wakes.recv().await.unwrap();
+        assert!(before.elapsed() < SAFETY_SCAN, "it was only found by the safety scan");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f3_where_no_event_ever_comes_the_disk_is_looked_at_all_the_same() {
+        let mut watched = watch_with(Box::new(|_deaf| inotify(Box::new(|_event| {})))).await;
+        assert_eq!(watched.watcher.status(), Watching::Events, "nobody can know");
+        for _ in 0..3 {
+            let before = Instant::now();
+            watched.wakes.recv().await.unwrap();
+            assert_eq!(before.elapsed().as_secs(), SAFETY_SCAN.as_secs());
+        }
+    }
 
     #[test]
     fn f1_an_inotify_limit_is_called_that_and_not_a_full_disk() {
