@@ -391,6 +391,8 @@ impl Engine {
         }
         let detail = json!({ "reason": reason, "cut_short": cut_short });
         self.record_event("daemon.stopped", detail).await;
+        // The heartbeat ends first: a beat after the next line would say that this node was declared dead.
+        self.stop.cancel();
         let (node, now) = (self.node, self.clock.now());
         let stopped = self.store.write(move |conn| nodes::mark_stopped(conn, node, now)).await;
         if let Err(error) = stopped {
@@ -399,7 +401,6 @@ impl Engine {
         if let Err(error) = self.audit.stop().await {
             tracing::error!(error = %Chain(&error), "the audit log lacks lines; the next start writes them");
         }
-        self.stop.cancel();
         let all = futures_util::future::join_all(self.serving.drain(..));
         match tokio::time::timeout(SERVING_GRACE, all).await {
             Ok(ended) => ended.into_iter().for_each(report_panic),

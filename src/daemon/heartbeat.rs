@@ -1,5 +1,6 @@
 //! Shows that this node lives, and gives back what dead ones left running.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use crate::config::LeaseSettings;
 use crate::model::{Chain, JobId, NodeId};
 use crate::queue::{Signals, after_loss};
 use crate::scheduler::Alarm;
-use crate::store::{Conn, DatabaseUrl, Store, StoreError, finish, nodes};
+use crate::store::nodes::Node;
+use crate::store::{Conn, DatabaseUrl, Micros, Store, StoreError, finish, nodes};
 use crate::worker::PoolHandle;
 
 /// What the heartbeat works with.
@@ -25,29 +27,48 @@ pub(super) struct Heartbeat {
     pub(super) signals: Signals,
 }
 
+/// How often to look whether a beat is due where other nodes wait for it. A timer stands still while the machine sleeps, so a longer one
+/// would leave the node in the belief that it lives for just as long after it woke up.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 impl Heartbeat {
     /// Renews the lease until `stop`. A node that cannot renew in time is presumed dead by others, which then run its jobs: it stops its
     /// own attempts before that.
     pub(super) async fn run(self, stop: CancellationToken) {
-        let mut beat = tokio::time::interval(self.lease.heartbeat.get());
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut renewed = self.clock.since_boot();
+        let is_shared = matches!(self.store.url(), DatabaseUrl::Postgres(_));
+        let every = self.lease.heartbeat.get();
+        let mut look = tokio::time::interval(if is_shared { every.min(LOOK_EVERY) } else { every });
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut others = Seen::default();
+        let mut lease = OwnLease { renewed: self.clock.since_boot(), settings: &self.lease };
+        let mut tried = None;
         let mut is_refused = false;
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                _ = beat.tick() => {}
+                _ = look.tick() => {}
+            }
+            let now = self.clock.since_boot();
+            if tried.is_some_and(|tried| now.saturating_sub(tried) < every) && is_shared {
+                continue;
+            }
+            tried = Some(now);
+            // Before anything is written: after a sleep the lease is over, and others may have the jobs already.
+            if is_shared && lease.is_nearly_over(now) {
+                tracing::warn!("the lease is over or nearly so; what this node runs is given back");
+                self.pool.interrupt();
             }
             match self.beat().await {
                 Ok(true) => {
-                    renewed = self.clock.since_boot();
+                    lease.renewed = now;
                     is_refused = false;
                 }
                 Ok(false) => {
                     is_refused = false;
                     tracing::error!("this node was declared dead; what it runs is given back");
                     self.pool.interrupt();
+                    lease.renewed = now;
                 }
                 Err(error) => {
                     // Once: a store that refuses for hours is no better for a line every few seconds.
@@ -56,11 +77,9 @@ impl Heartbeat {
                     }
                 }
             }
-            let margin = self.lease.heartbeat.get();
-            if self.clock.since_boot().saturating_sub(renewed) + margin >= self.lease.duration.get()
-                && matches!(self.store.url(), DatabaseUrl::Postgres(_))
-            {
-                self.pool.interrupt();
+            // On SQLite the lock on the data directory shows that there is nobody else.
+            if is_shared && let Err(error) = self.rescue_silent(&mut others).await {
+                tracing::warn!(error = %Chain(&error), "lost nodes could not be looked for");
             }
         }
     }
@@ -68,33 +87,72 @@ impl Heartbeat {
     async fn beat(&self) -> Result<bool, StoreError> {
         let (node, now) = (self.node, self.clock.now());
         let until = now + self.lease.duration.get();
-        let shared = matches!(self.store.url(), DatabaseUrl::Postgres(_));
-        let (alive, rescued) = self
+        self.store.write(move |conn| nodes::heartbeat(conn, node, until)).await
+    }
+
+    /// Gives back what nodes left running that have been silent for longer than a lease.
+    async fn rescue_silent(&self, others: &mut Seen) -> Result<(), StoreError> {
+        let (me, now) = (self.node, self.clock.now());
+        let alive = self.store.read(move |conn| nodes::others(conn, me)).await?;
+        let silent = others.silent(&alive, self.clock.since_boot(), self.lease.duration.get());
+        if silent.is_empty() {
+            return Ok(());
+        }
+        let rescued = self
             .store
             .write(move |conn| {
-                let alive = nodes::heartbeat(conn, node, until)?;
-                // On SQLite the lock on the data directory shows that there is nobody else.
-                let rescued = if shared { rescue_lost(conn, node, now)? } else { Vec::new() };
-                Ok((alive, rescued))
+                let mut rescued = Vec::new();
+                for other in nodes::others(conn, me)? {
+                    // One that has spoken in the meantime is alive.
+                    if silent.contains(&other) {
+                        rescued.extend(rescue(conn, NodeId(other.id), now)?);
+                    }
+                }
+                Ok(rescued)
             })
             .await?;
         if !rescued.is_empty() {
             tracing::warn!(jobs = rescued.len(), "jobs of a lost node were given back");
             self.signals.work();
         }
-        Ok(alive)
+        Ok(())
     }
 }
 
-/// Gives back what nodes whose lease is over left running.
-fn rescue_lost(conn: &mut Conn, me: NodeId, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
-    let mut rescued = Vec::new();
-    for other in nodes::others(conn, me)? {
-        if Timestamp::from(other.lease_until) < now {
-            rescued.extend(rescue(conn, NodeId(other.id), now)?);
-        }
+/// This node's lease, on its monotonic clock.
+struct OwnLease<'a> {
+    renewed: Duration,
+    settings: &'a LeaseSettings,
+}
+
+impl OwnLease<'_> {
+    /// Whether others may think that it is over before the next beat.
+    fn is_nearly_over(&self, now: Duration) -> bool {
+        let margin = self.settings.heartbeat.get();
+        now.saturating_sub(self.renewed) + margin >= self.settings.duration.get()
     }
-    Ok(rescued)
+}
+
+/// What was last seen of the other nodes, and when, on this node's monotonic clock.
+///
+/// A node lives as long as its row changes. The time in the row is not compared with ours: a wall clock that is set ahead, here or
+/// there, would declare every node dead, and their jobs would run twice.
+#[derive(Default)]
+struct Seen(HashMap<i64, (Micros, Duration)>);
+
+impl Seen {
+    /// Those of `nodes` whose rows have not changed for `limit`.
+    fn silent(&mut self, nodes: &[Node], now: Duration, limit: Duration) -> Vec<Node> {
+        self.0.retain(|id, _| nodes.iter().any(|node| node.id == *id));
+        let is_silent = |node: &&Node| {
+            let (lease, since) = self.0.entry(node.id).or_insert((node.lease_until, now));
+            if *lease != node.lease_until {
+                (*lease, *since) = (node.lease_until, now);
+            }
+            now.saturating_sub(*since) >= limit
+        };
+        nodes.iter().filter(is_silent).cloned().collect()
+    }
 }
 
 /// Gives back what a dead node left running, and notes that it is dead.
@@ -140,4 +198,66 @@ fn is_alive(store_answers: bool, since_last_tick: Duration) -> bool {
 
 #[cfg(test)]
 #[path = "heartbeat_tests.rs"]
-mod tests;
+mod watchdog_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::HumanDuration;
+
+    const LEASE: Duration = Duration::from_secs(30);
+
+    fn node(id: i64, lease_until: i64) -> Node {
+        Node {
+            id,
+            name: "host".to_owned(),
+            instance: id.to_string(),
+            version: String::new(),
+            pid: 1,
+            started_at: Micros(0),
+            lease_until: Micros(lease_until),
+            stopped_at: None,
+        }
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(1000 + seconds)
+    }
+
+    #[test]
+    fn d3_a_node_whose_row_changes_is_alive_whatever_anybodys_wall_clock_says() {
+        let mut seen = Seen::default();
+        // Its clock is years behind, jumps, and goes back: the row changes each time.
+        for (beat, lease_until) in [0, 1_000_000, 900_000_000_000_000, 5].into_iter().enumerate() {
+            let now = at(29 * beat as u64);
+            assert_eq!(seen.silent(&[node(1, lease_until)], now, LEASE), []);
+        }
+    }
+
+    #[test]
+    fn d3_a_node_whose_row_stays_as_it_is_for_a_lease_is_dead() {
+        let mut seen = Seen::default();
+        let (dead, alive) = (node(1, 7), node(2, 7));
+        assert_eq!(seen.silent(&[dead.clone(), alive.clone()], at(0), LEASE), []);
+        assert_eq!(seen.silent(&[dead.clone(), node(2, 8)], at(29), LEASE), []);
+        assert_eq!(
+            seen.silent(&[dead.clone(), node(2, 8)], at(30), LEASE),
+            std::slice::from_ref(&dead)
+        );
+        // One that is rescued is gone from the list, and is seen afresh when it comes back.
+        assert_eq!(seen.silent(&[node(2, 9)], at(31), LEASE), []);
+        assert_eq!(seen.silent(&[dead, node(2, 10)], at(62), LEASE), []);
+    }
+
+    #[test]
+    fn d6_after_a_sleep_as_long_as_the_lease_nothing_counts_as_held() {
+        let settings = LeaseSettings {
+            duration: HumanDuration::from_secs(30),
+            heartbeat: HumanDuration::from_secs(5),
+        };
+        let lease = OwnLease { renewed: at(0), settings: &settings };
+        assert!(!lease.is_nearly_over(at(24)));
+        assert!(lease.is_nearly_over(at(25)), "the next beat may come too late");
+        assert!(lease.is_nearly_over(at(600)));
+    }
+}

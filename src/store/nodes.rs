@@ -54,7 +54,10 @@ pub fn register(
     Ok(NodeId(id))
 }
 
-/// Extends a node's lease. Returns false when it was already declared dead, so that it must stop what it does.
+/// Extends a node's lease. Returns false when it was declared dead before, so that it must stop what it does.
+///
+/// One that was declared dead lives again from now on: it was held up (suspended, stopped, cut off), and what it claims must be
+/// rescued when it really dies.
 ///
 /// # Errors
 /// When the database refuses.
@@ -63,11 +66,16 @@ pub fn heartbeat(
     node: NodeId,
     lease_until: Timestamp,
 ) -> Result<bool, StoreError> {
+    let lease_until = nodes::lease_until.eq(lease_until.as_microsecond());
     let alive = nodes::table.find(node.0).filter(nodes::stopped_at.is_null());
-    let extended = diesel::update(alive)
-        .set(nodes::lease_until.eq(lease_until.as_microsecond()))
+    if diesel::update(alive).set(lease_until).execute(conn)? > 0 {
+        return Ok(true);
+    }
+    let never: Option<i64> = None;
+    diesel::update(nodes::table.find(node.0))
+        .set((lease_until, nodes::stopped_at.eq(never)))
         .execute(conn)?;
-    Ok(extended > 0)
+    Ok(false)
 }
 
 /// Notes that a node has stopped.
