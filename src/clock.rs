@@ -3,11 +3,18 @@
 //! Everything else takes a [`Clock`] or, when it is pure, an instant. Tests and the simulator hand in
 //! a [`ManualClock`], so no guarantee about time needs a sleep to be shown.
 
+mod cautious;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+
+pub use cautious::{CautiousClock, Doubt, Remembered};
+
+/// No clock that is right has shown an earlier time while there was this program.
+pub const EARLIEST_PLAUSIBLE: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
 /// Where "now" comes from.
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
@@ -18,6 +25,11 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
     ///
     /// The difference between this and [`Clock::now`] is constant unless somebody set the wall clock.
     fn since_boot(&self) -> Duration;
+
+    /// Whether the wall clock is known to have been set by a time server since the machine booted. `false` means that nobody knows.
+    fn is_synchronised(&self) -> bool {
+        false
+    }
 }
 
 /// A clock that is handed around.
@@ -40,6 +52,12 @@ impl Clock for SystemClock {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
     }
+
+    /// systemd-timesyncd makes this file when it has set the clock. Other daemons leave no trace that can be read without a privilege
+    /// or a system call that no safe crate has; with them the answer stays `false`.
+    fn is_synchronised(&self) -> bool {
+        std::path::Path::new("/run/systemd/timesync/synchronized").exists()
+    }
 }
 
 /// The store keeps microseconds, so an instant must not change when it goes there and back.
@@ -57,13 +75,15 @@ pub struct ManualClock {
 struct ManualState {
     now: Timestamp,
     since_boot: Duration,
+    is_synchronised: bool,
 }
 
 impl ManualClock {
     /// A clock that shows `now`, on a machine that booted an hour ago.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        let state = ManualState { now, since_boot: Duration::from_secs(3600) };
+        let state =
+            ManualState { now, since_boot: Duration::from_secs(3600), is_synchronised: false };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -78,6 +98,12 @@ impl ManualClock {
     pub fn step_to(&self, now: Timestamp) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).now = now;
     }
+
+    /// Sets the wall clock as a time server does.
+    pub fn synchronise_to(&self, now: Timestamp) {
+        self.step_to(now);
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_synchronised = true;
+    }
 }
 
 impl Clock for ManualClock {
@@ -87,6 +113,10 @@ impl Clock for ManualClock {
 
     fn since_boot(&self) -> Duration {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).since_boot
+    }
+
+    fn is_synchronised(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_synchronised
     }
 }
 

@@ -21,7 +21,7 @@ use crate::api::{App, Live};
 use crate::audit::writer::{self as audit_writer, AuditError};
 use crate::audit::{AuditHandle, AuditHealth};
 use crate::catalog::{Catalog, LookOn, Reading, ReloadReport, Reloader};
-use crate::clock::SharedClock;
+use crate::clock::{CautiousClock, SharedClock};
 use crate::config::Settings;
 use crate::jobs::{KINDS, RunPaths};
 use crate::model::{Actor, AuditEvent, Chain, Event, JobId, NodeId};
@@ -86,6 +86,8 @@ pub struct Parts {
     pub registry: Registry,
     /// Deletes jobs with their logs.
     pub history: Arc<History>,
+    /// What time it is for what is deleted by age.
+    pub ages: Arc<CautiousClock>,
     /// Where the jitter of retries comes from.
     pub draw: Draw,
     /// What it may run on.
@@ -105,6 +107,7 @@ pub struct Engine {
     reloader: Arc<Reloader>,
     enqueuer: Enqueuer,
     ledger_changed: Arc<Notify>,
+    clock_doubt: watch::Receiver<Option<String>>,
     alarm: Arc<Alarm>,
     ticker: Ticker,
     audit: AuditHandle,
@@ -123,8 +126,18 @@ impl Engine {
     /// # Errors
     /// When the store, the audit log or the ticker cannot be used. What was started ends with the runtime.
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { settings, clock, store, identity, paths, registry, history, draw, threads } =
-            parts;
+        let Parts {
+            settings,
+            clock,
+            store,
+            identity,
+            paths,
+            registry,
+            history,
+            ages,
+            draw,
+            threads,
+        } = parts;
         let (node, draws) = join(&store, &clock, &settings, identity).await?;
         let audit_options = audit_writer::Options {
             folder: settings.audit.dir.clone(),
@@ -177,19 +190,22 @@ impl Engine {
             events,
         };
         let ledger_changed = Arc::new(Notify::new());
+        let (doubt, clock_doubt) = watch::channel(None);
         let scheduler = Scheduler {
             enqueuer: enqueuer.clone(),
             alarm: Arc::clone(&alarm),
             reloader: Arc::clone(&reloader),
             draws: Arc::clone(&draws),
             ledger_changed: Arc::clone(&ledger_changed),
+            doubt,
         };
         let essentials = Essentials::default();
         let scheduler = scheduler.start(stop_scheduling.clone()).await?;
         let mut scheduling = vec![essentials.follow("the scheduler", scheduler)];
         let upkeep = Upkeep {
             store: store.clone(),
-            clock: Arc::clone(&clock),
+            node,
+            clock: ages,
             retention: settings.retention.clone(),
             history,
             audit: audit.health(),
@@ -220,6 +236,7 @@ impl Engine {
             reloader,
             enqueuer,
             ledger_changed,
+            clock_doubt,
             alarm,
             ticker,
             audit,
@@ -292,6 +309,12 @@ impl Engine {
     #[must_use]
     pub fn audit_health(&self) -> watch::Receiver<AuditHealth> {
         self.audit.health()
+    }
+
+    /// Why nothing is scheduled, while the clock is not believed.
+    #[must_use]
+    pub fn clock_doubt(&self) -> watch::Receiver<Option<String>> {
+        self.clock_doubt.clone()
     }
 
     /// The scheduler's sign of life.
@@ -454,10 +477,10 @@ async fn join(
             let node = nodes::register(conn, &name, &instance, now, lease_until)?;
             let seed = nodes::jitter_seed_or(conn, &fresh_seed)?;
             let mut rescued: Vec<JobId> = Vec::new();
-            for other in nodes::others(conn, node)? {
-                if alone || jiff::Timestamp::from(other.lease_until) < now {
-                    rescued.extend(rescue(conn, NodeId(other.id), now)?);
-                }
+            // Where others may be alive, the heartbeat finds out who is not.
+            let dead = if alone { nodes::others(conn, node)? } else { Vec::new() };
+            for other in dead {
+                rescued.extend(rescue(conn, NodeId(other.id), now)?);
             }
             Ok((node, seed, rescued))
         })

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::engine::{Engine, Identity, Parts, Threads};
 use super::heartbeat;
 use super::lock::{self, DataLock, LockError};
@@ -15,7 +17,7 @@ use crate::api::{self, ServeError};
 use crate::audit::writer::AuditError;
 use crate::audit::{AuditHealth, Rewound, rewound};
 use crate::catalog::{Catalog, ReloadReport, Watcher, Watching};
-use crate::clock::{SharedClock, SystemClock};
+use crate::clock::{CautiousClock, SharedClock, SystemClock};
 use crate::config::Settings;
 use crate::jobs::RunPaths;
 use crate::jobs::cleanup::CleanupHandler;
@@ -28,7 +30,7 @@ use crate::jobs::stats_report::StatsReportHandler;
 use crate::scheduler::TickerError;
 use crate::store::{DatabaseUrl, Store, StoreError};
 use crate::telemetry::{self, Metrics, Telemetry};
-use crate::upkeep::History;
+use crate::upkeep::{self, History};
 use crate::worker::Registry;
 
 /// How long programs of a daemon that was killed have to end before they are killed as well.
@@ -134,14 +136,16 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     };
     refuse_rewound(&store, &settings).await?;
     let history = Arc::new(History::new(store.clone(), Arc::clone(&paths)));
+    let ages = CautiousClock::new(Arc::clone(&clock), upkeep::remembered_clock(&store).await?);
     let mut engine = Engine::start(Parts {
         settings: Arc::clone(&settings),
         clock: Arc::clone(&clock),
         store: store.clone(),
         identity: identity(),
         paths,
-        registry: registry(&store, &history),
+        registry: registry(&store, &history, &ages),
         history,
+        ages: Arc::clone(&ages),
         draw: Arc::new(rand::random),
         threads: Threads::Own,
     })
@@ -174,7 +178,8 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
         engine.keep("the watchdog's feeder", tokio::spawn(fed));
     }
 
-    let complaints = complaints(engine.audit_health(), watcher, Arc::clone(&telemetry));
+    let clocks = (engine.clock_doubt(), ages);
+    let complaints = complaints(engine.audit_health(), watcher, Arc::clone(&telemetry), clocks);
     let router = api::router(engine.app(complaints, Box::new(move || metrics.encode())));
     let socket = api::bind_socket(&settings.api.socket)?;
     let served = api::serve_socket(socket, router.clone(), engine.stop_token());
@@ -244,10 +249,11 @@ async fn end_leftovers(paths: &Arc<RunPaths>) {
     }
 }
 
-fn registry(store: &Store, history: &Arc<History>) -> Registry {
+fn registry(store: &Store, history: &Arc<History>, ages: &Arc<CautiousClock>) -> Registry {
     let http = ports::http::client();
+    let cleanup = CleanupHandler::new(Arc::clone(history) as _, Arc::clone(ages) as _);
     Registry::default()
-        .with("cleanup", Arc::new(CleanupHandler::new(Arc::clone(history) as _)))
+        .with("cleanup", Arc::new(cleanup))
         .with("kb_validation", Arc::new(KbValidationHandler))
         .with("stats_report", Arc::new(StatsReportHandler::new(Arc::new(store.clone()))))
         .with("data_sync", Arc::new(DataSyncHandler::new(Arc::clone(&http))))
@@ -257,12 +263,17 @@ fn registry(store: &Store, history: &Arc<History>) -> Registry {
 
 /// What parts with a health of their own complain about.
 fn complaints(
-    audit: tokio::sync::watch::Receiver<AuditHealth>,
+    audit: watch::Receiver<AuditHealth>,
     watcher: Watcher,
     telemetry: SharedTelemetry,
+    (clock_doubt, ages): (watch::Receiver<Option<String>>, Arc<CautiousClock>),
 ) -> Box<dyn Fn() -> Vec<String> + Send + Sync> {
     Box::new(move || {
         let mut complaints = Vec::new();
+        complaints.extend(clock_doubt.borrow().clone());
+        if let Some(doubt) = ages.doubt() {
+            complaints.push(doubt.to_string());
+        }
         if let Some(why) = &audit.borrow().failing {
             complaints.push(format!("the audit log cannot be written: {why}"));
         }

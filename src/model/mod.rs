@@ -33,5 +33,5 @@ pub use job::{
 pub use ledger::{Ledger, Pause};
 pub use occurrence::{Decision, Occurrence, OverlapVerdict};
 pub use priority::{Priority, PriorityError};
-pub use retry::{Backoff, RetryPolicy};
+pub use retry::{Backoff, MAX_RETRY_DELAY, RetryPolicy};
 pub use text::is_harmful;

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::HumanDuration;
 
+/// The longest wait that anything can ask for: a week. A `Retry-After` beyond it is a mistake or an attack.
+pub const MAX_RETRY_DELAY: Duration = Duration::from_secs(7 * 86_400);
+
 /// How often a job is tried, and how long it waits in between.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {

@@ -5,10 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::jobs::RetryAdvice;
-use crate::model::{AfterAttempt, Backoff, FinalState, Outcome, RetryPolicy};
-
-/// The longest wait that anything can ask for: a week. A `Retry-After` beyond it is a mistake or an attack.
-const MAX_DELAY: Duration = Duration::from_secs(7 * 86_400);
+use crate::model::{AfterAttempt, Backoff, FinalState, MAX_RETRY_DELAY, Outcome, RetryPolicy};
 
 /// An attempt that has ended, as far as the next step depends on it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,7 +30,9 @@ pub fn after_attempt(end: &AttemptEnd, policy: &RetryPolicy, draw: f64) -> After
     match end.outcome {
         Outcome::Success | Outcome::Cancelled => AfterAttempt::End(FinalState::from(end.outcome)),
         Outcome::Interrupted => AfterAttempt::GiveBack,
-        Outcome::Skipped => AfterAttempt::SnoozeUntil(end.finished_at + end.snooze.min(MAX_DELAY)),
+        Outcome::Skipped => {
+            AfterAttempt::SnoozeUntil(end.finished_at + end.snooze.min(MAX_RETRY_DELAY))
+        }
         Outcome::Failure | Outcome::Error | Outcome::Timeout => {
             let charged = end.charged_before.saturating_add(1);
             let wait = match end.advice {
@@ -44,7 +43,7 @@ pub fn after_attempt(end: &AttemptEnd, policy: &RetryPolicy, draw: f64) -> After
                 RetryAdvice::ByPolicy => retry_delay(&policy.backoff, charged, draw),
                 RetryAdvice::After(asked) => asked.max(retry_delay(&policy.backoff, charged, draw)),
             };
-            let at = end.finished_at + wait.min(MAX_DELAY);
+            let at = end.finished_at + wait.min(MAX_RETRY_DELAY);
             match end.deadline {
                 Some(deadline) if at >= deadline => AfterAttempt::End(FinalState::Failed),
                 _ => AfterAttempt::RetryAt(at),
@@ -151,7 +150,7 @@ mod tests {
             let end = AttemptEnd { advice: RetryAdvice::After(Duration::from_secs(seconds)), ..end(Outcome::Error) };
             let AfterAttempt::RetryAt(at) = after_attempt(&end, &RetryPolicy::default(), 0.0) else { panic!("no retry") };
             let wait = Duration::try_from(at - end.finished_at).unwrap();
-            prop_assert!(wait <= MAX_DELAY && wait >= Duration::from_secs(seconds).min(MAX_DELAY));
+            prop_assert!(wait <= MAX_RETRY_DELAY && wait >= Duration::from_secs(seconds).min(MAX_RETRY_DELAY));
         }
     }
 }

@@ -53,6 +53,16 @@ impl Rule {
         from_end.filter(|next| *next > after).or_else(|| later(after, period))
     }
 
+    /// Whether every trigger follows elapsed time: intervals and wildcard rules do, fixed times do not.
+    #[must_use]
+    pub fn follows_elapsed_time(&self) -> bool {
+        self.triggers.iter().all(|trigger| match trigger {
+            Trigger::Every { .. } | Trigger::EveryFromEnd { .. } => true,
+            Trigger::Cron(cron) => cron.follows_elapsed_time(),
+            Trigger::Daily { .. } | Trigger::At(_) => false,
+        })
+    }
+
     /// The shortest period that counts from the end of a run, which decides alone where there are several.
     #[must_use]
     pub fn period_from_end(&self) -> Option<Duration> {

@@ -10,6 +10,7 @@ mod enqueue;
 mod exclusion;
 mod instants;
 mod overlap;
+mod plausible;
 mod requirements;
 mod service;
 mod spread;

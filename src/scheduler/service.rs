@@ -3,16 +3,20 @@
 //! It is one task. What it knows of each schedule is a copy of the ledger, so that a pass over what is due asks the database nothing;
 //! the truth is the rows, and the unique `(schedule, nominal_at)` makes a copy that lags behind harmless.
 
+mod again;
+mod clock;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::again::Again;
 use super::alarm::Alarm;
 use super::due::{DueDecision, Entry, decide};
 use super::enqueue::{Enqueuer, new_job};
@@ -28,8 +32,9 @@ use crate::store::schedules::{self as ledgers, Definition, Instant, Plan};
 /// How long to wait before a pass is tried again after the store refused it.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often to look whether a clock that is far behind the ledger has become plausible.
-const IMPLAUSIBLE_PAUSE: Duration = Duration::from_secs(10);
+/// How many instants one transaction records, so that what is due at midnight does not keep claims and submissions waiting until all of it
+/// is written. What has been recorded stays decided if the next part fails.
+const RECORDED_AT_ONCE: usize = 500;
 
 /// What offsets and jitter are drawn from: who we are, and the seed that the database keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +65,8 @@ pub struct Scheduler {
     pub draws: Arc<Draws>,
     /// Notified when a ledger was changed by hand.
     pub ledger_changed: Arc<Notify>,
+    /// Told why nothing is scheduled, while the clock is not believed.
+    pub doubt: watch::Sender<Option<String>>,
 }
 
 /// Every reason for which the scheduler wakes.
@@ -76,6 +83,8 @@ struct Slot {
     schedule: Arc<Schedule>,
     ledger: Ledger,
     live: bool,
+    /// What comes for the second time, after the clock was set back.
+    again: Option<Again>,
     /// The entry in the heap that counts; others are left over from earlier.
     next: Option<Timestamp>,
 }
@@ -84,8 +93,11 @@ struct State {
     own: Scheduler,
     slots: HashMap<ScheduleId, Slot>,
     heap: BinaryHeap<Reverse<(Timestamp, ScheduleId)>>,
-    /// Whether the clock was not behind the ledger once: from then on a step back is a correction, before it a bad clock.
-    plausible: bool,
+    /// When the clock began to be waited for, on the monotonic clock; `None` once it was believed. From then on a step back is a
+    /// correction, before that it may be a bad clock.
+    waiting_since: Option<Duration>,
+    /// Wall clock minus monotonic clock, when it was last looked at.
+    offset: SignedDuration,
     /// Whether the store refused the last pass.
     is_refused: bool,
 }
@@ -101,19 +113,26 @@ impl Scheduler {
     ) -> Result<tokio::task::JoinHandle<()>, StoreError> {
         let reports = self.reloader.subscribe();
         let events = self.enqueuer.events.subscribe();
-        let mut state = State {
-            own: self,
-            slots: HashMap::new(),
-            heap: BinaryHeap::new(),
-            plausible: false,
-            is_refused: false,
-        };
+        let mut state = State::new(self);
         state.adopt().await?;
         Ok(tokio::spawn(state.run(reports, events, stop)))
     }
 }
 
 impl State {
+    fn new(own: Scheduler) -> Self {
+        let clock = &own.enqueuer.clock;
+        let (waiting_since, offset) = (Some(clock.since_boot()), clock::offset(clock));
+        Self {
+            own,
+            slots: HashMap::new(),
+            heap: BinaryHeap::new(),
+            waiting_since,
+            offset,
+            is_refused: false,
+        }
+    }
+
     async fn run(
         mut self,
         mut reports: broadcast::Receiver<Arc<ReloadReport>>,
@@ -124,7 +143,7 @@ impl State {
             self.pass().await;
             match self.wait(&mut reports, &mut events, &stop).await {
                 Wake::Alarm => {}
-                Wake::ClockStepped => self.rebuild(),
+                Wake::ClockStepped => self.clock_stepped().await,
                 Wake::Reloaded(report) => self.reloaded(&report).await,
                 Wake::LedgerChanged => self.adopt_or_retry().await,
                 Wake::RunEnded(id) => self.run_ended(&id).await,
@@ -168,31 +187,44 @@ impl State {
 
     /// Decides and records everything that is due, until nothing is, and sets the alarm.
     async fn pass(&mut self) {
+        if !self.is_clock_believed() {
+            self.adopt_or_retry().await;
+        }
         let now = self.own.enqueuer.clock.now();
+        if !self.is_clock_believed() {
+            self.own.alarm.set(Some(now + clock::LOOK_AGAIN_AFTER));
+            return;
+        }
         let (decisions, ahead) = self.due(now);
         if !ahead.is_empty() {
             self.correct(ahead, now).await;
-        } else if !decisions.is_empty() {
-            self.plausible = true;
         }
-        if let Err(error) = self.record(&decisions).await {
-            // Once, and not every second of a full disk.
-            if !std::mem::replace(&mut self.is_refused, true) {
-                tracing::error!(
-                    error = %Chain(&error),
-                    instants = decisions.len(),
-                    "due instants could not be recorded; they are decided again until they can"
-                );
+        for decisions in decisions.chunks(RECORDED_AT_ONCE) {
+            match self.record(decisions).await {
+                Ok(()) if std::mem::take(&mut self.is_refused) => {
+                    tracing::info!("due instants can be recorded again");
+                }
+                Ok(()) => {}
+                Err(error) => self.again(decisions, now, &error),
             }
-            let again = now + STORE_PAUSE;
-            for decision in &decisions {
-                self.set_next(&decision.schedule, Some(again));
-            }
-        } else if !decisions.is_empty() && std::mem::take(&mut self.is_refused) {
-            tracing::info!("due instants can be recorded again");
         }
         let next = self.head();
         self.own.alarm.set(next);
+    }
+
+    /// Instants that could not be recorded are decided again in a moment.
+    fn again(&mut self, decisions: &[DueDecision], now: Timestamp, error: &StoreError) {
+        // Said once, and not every second of a full disk.
+        if !std::mem::replace(&mut self.is_refused, true) {
+            tracing::error!(
+                error = %Chain(error),
+                instants = decisions.len(),
+                "due instants could not be recorded; they are decided again until they can"
+            );
+        }
+        for decision in decisions {
+            self.set_next(&decision.schedule, Some(now + STORE_PAUSE));
+        }
     }
 
     /// What is due of the schedules at the head of the heap, and which ledgers lie ahead of the clock.
@@ -246,7 +278,7 @@ impl State {
         for decision in decisions {
             let Some(slot) = self.slots.get(&decision.schedule) else { continue };
             overlap.insert(decision.schedule.clone(), slot.schedule.run.overlap);
-            instants.push(self.instant(&slot.schedule, decision).await);
+            instants.push(self.instant(slot, decision).await);
         }
         let recorded = self.own.enqueuer.record(instants, overlap).await?;
         for decision in decisions {
@@ -263,8 +295,14 @@ impl State {
     }
 
     /// A decision in the form in which the store records it. Requirements are looked at only now, when a job is about to be made.
-    async fn instant(&self, schedule: &Schedule, decision: &DueDecision) -> Instant {
+    async fn instant(&self, slot: &Slot, decision: &DueDecision) -> Instant {
+        let schedule = &slot.schedule;
         let mut reason = decision.reason.clone();
+        let nominal =
+            slot.again.map_or(decision.nominal_at, |again| again.name(decision.nominal_at));
+        if nominal != decision.nominal_at {
+            reason.push_str("; the clock was set back and shows this time again");
+        }
         let plan = match decision.verdict.settled() {
             Some(settled) => Plan::Settle(settled),
             None => match self.own.enqueuer.unmet(schedule.run.requires.clone()).await {
@@ -273,63 +311,20 @@ impl State {
                     Plan::Settle(Decision::SkippedRequirement)
                 }
                 None => {
-                    let (nominal, at) = (decision.nominal_at, decision.fire_at);
+                    let at = decision.fire_at;
                     Plan::Enqueue(Box::new(new_job(schedule, nominal, at, Actor::scheduler())))
                 }
             },
         };
         Instant {
             schedule: schedule.id.clone(),
-            nominal_at: decision.nominal_at,
+            nominal_at: nominal,
             reason,
             revision: schedule.hash.clone(),
             instants: decision.instants,
             actor: Actor::scheduler(),
             advances: true,
             plan,
-        }
-    }
-
-    /// Schedules whose ledgers lie far ahead of the clock. At start the clock is not trusted (it may say 1970 before it is synchronised)
-    /// and they wait; later the clock was corrected, and they go on from its new time.
-    async fn correct(&mut self, ahead: Vec<ScheduleId>, now: Timestamp) {
-        if !self.plausible {
-            tracing::warn!(
-                schedules = ahead.len(),
-                "the clock is more than three hours behind what was decided already; waiting for it to be set"
-            );
-            ahead.iter().for_each(|id| self.set_next(id, Some(now + IMPLAUSIBLE_PAUSE)));
-            return;
-        }
-        let (ids, node) = (ahead.clone(), self.own.enqueuer.node);
-        let detail = json!({ "schedules": ids.len(), "now": now.to_string() });
-        let event = AuditEvent::new("clock.corrected", &Actor::system(), "scheduler", detail, now);
-        let corrected = self
-            .own
-            .enqueuer
-            .store
-            .write(move |conn| {
-                ledgers::correct(conn, &ids, now)?;
-                append_event(conn, node, &event)
-            })
-            .await;
-        match corrected {
-            Ok(()) => {
-                tracing::warn!(
-                    schedules = ahead.len(),
-                    "the clock was set back; schedules go on from its new time"
-                );
-                for id in ahead {
-                    if let Some(slot) = self.slots.get_mut(&id) {
-                        slot.ledger.decided_until = now;
-                    }
-                    self.set_next(&id, Some(now));
-                }
-            }
-            Err(error) => {
-                tracing::error!(error = %Chain(&error), "ledgers could not be corrected; trying again in a moment");
-                ahead.iter().for_each(|id| self.set_next(id, Some(now + STORE_PAUSE)));
-            }
         }
     }
 
@@ -379,7 +374,7 @@ impl State {
             .await;
         match (read, self.slots.get_mut(id)) {
             (Ok((Some(ledger), live)), Some(slot)) => {
-                slot.ledger = ledger;
+                slot.read_again(ledger);
                 slot.live = !live.is_empty();
                 self.set_next(id, Some(Timestamp::MIN));
             }
@@ -402,6 +397,9 @@ impl State {
     /// Takes over the loaded schedules with their ledgers. New and edited rules start now; the others go on where they were.
     async fn adopt(&mut self) -> Result<(), StoreError> {
         let catalog: Arc<Catalog> = self.own.reloader.current();
+        if !self.is_clock_believed() && self.doubts_the_clock(&catalog).await? {
+            return Ok(());
+        }
         let definitions: Vec<Definition> = catalog
             .schedules
             .values()
@@ -416,11 +414,16 @@ impl State {
                 Ok((ledgers::adopt(conn, &definitions, now)?, ledgers::all_live(conn)?))
             })
             .await?;
-        self.slots.clear();
+        let mut before = std::mem::take(&mut self.slots);
         for schedule in catalog.schedules.values() {
             let Some(ledger) = ledgers.get(&schedule.id).cloned() else { continue };
             let live = live.contains(schedule.id.as_str());
-            let slot = Slot { schedule: Arc::clone(schedule), ledger, live, next: None };
+            let slot = match before.remove(&schedule.id) {
+                Some(before) => before.followed_by(schedule, ledger, live),
+                None => {
+                    Slot { schedule: Arc::clone(schedule), ledger, live, again: None, next: None }
+                }
+            };
             self.slots.insert(schedule.id.clone(), slot);
         }
         self.rebuild();
@@ -434,6 +437,25 @@ impl State {
         for id in ids {
             self.set_next(&id, Some(Timestamp::MIN));
         }
+    }
+}
+
+impl Slot {
+    /// Takes the ledger as it is in the database, which does not know how far the schedule is in a stretch that comes again.
+    fn read_again(&mut self, mut ledger: Ledger) {
+        if self.again.is_some_and(|again| again.until >= ledger.decided_until) {
+            ledger.decided_until = self.ledger.decided_until;
+        }
+        self.ledger = ledger;
+    }
+
+    /// What of this slot holds for the one that follows it after a reload.
+    fn followed_by(mut self, schedule: &Arc<Schedule>, ledger: Ledger, live: bool) -> Self {
+        if self.schedule.when.rule != schedule.when.rule {
+            self.again = None;
+        }
+        self.read_again(ledger);
+        Self { schedule: Arc::clone(schedule), live, next: None, ..self }
     }
 }
 
@@ -467,3 +489,6 @@ pub fn rule_of(schedule: &Schedule) -> String {
         .collect();
     blake3::hash(when.join("\n").as_bytes()).to_hex().to_string()
 }
+
+#[cfg(test)]
+mod tests;

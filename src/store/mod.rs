@@ -22,6 +22,7 @@ pub mod finish;
 pub mod history;
 pub mod jobs;
 pub mod maintenance;
+pub mod meta;
 pub mod migrations;
 pub mod nodes;
 pub mod prune;

@@ -8,7 +8,7 @@ use super::schema::{
     job_results, jobs, jobs_blocked, jobs_ready, jobs_running, jobs_scheduled, schedule_live,
 };
 use super::{Conn, Micros, StoreError, dependencies, finish};
-use crate::model::{Actor, FinalState, JobId, JobState};
+use crate::model::{Actor, FinalState, JobId, JobState, MAX_RETRY_DELAY};
 
 /// What came of a request to cancel a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -139,6 +139,21 @@ pub fn redrive(conn: &mut Conn, id: JobId, context: SubmitContext) -> Result<Red
     let place: Place = place_of(conn, id.0, attempts, 0)?;
     enter(conn, &place, context.now, context.now)?;
     Ok(Redriven::Done)
+}
+
+/// Lets retries go at once that wait for longer than any retry is told to: their time was worked out while the clock was ahead.
+/// Returns how many.
+///
+/// # Errors
+/// When the database refuses.
+pub fn hurry_overdue_retries(conn: &mut Conn, now: Timestamp) -> Result<usize, StoreError> {
+    let latest = now.checked_add(MAX_RETRY_DELAY).unwrap_or(Timestamp::MAX).as_microsecond();
+    let too_late = jobs_scheduled::table
+        .filter(jobs_scheduled::run_at.gt(latest))
+        .filter(jobs_scheduled::number.gt(0));
+    Ok(diesel::update(too_late)
+        .set(jobs_scheduled::run_at.eq(now.as_microsecond()))
+        .execute(conn)?)
 }
 
 fn not_now(conn: &mut Conn, id: JobId) -> Result<Redriven, StoreError> {

@@ -371,16 +371,20 @@ pub fn free_instant(
     Ok(Micros(free).into())
 }
 
-/// Sets the high-water marks of these schedules back to `now`, after the clock was corrected. Rows that exist for instants after it still
-/// keep those from being decided again.
+/// Sets the high-water marks of these schedules back to `now`, after the clock was corrected, and the ends of runs that lie after it.
+/// Rows that exist for instants after it still keep those from being decided again.
 ///
 /// # Errors
 /// When the database refuses.
 pub fn correct(conn: &mut Conn, ids: &[ScheduleId], now: Timestamp) -> Result<(), StoreError> {
+    let now = now.as_microsecond();
     for id in ids {
         diesel::update(schedules::table.find(id.as_str()))
-            .set(schedules::decided_until.eq(now.as_microsecond()))
+            .set(schedules::decided_until.eq(now))
             .execute(conn)?;
+        // A period that counts from an end in the future would be as long as the clock was wrong.
+        let ended_later = schedules::table.find(id.as_str()).filter(schedules::last_end_at.gt(now));
+        diesel::update(ended_later).set(schedules::last_end_at.eq(now)).execute(conn)?;
     }
     Ok(())
 }

@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::AuditHealth;
-use crate::clock::SharedClock;
+use crate::clock::{CautiousClock, Clock, Remembered};
 use crate::config::Retention;
-use crate::model::Chain;
-use crate::store::{Store, StoreError, statistics};
+use crate::model::{Actor, AuditEvent, Chain, NodeId};
+use crate::store::audit::append_event;
+use crate::store::{Store, StoreError, meta, statistics};
 
 pub use history::History;
 
@@ -33,8 +35,10 @@ const FIRST_AFTER: Duration = Duration::from_secs(20);
 pub struct Upkeep {
     /// The database.
     pub store: Store,
-    /// What time it is.
-    pub clock: SharedClock,
+    /// Who we are.
+    pub node: NodeId,
+    /// What time it is, for what is deleted by age.
+    pub clock: Arc<CautiousClock>,
     /// How long things are kept.
     pub retention: Retention,
     /// Deletes jobs with their logs.
@@ -43,10 +47,24 @@ pub struct Upkeep {
     pub audit: watch::Receiver<AuditHealth>,
 }
 
+/// In `meta`: what is remembered of the clock.
+const CLOCK: &str = "clock";
+
+/// What an earlier daemon remembered of the clock, for [`CautiousClock::new`].
+///
+/// # Errors
+/// When the store refuses.
+pub async fn remembered_clock(store: &Store) -> Result<Option<Remembered>, StoreError> {
+    let text = store.read(|conn| meta::read(conn, CLOCK)).await?;
+    // What cannot be read is as good as nothing: the clock is believed then.
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
 impl Upkeep {
     /// Runs the passes again and again until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut pause = FIRST_AFTER;
+        let mut was_doubted = false;
         loop {
             tokio::select! {
                 biased;
@@ -54,8 +72,35 @@ impl Upkeep {
                 () = tokio::time::sleep(pause) => {}
             }
             pause = EVERY;
+            let is_doubted = self.clock.doubt().is_some();
+            if let Err(error) = self.note_clock(is_doubted && !was_doubted).await {
+                tracing::error!(error = %Chain(&error), "what is known of the clock could not be stored");
+            }
+            was_doubted = is_doubted;
             self.run_once(&stop).await;
         }
+    }
+
+    /// Remembers what is known of the clock, and puts a new doubt into the audit log.
+    async fn note_clock(&self, is_new_doubt: bool) -> Result<(), StoreError> {
+        let (remembered, node) = (self.clock.remember(), self.node);
+        let text = serde_json::to_string(&remembered).unwrap_or_default();
+        let doubt = self.clock.doubt().filter(|_| is_new_doubt);
+        let event = doubt.map(|doubt| {
+            let detail = json!({
+                "ahead_by_seconds": doubt.ahead_by.as_secs(),
+                "believed": remembered.believed.to_string(),
+                "doubted_for_seconds": doubt.remaining.as_secs(),
+            });
+            let shown = remembered.doubted_since.unwrap_or(remembered.believed);
+            AuditEvent::new("clock.doubted", &Actor::system(), "upkeep", detail, shown)
+        });
+        self.store
+            .write(move |conn| {
+                meta::write(conn, CLOCK, &text)?;
+                event.as_ref().map_or(Ok(()), |event| append_event(conn, node, event))
+            })
+            .await
     }
 
     /// Sums up the days that are over. Returns the end of the last one that is summed up.
@@ -92,3 +137,6 @@ impl Upkeep {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,10 @@ pub async fn run_once(store: &Store, now: Timestamp) -> Result<Counts, StoreErro
     let current = (now - SETTLING).to_zoned(TimeZone::UTC).date();
     let mut counts = Counts::default();
     let mut done_before = store.read(statistics::rolled_up_before).await?;
+    if done_before.is_some_and(|mark| mark > current) {
+        store.write(move |conn| statistics::set_mark_back(conn, current)).await?;
+        done_before = Some(current);
+    }
     loop {
         let from = done_before.map_or(Timestamp::MIN, midnight);
         let next = store.read(move |conn| statistics::first_end(conn, from)).await?;

@@ -10,19 +10,21 @@ use super::history::HistoryPruner;
 use super::params::Cleanup;
 use super::root::{Root, RootRefused};
 use super::run::{Progressed, Run};
+use crate::clock::SharedClock;
 use crate::jobs::ports::files::Identity;
 use crate::jobs::{Answer, Context, Failure, Handler, parse_params};
 
 /// The code behind `cleanup`.
 pub struct CleanupHandler {
     history: Arc<dyn HistoryPruner>,
+    clock: SharedClock,
 }
 
 impl CleanupHandler {
-    /// A handler for trees of files and for that history.
+    /// A handler for trees of files and for that history, to which things are as old as `clock` makes them.
     #[must_use]
-    pub fn new(history: Arc<dyn HistoryPruner>) -> Self {
-        Self { history }
+    pub fn new(history: Arc<dyn HistoryPruner>, clock: SharedClock) -> Self {
+        Self { history, clock }
     }
 }
 
@@ -33,8 +35,9 @@ impl fmt::Debug for CleanupHandler {
 }
 
 impl Handler for CleanupHandler {
-    fn run(&self, context: Context) -> BoxFuture<'_, Answer> {
+    fn run(&self, mut context: Context) -> BoxFuture<'_, Answer> {
         let history = Arc::clone(&self.history);
+        context.clock = Arc::clone(&self.clock);
         Box::pin(async move {
             let clean = move |context: &Context| match clean(context, history.as_ref()) {
                 Ok(answer) => answer,

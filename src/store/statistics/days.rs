@@ -100,6 +100,16 @@ pub fn keep_days(conn: &mut Conn, rows: &[DayRow], before: Date) -> Result<(), S
     Ok(())
 }
 
+/// Takes back that days from `before` on are done: they were not over, the clock was ahead when they were passed over.
+///
+/// # Errors
+/// When the database refuses.
+pub fn set_mark_back(conn: &mut Conn, before: Date) -> Result<(), StoreError> {
+    let ahead = meta::table.find(ROLLED_UP_BEFORE).filter(meta::value.gt(before.to_string()));
+    diesel::update(ahead).set(meta::value.eq(before.to_string())).execute(conn)?;
+    Ok(())
+}
+
 /// The time of the first attempt or job that ended at `from` or later.
 ///
 /// # Errors

@@ -6,7 +6,7 @@
 mod days;
 mod facts;
 
-pub use days::{DayRow, days, first_end, keep_days, rolled_up_before};
+pub use days::{DayRow, days, first_end, keep_days, rolled_up_before, set_mark_back};
 pub use facts::{
     AttemptFact, Cursor, FactPage, OccurrenceFact, ResultFact, Slice, attempts, occurrences,
     results,

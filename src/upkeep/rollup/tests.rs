@@ -93,3 +93,20 @@ async fn an_interrupted_attempt_counts_but_its_time_does_not() {
         assert_eq!((rows[0].attempts, rows[0].duration_total_us), (1, 0));
     }
 }
+
+#[tokio::test]
+async fn d4_days_that_were_passed_over_while_the_clock_was_ahead_are_summed_up_when_it_is_right() {
+    for database in databases() {
+        job(&database, 1, "'nightly'", "2026-11-01T12:00:00Z", 10, "success").await;
+        run(&database, "2036-11-01T13:00:00Z").await;
+        // The clock was put right. The day had begun, and goes on.
+        job(&database, 2, "'nightly'", "2026-11-01T14:00:00Z", 10, "success").await;
+        run(&database, "2026-11-01T15:00:00Z").await;
+        let mark = database.store().read(statistics::rolled_up_before).await.unwrap();
+        assert_eq!(mark, Some("2026-11-01".parse().unwrap()));
+        job(&database, 3, "'nightly'", "2026-11-02T12:00:00Z", 10, "success").await;
+        run(&database, "2026-11-03T01:00:00Z").await;
+        let sums: Vec<i64> = kept(&database).await.iter().map(|row| row.completed).collect();
+        assert_eq!(sums, [2, 1]);
+    }
+}

@@ -79,7 +79,8 @@ impl Tree {
         let (mut context, _data) = self.context(rule);
         let job = Arc::make_mut(&mut context.job);
         job.params["history"] = json!({"completed": "30d"});
-        CleanupHandler::new(Arc::new(Meanwhile(meanwhile))).run(context).await
+        let clock = Arc::clone(&context.clock);
+        CleanupHandler::new(Arc::new(Meanwhile(meanwhile)), clock).run(context).await
     }
 
     /// Paths of everything below the root, sorted.
@@ -108,7 +109,8 @@ fn set_modified(path: &Path, from_now: Duration) {
 }
 
 async fn run(context: Context) -> Answer {
-    CleanupHandler::new(Arc::new(NoHistory)).run(context).await
+    let clock = Arc::clone(&context.clock);
+    CleanupHandler::new(Arc::new(NoHistory), clock).run(context).await
 }
 
 fn done(answer: Answer) -> Value {

@@ -3,6 +3,7 @@
 use std::os::unix::fs::{MetadataExt, symlink};
 
 use super::*;
+use crate::clock::{CautiousClock, ManualClock};
 use crate::jobs::RetryAdvice;
 
 #[tokio::test]
@@ -224,11 +225,27 @@ async fn wrong_params_of_an_old_job_fail_for_good() {
 }
 
 #[tokio::test]
+async fn d4_after_a_jump_of_ten_years_only_what_was_old_before_it_goes() {
+    let tree = Tree::new();
+    tree.file("old");
+    tree.file_of_age("young", DAY);
+    let (mut context, _data) = tree.context(json!({}));
+    let wall = ManualClock::new(context.clock.now());
+    let cautious = CautiousClock::new(Arc::new(wall.clone()), None);
+    wall.step_to(wall.now() + 3650 * DAY);
+    context.clock = Arc::new(wall);
+    let handler = CleanupHandler::new(Arc::new(NoHistory), cautious);
+    done(handler.run(context).await);
+    assert_eq!(tree.left(), ["young"]);
+}
+
+#[tokio::test]
 async fn history_is_pruned_by_instants_and_only_counted_in_a_dry_run() {
     let history = Arc::new(FakeHistory::default());
-    let handler = CleanupHandler::new(Arc::<FakeHistory>::clone(&history));
     let params = json!({"history": {"completed": "30d", "failed": "90d"}});
     let (context, _data) = testing::context("cleanup", params);
+    let clock = Arc::clone(&context.clock);
+    let handler = CleanupHandler::new(Arc::<FakeHistory>::clone(&history), clock);
     let now = context.clock.now();
     let planned = done(handler.run(context.clone().dry_run()).await);
     assert!(history.pruned.lock().unwrap().is_empty());

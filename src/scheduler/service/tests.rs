@@ -1,0 +1,400 @@
+//! The scheduler on a clock that is driven, pass by pass: what it records when time does not do what it should.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::catalog::{LookOn, Reading};
+use crate::clock::{Clock as _, ManualClock};
+use crate::jobs::Kind;
+use crate::model::{AfterAttempt, FinishedAttempt, JobId, NodeId, Outcome};
+use crate::queue::{Ageing, Signals};
+use crate::schedule::Defaults;
+use crate::store::claim::{ClaimRequest, claim};
+use crate::store::finish::finish;
+use crate::store::nodes;
+use crate::store::testing::{TestDatabase, sqlite};
+
+const KINDS: &[Kind] = &[Kind { name: "idle", summary: "does nothing", check: |_| Vec::new() }];
+
+const MINUTE: Duration = Duration::from_secs(60);
+const YEAR: i64 = 365 * 86_400;
+
+/// Two and a half hours before noon, and long before any change of a clock.
+const START: &str = "2026-06-15T09:30:00Z";
+
+/// Every ten minutes, whether or not the last job is over.
+const PACE: &str = "[when]\nevery = \"10m\"\n[run]\noverlap = \"allow\"\n[idle]\n";
+
+struct Decided {
+    schedule: String,
+    nominal_at: Timestamp,
+    decision: Decision,
+    reason: String,
+    job: Option<JobId>,
+}
+
+/// A scheduler whose passes are made by hand.
+struct World {
+    state: State,
+    clock: ManualClock,
+    events: broadcast::Receiver<Event>,
+    doubt: watch::Receiver<Option<String>>,
+    stop: CancellationToken,
+    node: NodeId,
+    database: TestDatabase,
+    place: TempDir,
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+impl World {
+    async fn new(clock: &ManualClock, files: &[(&str, &str)]) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        for (id, text) in files {
+            std::fs::write(place.path().join(format!("{id}.toml")), text).unwrap();
+        }
+        Self::on(sqlite(), clock, place).await
+    }
+
+    /// A scheduler that starts on that database with those files.
+    async fn on(database: TestDatabase, clock: &ManualClock, place: TempDir) -> Self {
+        let store = database.store().clone();
+        let now = clock.now();
+        let node = store
+            .write(move |conn| {
+                let instance = uuid::Uuid::new_v4().to_string();
+                nodes::register(conn, "host", &instance, now, now)
+            })
+            .await
+            .unwrap();
+        let stop = CancellationToken::new();
+        let shared: crate::clock::SharedClock = Arc::new(clock.clone());
+        let (reloader, first) = Reloader::start(
+            vec![place.path().to_owned()],
+            Reading { defaults: Defaults::default(), kinds: KINDS },
+            Arc::clone(&shared),
+            LookOn::Caller,
+            stop.clone(),
+        )
+        .await;
+        assert!(first.ok, "{:?}", first.diagnostics);
+        let (sender, events) = broadcast::channel(50_000);
+        let (doubt, doubted) = watch::channel(None);
+        let scheduler = Scheduler {
+            enqueuer: Enqueuer {
+                store,
+                clock: Arc::clone(&shared),
+                node,
+                ageing: Ageing::DEFAULT,
+                signals: Signals::new().0,
+                events: sender,
+            },
+            alarm: Alarm::new(shared),
+            reloader,
+            draws: Arc::new(Draws { host: "host".to_owned(), seed: "seed".to_owned() }),
+            ledger_changed: Arc::new(Notify::new()),
+            doubt,
+        };
+        let mut state = State::new(scheduler);
+        state.adopt().await.unwrap();
+        let clock = clock.clone();
+        Self { state, clock, events, doubt: doubted, stop, node, database, place }
+    }
+
+    /// The daemon ends, and another one starts.
+    async fn restart(self) -> Self {
+        self.stop.cancel();
+        Self::on(self.database, &self.clock, self.place).await
+    }
+
+    /// What one pass decides.
+    async fn pass(&mut self) -> Vec<Decided> {
+        self.state.pass().await;
+        let mut decided = Vec::new();
+        while let Ok(event) = self.events.try_recv() {
+            if let Event::Decided { schedule, nominal_at, decision, reason, job } = event {
+                let schedule = schedule.to_string();
+                decided.push(Decided { schedule, nominal_at, decision, reason, job });
+            }
+        }
+        decided
+    }
+
+    async fn pass_after(&mut self, time: Duration) -> Vec<Decided> {
+        self.clock.advance(time);
+        self.pass().await
+    }
+
+    async fn step_by(&mut self, seconds: i64) {
+        self.clock.step_to(self.clock.now() + SignedDuration::from_secs(seconds));
+        self.state.clock_stepped().await;
+    }
+
+    fn ledger(&self, id: &str) -> &Ledger {
+        &self.state.slots[&id.parse().unwrap()].ledger
+    }
+}
+
+fn enqueued(decided: &[Decided], schedule: &str) -> usize {
+    let runs = |one: &&Decided| one.schedule == schedule && one.decision == Decision::Enqueued;
+    decided.iter().filter(runs).count()
+}
+
+#[tokio::test]
+async fn d3_d4_d5_no_jump_of_the_clock_runs_an_instant_twice_or_many_at_once() {
+    let files = [
+        ("pace", PACE),
+        ("stars", "[when]\ncron = \"*/15 * * * *\"\n[run]\noverlap = \"allow\"\n[idle]\n"),
+        ("noon", "[when]\ndaily = \"12:00\"\n[run]\noverlap = \"allow\"\n[idle]\n"),
+    ];
+    for jump in [1, 3600, 3 * 3600 - 60, 86_400, 10 * YEAR].into_iter().flat_map(|by| [by, -by]) {
+        let clock = ManualClock::new(at(START));
+        let mut world = World::new(&clock, &files).await;
+        let mut seen = BTreeSet::new();
+        // As it was, after the jump, and after the clock was put right.
+        for by in [0, jump, -jump] {
+            if by != 0 {
+                world.step_by(by).await;
+            }
+            let mut runs = [0, 0];
+            for _ in 0..13 {
+                let decided = world.pass_after(5 * MINUTE).await;
+                for (id, _) in &files {
+                    assert!(
+                        enqueued(&decided, id) <= 1,
+                        "{id} runs many times at once after {by}s"
+                    );
+                }
+                runs[0] += enqueued(&decided, "pace");
+                runs[1] += enqueued(&decided, "stars");
+                for one in decided {
+                    let instant = (one.schedule, one.nominal_at);
+                    assert!(seen.insert(instant.clone()), "{instant:?} after {by}s");
+                }
+            }
+            // Within 65 minutes, whatever the clock says: no silence, and no more than a catch-up more than usual.
+            assert!(
+                (5..=8).contains(&runs[0]),
+                "{jump}: the interval ran {} times after {by}s",
+                runs[0]
+            );
+            assert!(
+                (3..=6).contains(&runs[1]),
+                "{jump}: the wildcard ran {} times after {by}s",
+                runs[1]
+            );
+        }
+        let noons = seen.iter().filter(|(id, _)| id == "noon").map(|(_, at)| *at);
+        assert!(noons.count() >= usize::from(jump.abs() > 3600), "{jump}");
+    }
+}
+
+/// The next instant that somebody makes a job for.
+async fn next_run(world: &mut World) -> Timestamp {
+    let enqueued = async {
+        loop {
+            let event = world.events.recv().await.unwrap();
+            if let Event::Decided { decision: Decision::Enqueued, nominal_at, .. } = event {
+                return nominal_at;
+            }
+        }
+    };
+    tokio::time::timeout(MINUTE, enqueued).await.expect("nobody was woken")
+}
+
+#[tokio::test]
+async fn d3_a_clock_that_is_set_wakes_the_scheduler() {
+    let clock = ManualClock::new(at(START));
+    let mut world = World::new(&clock, &[("pace", PACE)]).await;
+    let stop = CancellationToken::new();
+    let (scheduler, alarm) = {
+        let own = &world.state.own;
+        let scheduler = Scheduler {
+            enqueuer: own.enqueuer.clone(),
+            alarm: Arc::clone(&own.alarm),
+            reloader: Arc::clone(&own.reloader),
+            draws: Arc::clone(&own.draws),
+            ledger_changed: Arc::new(Notify::new()),
+            doubt: watch::channel(None).0,
+        };
+        (scheduler, Arc::clone(&own.alarm))
+    };
+    // The first pass finds something to do, so that it is known when it has looked.
+    clock.advance(10 * MINUTE);
+    let task = scheduler.start(stop.clone()).await.unwrap();
+    assert_eq!(next_run(&mut world).await, at("2026-06-15T09:40:00Z"));
+    clock.step_to(at(START) + SignedDuration::from_hours(2));
+    alarm.tick();
+    assert_eq!(next_run(&mut world).await, at("2026-06-15T11:30:00Z"));
+    stop.cancel();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn d5_an_interval_says_that_its_instant_comes_again_and_keeps_to_it_through_a_reload() {
+    let clock = ManualClock::new(at(START));
+    let mut world = World::new(&clock, &[("pace", PACE)]).await;
+    assert_eq!(enqueued(&world.pass_after(10 * MINUTE).await, "pace"), 1);
+    world.step_by(-3600).await;
+    world.state.adopt().await.unwrap();
+    assert_eq!(enqueued(&world.pass_after(5 * MINUTE).await, "pace"), 0, "half a period at least");
+    let again = world.pass_after(5 * MINUTE).await;
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].nominal_at, at("2026-06-15T08:50:00.000001Z"));
+    let again = world.pass_after(50 * MINUTE).await;
+    let last = again.last().unwrap();
+    assert_eq!(last.nominal_at, at("2026-06-15T09:40:00.000001Z"));
+    assert!(last.reason.contains("shows this time again"), "{}", last.reason);
+}
+
+#[tokio::test]
+async fn d6_after_a_sleep_of_ten_minutes_what_was_missed_is_caught_up_once() {
+    let clock = ManualClock::new(at(START));
+    let minutely = PACE.replace("10m", "1m");
+    let mut world = World::new(&clock, &[("pace", &minutely)]).await;
+    world.pass_after(MINUTE).await;
+    // Both clocks go on while the machine sleeps, so nothing was set, and the tick after it finds the alarm overdue.
+    clock.advance(10 * MINUTE);
+    assert!(world.state.own.alarm.tick(), "the alarm is near");
+    let decided = world.pass().await;
+    assert_eq!((decided.len(), enqueued(&decided, "pace")), (10, 1));
+    assert_eq!(world.ledger("pace").decided_until, clock.now());
+}
+
+#[tokio::test]
+async fn d7_nothing_is_adopted_or_run_while_the_clock_shows_1970() {
+    let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+    let mut world = World::new(&clock, &[("pace", PACE)]).await;
+    for _ in 0..30 {
+        assert_eq!(world.pass_after(10 * MINUTE).await.len(), 0);
+    }
+    let why = world.doubt.borrow().clone().unwrap();
+    assert!(why.contains("before this program was written"), "{why}");
+    let known = world.database.store().read(ledgers::ledgers).await.unwrap();
+    assert!(known.is_empty(), "a ledger from 1970 would owe half a century");
+
+    clock.step_to(at(START));
+    world.state.clock_stepped().await;
+    assert_eq!(world.pass().await.len(), 0, "it starts now and owes nothing");
+    assert_eq!(world.doubt.borrow().clone(), None);
+    assert_eq!(enqueued(&world.pass_after(10 * MINUTE).await, "pace"), 1);
+}
+
+#[tokio::test]
+async fn d7_a_clock_behind_the_ledgers_is_waited_for_until_a_time_server_has_set_it() {
+    let clock = ManualClock::new(at(START));
+    let mut world = World::new(&clock, &[("pace", PACE)]).await;
+    world.pass_after(10 * MINUTE).await;
+    // A new file must not make the machine's wrong time plausible.
+    std::fs::write(world.place.path().join("new.toml"), PACE).unwrap();
+    clock.step_to(at("2026-03-01T00:00:00Z"));
+    let mut world = world.restart().await;
+    assert_eq!(world.pass_after(20 * MINUTE).await.len(), 0);
+    assert!(world.doubt.borrow().as_ref().unwrap().contains("behind what was decided already"));
+    clock.synchronise_to(at(START) + SignedDuration::from_mins(15));
+    world.state.clock_stepped().await;
+    assert_eq!(world.pass().await.len(), 0);
+    let decided = world.pass_after(5 * MINUTE).await;
+    assert_eq!((enqueued(&decided, "pace"), enqueued(&decided, "new")), (1, 1));
+    assert_eq!(world.doubt.borrow().clone(), None);
+}
+
+#[tokio::test]
+async fn d4_a_restart_with_the_right_clock_after_a_jump_of_ten_years_does_not_wait_for_ten_years() {
+    let clock = ManualClock::new(at(START));
+    let mut world = World::new(&clock, &[("pace", PACE)]).await;
+    world.pass_after(10 * MINUTE).await;
+    world.step_by(10 * YEAR).await;
+    assert_eq!(enqueued(&world.pass().await, "pace"), 1);
+    clock.step_to(at(START) + SignedDuration::from_mins(15));
+    let mut world = world.restart().await;
+    assert_eq!(world.pass().await.len(), 0);
+    assert!(world.doubt.borrow().is_some(), "either clock may be the wrong one");
+    let mut runs = 0;
+    for _ in 0..8 {
+        runs += enqueued(&world.pass_after(10 * MINUTE).await, "pace");
+    }
+    assert!((1..=3).contains(&runs), "it goes on after an hour: {runs}");
+}
+
+#[tokio::test]
+async fn d10_what_is_due_at_one_instant_is_recorded_once_and_in_a_fair_order() {
+    const SCHEDULES: usize = 1000;
+    let mut text = String::new();
+    for number in 0..SCHEDULES {
+        write!(text, "[[schedule]]\nid = \"s{number:05}\"\nwhen.daily = \"10:00\"\nidle = {{}}\n")
+            .unwrap();
+    }
+    let clock = ManualClock::new(at(START));
+    let mut world = World::new(&clock, &[("many", &text)]).await;
+    let decided = world.pass_after(30 * MINUTE).await;
+    assert_eq!(decided.len(), SCHEDULES);
+    assert!(decided.iter().all(|one| one.decision == Decision::Enqueued));
+    let order: Vec<(&str, Option<JobId>)> =
+        decided.iter().map(|one| (one.schedule.as_str(), one.job)).collect();
+    assert!(order.is_sorted(), "jobs start in the order of their names, not of a hash");
+    assert_eq!(world.pass().await.len(), 0);
+}
+
+/// Claims the only job that is ready, and ends it so.
+async fn run_one(world: &World, outcome: Outcome, next: AfterAttempt) -> JobId {
+    let (node, now) = (world.node, world.clock.now());
+    let ended = world
+        .database
+        .store()
+        .write(move |conn| {
+            let request = ClaimRequest { node, now, slots: 1, queue_slots: BTreeMap::new() };
+            let claimed = claim(conn, &request)?.remove(0);
+            let attempt = FinishedAttempt {
+                job: claimed.id,
+                number: claimed.number,
+                outcome,
+                started_at: now,
+                finished_at: now,
+                exit_code: None,
+                error: None,
+                result: None,
+                output_tail: None,
+                next,
+            };
+            finish(conn, node, &[attempt])?;
+            Ok(claimed.id)
+        })
+        .await;
+    ended.unwrap()
+}
+
+#[tokio::test]
+async fn i3_a_job_that_waits_for_its_retry_is_in_the_way_as_the_policy_says() {
+    let clock = ManualClock::new(at(START));
+    let skip = PACE.replace("allow", "skip");
+    let mut world = World::new(&clock, &[("pace", &skip)]).await;
+    assert_eq!(enqueued(&world.pass_after(10 * MINUTE).await, "pace"), 1);
+    let again = AfterAttempt::RetryAt(clock.now() + 25 * MINUTE);
+    let job = run_one(&world, Outcome::Failure, again).await;
+    for _ in 0..2 {
+        let decided = world.pass_after(10 * MINUTE).await;
+        assert_eq!(decided.len(), 1);
+        assert_eq!(decided[0].decision, Decision::SkippedOverlap);
+        assert!(decided[0].reason.contains(&format!("job {job} ")), "{}", decided[0].reason);
+    }
+}
+
+#[tokio::test]
+async fn i3_a_backlog_has_an_end_and_what_is_beyond_it_is_skipped_with_a_row() {
+    let clock = ManualClock::new(at(START));
+    let all = PACE.replace("allow", "queue_all");
+    let mut world = World::new(&clock, &[("pace", &all)]).await;
+    for _ in 0..super::super::MAX_BACKLOG {
+        assert_eq!(enqueued(&world.pass_after(10 * MINUTE).await, "pace"), 1);
+    }
+    let decided = world.pass_after(10 * MINUTE).await;
+    assert_eq!(decided[0].decision, Decision::SkippedOverlap);
+    assert!(decided[0].reason.starts_with("backlog: 100 jobs"), "{}", decided[0].reason);
+    assert_eq!(decided[0].job, None);
+}
