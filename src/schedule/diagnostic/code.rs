@@ -63,11 +63,13 @@ pub enum Code {
     LongDelay,
     /// S034: a secret in plain text.
     InlineSecret,
+    /// S035: jobs that are made to catch up, and skipped.
+    SkippedCatchUp,
 }
 
 impl Code {
     /// Every code, in order.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Unreadable,
         Self::TooLarge,
         Self::NotText,
@@ -96,6 +98,7 @@ impl Code {
         Self::PastInstant,
         Self::LongDelay,
         Self::InlineSecret,
+        Self::SkippedCatchUp,
     ];
 
     /// The name, such as `S014`.
@@ -130,6 +133,7 @@ impl Code {
             Self::PastInstant => "S032",
             Self::LongDelay => "S033",
             Self::InlineSecret => "S034",
+            Self::SkippedCatchUp => "S035",
         }
     }
 

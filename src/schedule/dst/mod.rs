@@ -5,6 +5,8 @@ mod search;
 mod warnings;
 
 #[cfg(test)]
+mod table;
+#[cfg(test)]
 mod tests;
 
 pub(super) use search::{Reading, next_after, previous_before};

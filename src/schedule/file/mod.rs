@@ -28,7 +28,7 @@ pub use source::{MAX_FILE_BYTES, NotText, text_of};
 use self::findings::{Finding, Findings, Span};
 use self::reader::{Item, Table, quoted};
 use self::source::SourceText;
-use super::definition::{Defaults, Schedule, Source};
+use super::definition::{CatchUp, CatchUpPolicy, Defaults, Overlap, Schedule, Source, When};
 use super::diagnostic::{Code, Diagnostic};
 use super::fields;
 use crate::jobs::{Kind, suggest};
@@ -214,6 +214,15 @@ impl Reading<'_> {
             Some(Some(section)) => run::read(section, self.defaults, findings),
             Some(None) | None => run::default(self.defaults),
         };
+        if let Some(why) = skipped_catch_up(&when, run.overlap) {
+            let finding = Finding::warning(Code::SkippedCatchUp, table.span(), why);
+            findings.add(
+                finding.help(
+                    "write overlap = \"queue_all\" to run them one after the other, or \"allow\""
+                        .to_owned(),
+                ),
+            );
+        }
         table.refuse(
             &[
                 ("notify", "send notices from the job itself, for now"),
@@ -272,6 +281,21 @@ impl Reading<'_> {
         }
         found.into_iter().next()
     }
+}
+
+/// Whether what `catch_up` makes is skipped by `overlap`, and how.
+fn skipped_catch_up(when: &When, overlap: Overlap) -> Option<String> {
+    let CatchUp { policy, max, .. } = when.catch_up;
+    let makes_several = policy == CatchUpPolicy::All && max > 1 && !when.rule.triggers.is_empty();
+    let which = match overlap {
+        Overlap::Skip => "only the first of them runs under overlap = \"skip\"",
+        Overlap::QueueOne => "only the first two of them run under overlap = \"queue_one\"",
+        Overlap::CancelPrevious => {
+            "each of them ends the one before under overlap = \"cancel_previous\""
+        }
+        Overlap::QueueAll | Overlap::Allow => return None,
+    };
+    makes_several.then(|| format!("catch_up = \"all\" makes several jobs at once, and {which}"))
 }
 
 fn tags(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Vec<String> {

@@ -494,3 +494,20 @@ fn a_jitter_as_long_as_the_interval_is_a_warning() {
     assert!(found[0].starts_with("3:10: warning[S033]"), "{found:?}");
     assert!(findings("[when]\ndaily = \"02:30\"\njitter = \"10m\"\n[idle]\n").is_empty());
 }
+
+#[test]
+fn i2_jobs_that_are_made_to_catch_up_and_skipped_at_once_are_a_warning() {
+    let file = |overlap: &str| {
+        format!(
+            "[when]\nevery = \"1m\"\ncatch_up = \"all\"\n[run]\noverlap = \"{overlap}\"\n[idle]\n"
+        )
+    };
+    for overlap in ["skip", "queue_one", "cancel_previous"] {
+        let found = findings(&file(overlap));
+        assert_eq!(found.len(), 1, "{overlap}: {found:?}");
+        assert!(found[0].contains("warning[S035]") && found[0].contains(overlap), "{found:?}");
+    }
+    for sound in [file("queue_all"), file("allow"), file("skip").replace("all", "latest")] {
+        assert_eq!(findings(&sound), [""; 0], "{sound}");
+    }
+}
