@@ -24,7 +24,7 @@ fn outcomes(job: &Value) -> Vec<(i64, &str)> {
 }
 
 #[test]
-fn a_job_that_fails_every_time_is_kept_as_a_dead_letter_and_can_be_tried_again() {
+fn i4_a_job_that_fails_every_time_is_kept_as_a_dead_letter_and_can_be_tried_again() {
     let daemon = Daemon::start(|home| {
         let good = home.path("good");
         home.schedule(

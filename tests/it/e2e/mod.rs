@@ -2,6 +2,7 @@
 
 mod catch_up;
 mod contract;
+mod files;
 mod help;
 mod jobs;
 mod offline;

@@ -37,6 +37,7 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
 /// A directory with settings, schedules and data of its own.
 pub(crate) struct Home {
     directory: TempDir,
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 /// What a command came to.
@@ -77,7 +78,7 @@ impl Home {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         std::fs::create_dir(directory.path().join("schedules")).expect("a folder in it");
-        let home = Self { directory };
+        let home = Self { directory, environment: Vec::new() };
         home.settings("");
         home
     }
@@ -85,6 +86,11 @@ impl Home {
     /// A path in it.
     pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// Sets a variable for everything that is run here.
+    pub(crate) fn variable(&mut self, name: &'static str, value: PathBuf) {
+        self.environment.push((name, value));
     }
 
     /// A schedule's file.
@@ -130,6 +136,7 @@ impl Home {
             .env("SEXTON_DATA_DIR", self.path("data"))
             .env("SEXTON_SCHEDULES__DIRS", self.path("schedules"))
             .env("SEXTON_SHUTDOWN__GRACE", "1s")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(self.directory.path())
             .arg("--config")
             .arg(self.path("sexton.toml"))
@@ -207,6 +214,11 @@ impl Daemon {
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the daemon runs");
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks it to stop, and waits until it has.

@@ -5,9 +5,9 @@ use sexton::model::{
 };
 use sexton::queue::{MOST_LOSSES, after_loss};
 use sexton::store::finish::{self, Finished, ProgressUpdate, Rescued};
-use sexton::store::{Conn, nodes};
+use sexton::store::{Conn, nodes, removal};
 
-use crate::harness::{Queue, at, ended, job, on_both_backends, retried, succeeded};
+use crate::harness::{Queue, at, ended, job, on_both_backends, retried, soon, succeeded};
 
 on_both_backends![
     a_finished_job_keeps_its_result_and_its_attempt,
@@ -24,6 +24,9 @@ on_both_backends![
     a_cancel_that_comes_while_the_attempt_ends_wins_over_its_retry,
     a_success_wins_over_a_cancel_that_came_too_late,
     progress_is_stored_for_the_attempt_that_owns_the_job,
+    d4_a_retry_that_was_put_off_by_a_clock_far_ahead_goes_at_once_when_the_clock_is_right,
+    d6_a_node_that_was_declared_dead_lives_again_and_what_it_claims_can_be_rescued,
+    i5_attempts_and_the_time_of_the_next_one_survive_a_restart,
 ];
 
 fn recorded(state: JobState) -> Finished {
@@ -274,4 +277,54 @@ async fn progress_is_stored_for_the_attempt_that_owns_the_job(queue: Queue) {
     queue.write(move |conn| finish::record_progress(conn, &updates)).await;
     let running = queue.job(id).await;
     assert_eq!((running.progress, running.message.as_deref()), (Some(42), Some("half way")));
+}
+
+async fn d4_a_retry_that_was_put_off_by_a_clock_far_ahead_goes_at_once_when_the_clock_is_right(
+    queue: Queue,
+) {
+    const DAY: i64 = 86_400;
+    let ids = queue.submit_all(0, vec![job(), job()]).await;
+    let [far, near] = &queue.claim(1, 2).await[..] else { panic!("two jobs") };
+    queue.finish(retried(far, 2, 3650 * DAY)).await;
+    queue.finish(retried(near, 2, 6 * DAY)).await;
+    let future = queue.submit(3, soon(3650 * DAY)).await;
+    let hurried = queue.write(|conn| removal::hurry_overdue_retries(conn, at(10))).await;
+    assert_eq!(
+        hurried, 1,
+        "neither one that waits as long as any may, nor what was asked for then"
+    );
+    assert_eq!(queue.promote(10).await, 1);
+    assert_eq!(queue.claim_one(10).await.id, ids[0]);
+    assert_eq!(queue.state(ids[1]).await, JobState::Retrying);
+    assert_eq!(queue.state(future).await, JobState::Pending);
+}
+
+async fn d6_a_node_that_was_declared_dead_lives_again_and_what_it_claims_can_be_rescued(
+    queue: Queue,
+) {
+    let node = queue.node;
+    let (other, me) = queue.another_node().await;
+    queue.write(move |conn| nodes::mark_stopped(conn, node, at(60))).await;
+    assert!(!queue.write(move |conn| nodes::heartbeat(conn, node, at(100))).await, "it must know");
+    assert!(queue.write(move |conn| nodes::heartbeat(conn, node, at(105))).await);
+    let id = queue.submit(61, job()).await;
+    queue.claim_one(62).await;
+    let seen = other.read(move |conn| nodes::others(conn, me)).await.unwrap();
+    assert!(seen.iter().any(|seen| seen.id == node.0), "others look after it again");
+    let rescued =
+        other.write(move |conn| finish::rescue(conn, node, at(200), "it died")).await.unwrap();
+    assert_eq!(rescued, [id]);
+}
+
+async fn i5_attempts_and_the_time_of_the_next_one_survive_a_restart(queue: Queue) {
+    let id = queue.submit(0, job()).await;
+    let first = queue.claim_one(1).await;
+    queue.finish(retried(&first, 2, 100)).await;
+    let queue = queue.reopen().await;
+    assert_eq!(queue.state(id).await, JobState::Retrying);
+    assert_eq!(queue.job(id).await.run_at, at(100));
+    assert_eq!(queue.promote(99).await, 0);
+    assert_eq!(queue.promote(100).await, 1);
+    let second = queue.claim_one(100).await;
+    assert_eq!((second.number, second.charged), (2, 1));
 }
