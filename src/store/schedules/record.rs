@@ -1,0 +1,174 @@
+//! Recording what was decided about due instants, together with the jobs that it makes.
+
+use diesel::prelude::*;
+use jiff::Timestamp;
+
+use super::live_jobs;
+use super::statements::{Advance, LinkJob};
+use crate::model::{
+    Actor, Decision, Dependency, DependencyNeeds, JobId, NewJob, OverlapVerdict, ScheduleId,
+};
+use crate::store::jobs::{SubmitContext, submit};
+use crate::store::removal::cancel;
+use crate::store::schema::occurrences;
+use crate::store::{Conn, StoreError, on_each_backend};
+
+/// A due instant with what is to be recorded about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instant {
+    /// Whose instant it is.
+    pub schedule: ScheduleId,
+    /// The instant the rule names.
+    pub nominal_at: Timestamp,
+    /// Why, in words for people.
+    pub reason: String,
+    /// Content hash of the schedule.
+    pub revision: String,
+    /// How many instants the row stands for.
+    pub instants: i64,
+    /// Who caused it.
+    pub actor: Actor,
+    /// Whether the ledger's high-water mark moves: true for the rule's own instants, false for runs by hand.
+    pub advances: bool,
+    /// What to record.
+    pub plan: Plan,
+}
+
+/// What to record about an instant.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Plan {
+    /// Make this job, unless the schedule's live jobs are in the way.
+    Enqueue(Box<NewJob>),
+    /// Nothing is made.
+    Settle(Decision),
+}
+
+/// An instant that was recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// Whose instant it is.
+    pub schedule: ScheduleId,
+    /// The instant.
+    pub nominal_at: Timestamp,
+    /// What was decided.
+    pub decision: Decision,
+    /// Why.
+    pub reason: String,
+    /// The job that was made.
+    pub job: Option<JobId>,
+    /// Running jobs that were asked to stop in its favour.
+    pub cancelled: Vec<JobId>,
+}
+
+/// Records instants and makes their jobs, in one transaction.
+///
+/// An instant that has a row already was decided before, by another node or before a crash; it is left alone and not returned. `overlap`
+/// decides from the schedule's live jobs whether a new one may join them.
+///
+/// # Errors
+/// When the database refuses; nothing is recorded then.
+pub fn record(
+    conn: &mut Conn,
+    instants: &[Instant],
+    context: SubmitContext,
+    mut overlap: impl FnMut(&Instant, &[JobId]) -> OverlapVerdict,
+) -> Result<Vec<Recorded>, StoreError> {
+    let mut recorded = Vec::with_capacity(instants.len());
+    for instant in instants {
+        if instant.advances {
+            advance(conn, instant)?;
+        }
+        if let Some(row) = record_one(conn, instant, context, &mut overlap)? {
+            recorded.push(row);
+        }
+    }
+    Ok(recorded)
+}
+
+fn advance(conn: &mut Conn, instant: &Instant) -> Result<(), StoreError> {
+    let schedule = instant.schedule.as_str();
+    let statement = Advance { schedule, to: instant.nominal_at.as_microsecond() };
+    on_each_backend!(conn, |inner| statement.execute(inner)?);
+    Ok(())
+}
+
+fn record_one(
+    conn: &mut Conn,
+    instant: &Instant,
+    context: SubmitContext,
+    overlap: &mut impl FnMut(&Instant, &[JobId]) -> OverlapVerdict,
+) -> Result<Option<Recorded>, StoreError> {
+    let mut recorded = Recorded {
+        schedule: instant.schedule.clone(),
+        nominal_at: instant.nominal_at,
+        decision: Decision::Enqueued,
+        reason: instant.reason.clone(),
+        job: None,
+        cancelled: Vec::new(),
+    };
+    let mut job = None;
+    match &instant.plan {
+        Plan::Settle(decision) => recorded.decision = *decision,
+        Plan::Enqueue(new) => {
+            let live = live_jobs(conn, &instant.schedule)?;
+            match overlap(instant, &live) {
+                OverlapVerdict::Enqueue => job = Some((new, Vec::new())),
+                OverlapVerdict::EnqueueAfter(others) => job = Some((new, others)),
+                OverlapVerdict::CancelThenEnqueueAfter(others) => {
+                    recorded.cancelled.clone_from(&others);
+                    job = Some((new, others));
+                }
+                OverlapVerdict::Skip(why) => {
+                    recorded.decision = Decision::SkippedOverlap;
+                    recorded.reason = why;
+                }
+            }
+        }
+    }
+    // The ledger row comes first: where another node has written it, nothing else must happen.
+    let Some(row) = insert(conn, instant, &recorded, context)? else { return Ok(None) };
+    if let Some((new, others)) = job {
+        for other in &recorded.cancelled {
+            cancel(conn, *other, &instant.actor, context.now)?;
+        }
+        let made = if others.is_empty() {
+            submit(conn, std::slice::from_ref(&**new), context)?
+        } else {
+            let mut new = NewJob::clone(new);
+            new.depends_on.extend(
+                others.into_iter().map(|on| Dependency { on, needs: DependencyNeeds::Finished }),
+            );
+            submit(conn, &[new], context)?
+        };
+        recorded.job = made.first().map(|submitted| submitted.id);
+        let link = LinkJob { occurrence: row, job: recorded.job.map(|id| id.0) };
+        on_each_backend!(conn, |inner| link.execute(inner)?);
+    }
+    Ok(Some(recorded))
+}
+
+fn insert(
+    conn: &mut Conn,
+    instant: &Instant,
+    recorded: &Recorded,
+    context: SubmitContext,
+) -> Result<Option<i64>, StoreError> {
+    let row = (
+        occurrences::schedule.eq(instant.schedule.as_str()),
+        occurrences::nominal_at.eq(instant.nominal_at.as_microsecond()),
+        occurrences::decision.eq(recorded.decision.as_str()),
+        occurrences::reason.eq(&recorded.reason),
+        occurrences::decided_at.eq(context.now.as_microsecond()),
+        occurrences::revision.eq(&instant.revision),
+        occurrences::instants.eq(instant.instants),
+        occurrences::actor.eq(instant.actor.as_str()),
+        occurrences::node_id.eq(context.node.0),
+    );
+    let id = on_each_backend!(conn, |inner| diesel::insert_into(occurrences::table)
+        .values(row)
+        .on_conflict_do_nothing()
+        .returning(occurrences::id)
+        .get_result::<i64>(inner)
+        .optional()?);
+    Ok(id)
+}
