@@ -19,7 +19,7 @@ type Files = BTreeMap<OsString, Arc<LoadedFile>>;
 /// A file that claims an id of another one is refused as a whole, as with any other error, and its last good definitions stay.
 pub(super) fn settle(
     previous: &Catalog,
-    files: &Files,
+    mut files: Files,
     order: &[PathBuf],
     now: Timestamp,
 ) -> Files {
@@ -28,18 +28,34 @@ pub(super) fn settle(
     let mut sequence: Vec<(&OsString, &Arc<LoadedFile>)> = files.iter().collect();
     sequence.sort_by_key(|(name, file)| (position(file), *name));
 
-    let mut claims = Claims { files, before, taken: HashMap::new() };
+    let mut claims = Claims { files: &files, before, taken: HashMap::new() };
     // What is in force without question goes first: nothing that changed can take it away.
     for (name, file) in &sequence {
         if !is_changed(file) {
             claims.take(name, &file.in_force);
         }
     }
-    let mut settled: Files = BTreeMap::new();
-    for (name, file) in sequence {
-        settled.insert(name.clone(), claims.decide(name, file, now));
+    let decided: Vec<(OsString, Standing)> = sequence
+        .into_iter()
+        .filter_map(|(name, file)| Some((name.clone(), claims.decide(name, file, now)?)))
+        .collect();
+    for (name, standing) in decided {
+        if let Some(file) = files.get_mut(&name) {
+            // A file that was just read belongs to nobody else yet, so this copies only those of the previous snapshot.
+            let file = Arc::make_mut(file);
+            file.conflicts = standing.conflicts;
+            file.in_force = standing.in_force;
+            file.broken_since = standing.broken_since;
+        }
     }
-    settled
+    files
+}
+
+/// What of a file counts from now on.
+struct Standing {
+    conflicts: Vec<Diagnostic>,
+    in_force: Vec<Arc<Schedule>>,
+    broken_since: Option<Timestamp>,
 }
 
 /// Whether the file defines something else than what counts so far.
@@ -66,9 +82,10 @@ impl Claims<'_> {
         }
     }
 
-    fn decide(&mut self, name: &OsStr, file: &Arc<LoadedFile>, now: Timestamp) -> Arc<LoadedFile> {
+    /// None: all of it stays as it is.
+    fn decide(&mut self, name: &OsStr, file: &LoadedFile, now: Timestamp) -> Option<Standing> {
         let Some(defined) = file.defined.as_ref().filter(|_| is_changed(file)) else {
-            return self.stay(file, now);
+            return stay(file, now);
         };
         let conflicts: Vec<Diagnostic> = defined
             .iter()
@@ -76,31 +93,16 @@ impl Claims<'_> {
                 Some(conflict(file, schedule, &*self.owner(name, &schedule.id)?))
             })
             .collect();
-        let mut settled = LoadedFile::clone(file);
-        if conflicts.is_empty() {
-            settled.in_force = defined.clone();
-            settled.broken_since = None;
+        let standing = if conflicts.is_empty() {
+            Standing { conflicts, in_force: defined.clone(), broken_since: None }
         } else {
             // An id of an earlier version may have gone to another file in the meantime.
-            settled.in_force.retain(|schedule| self.owner(name, &schedule.id).is_none());
-            settled.broken_since = Some(file.broken_since.unwrap_or(now));
-        }
-        settled.conflicts = conflicts;
-        self.take(name, &settled.in_force);
-        Arc::new(settled)
-    }
-
-    /// A file whose definitions are in force already, or that is broken by itself.
-    fn stay(&self, file: &Arc<LoadedFile>, now: Timestamp) -> Arc<LoadedFile> {
-        let broken_since = match &file.defined {
-            Some(_) => None,
-            None => Some(file.broken_since.unwrap_or(now)),
+            let mut in_force = file.in_force.clone();
+            in_force.retain(|schedule| self.owner(name, &schedule.id).is_none());
+            Standing { conflicts, in_force, broken_since: Some(file.broken_since.unwrap_or(now)) }
         };
-        if file.broken_since == broken_since && file.conflicts.is_empty() {
-            return Arc::clone(file);
-        }
-        let conflicts = Vec::new();
-        Arc::new(LoadedFile { broken_since, conflicts, ..LoadedFile::clone(file) })
+        self.take(name, &standing.in_force);
+        Some(standing)
     }
 
     /// The definition of `id` in another file than `name` that comes before it.
@@ -113,6 +115,18 @@ impl Claims<'_> {
         let still_defined = self.files.get(*owner)?.defined.as_ref()?;
         still_defined.iter().find(|schedule| schedule.id == *id).map(Arc::clone)
     }
+}
+
+/// A file whose definitions are in force already, or that is broken by itself.
+fn stay(file: &LoadedFile, now: Timestamp) -> Option<Standing> {
+    let broken_since = match &file.defined {
+        Some(_) => None,
+        None => Some(file.broken_since.unwrap_or(now)),
+    };
+    if file.broken_since == broken_since && file.conflicts.is_empty() {
+        return None;
+    }
+    Some(Standing { conflicts: Vec::new(), in_force: file.in_force.clone(), broken_since })
 }
 
 fn conflict(file: &LoadedFile, schedule: &Schedule, owner: &Schedule) -> Diagnostic {

@@ -43,7 +43,7 @@ pub(super) fn next_catalog(
         sighting.directory(previous, directory);
     }
     let files = load(previous, sighting.files, reading, now);
-    let files = claims::settle(previous, &files, &sighting.order, now);
+    let files = claims::settle(previous, files, &sighting.order, now);
     assemble(files, sighting.directories, sighting.diagnostics, sighting.ignored, now)
 }
 

@@ -25,8 +25,13 @@ use super::reload::QUIET;
 
 /// The longest that changes which go on and on are waited out.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How often the disk is looked at when nothing is heard.
+/// How often the disk is looked at when nothing is heard, as long as there are few files.
 const SAFETY_SCAN: Duration = Duration::from_secs(30);
+/// By how much each file puts the next look off. A look takes some microseconds a file, so that whatever their number is, it takes
+/// less than a two-thousandth of a processor.
+const SAFETY_SCAN_PER_FILE: Duration = Duration::from_millis(20);
+/// The longest that a look is put off.
+const LONGEST_SAFETY_SCAN: Duration = Duration::from_secs(300);
 /// The same where changes are not heard of: on network file systems, and without inotify.
 const POLL: Duration = Duration::from_secs(5);
 /// How often re-arming starts over because a directory vanished in the middle of it.
@@ -170,11 +175,20 @@ async fn arm(
         let is_remote = directories.iter().any(|path| is_remote(path));
         match ears.arm(&directories) {
             Ok(()) if is_remote => (ears, Watching::Events, POLL),
-            Ok(()) => (ears, Watching::Events, SAFETY_SCAN),
+            Ok(()) => {
+                let interval = safety_scan(ears.targets.load().files());
+                (ears, Watching::Events, interval)
+            }
             Err(error) => (ears, Watching::Polling(explain(&error)), POLL),
         }
     })
     .await
+}
+
+/// How long to wait for the next look at that many files.
+fn safety_scan(files: usize) -> Duration {
+    let files = u32::try_from(files).unwrap_or(u32::MAX);
+    SAFETY_SCAN_PER_FILE.saturating_mul(files).clamp(SAFETY_SCAN, LONGEST_SAFETY_SCAN)
 }
 
 impl Ears {
@@ -357,6 +371,14 @@ mod tests {
             assert!(reason.contains("max_user_watches"), "{reason}");
         }
         assert!(by_code(rustix::io::Errno::MFILE).contains("max_user_instances"));
+    }
+
+    #[test]
+    fn many_files_are_looked_at_less_often() {
+        assert_eq!(safety_scan(0), SAFETY_SCAN);
+        assert_eq!(safety_scan(1500), SAFETY_SCAN);
+        assert_eq!(safety_scan(10_000), Duration::from_secs(200));
+        assert_eq!(safety_scan(usize::MAX), LONGEST_SAFETY_SCAN);
     }
 
     #[test]

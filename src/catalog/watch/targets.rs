@@ -17,6 +17,8 @@ pub(super) struct Targets {
     whole: BTreeSet<PathBuf>,
     /// Single names that matter: the directories themselves, the links on the way to them, the first part of a path that is missing.
     names: BTreeSet<PathBuf>,
+    /// How many schedule files there are in all of them.
+    files: usize,
 }
 
 impl Targets {
@@ -36,6 +38,11 @@ impl Targets {
         let parents = self.names.iter().filter_map(|name| name.parent());
         let all: BTreeSet<&Path> = parents.chain(self.whole.iter().map(PathBuf::as_path)).collect();
         all.into_iter().map(Path::to_owned).collect()
+    }
+
+    /// How many schedule files there are.
+    pub(super) fn files(&self) -> usize {
+        self.files
     }
 
     /// Whether an event about `path` may mean that schedules changed.
@@ -86,12 +93,16 @@ impl Targets {
     /// A file may be a link to somewhere else, where it is then edited.
     fn trace_linked_files(&mut self, directory: &Path) {
         let Ok(entries) = fs::read_dir(directory) else { return };
-        let is_linked = |entry: &fs::DirEntry| {
-            let is_schedule = entry.file_name().as_encoded_bytes().ends_with(b".toml");
-            is_schedule && entry.file_type().is_ok_and(|kind| kind.is_symlink())
-        };
-        let links = entries.filter_map(Result::ok).filter(is_linked);
-        let links: Vec<PathBuf> = links.take(MAX_LINKED_FILES).map(|entry| entry.path()).collect();
+        let is_schedule =
+            |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().ends_with(b".toml");
+        let mut links: Vec<PathBuf> = Vec::new();
+        for entry in entries.filter_map(Result::ok).filter(is_schedule) {
+            self.files += 1;
+            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            if is_link && links.len() < MAX_LINKED_FILES {
+                links.push(entry.path());
+            }
+        }
         for link in links {
             self.trace(&link);
         }
