@@ -14,6 +14,7 @@ mod system;
 pub mod wire;
 
 use axum::extract::{FromRequest, Request};
+use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use serde::de::DeserializeOwned;
 use utoipa_axum::router::OpenApiRouter;
@@ -70,7 +71,9 @@ fn described() -> (axum::Router<App>, utoipa::openapi::OpenApi) {
 /// The whole interface, ready to be served.
 pub fn router(app: App) -> axum::Router {
     let (router, document) = described();
-    let document = axum::Json(document);
+    // As text it takes a tenth of the memory that it takes as a tree, and answering is copying a pointer.
+    let document = axum::body::Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
+    let document = ([(CONTENT_TYPE, "application/json")], document);
     let nothing = || {
         std::future::ready(Problem::not_found(
             "there is nothing at this address; see /api/v1/openapi.json",

@@ -23,8 +23,10 @@ use super::rolling::{FileState, RollingFile};
 use crate::clock::SharedClock;
 use crate::config::{LogFilter, LogFormat, LogSettings};
 
-/// How many lines may wait for a writing thread before lines are dropped.
-const WAITING_LINES: usize = 64 * 1024;
+/// How many lines may wait for a writing thread before lines are dropped. The places for them are memory from the start, 32 bytes
+/// each for the file and again for standard error. The threads write faster than lines are made, so this is for a disk that
+/// stalls.
+const WAITING_LINES: usize = 8 * 1024;
 
 /// How long the end waits for the last lines to be written.
 const FLUSH_TIME: Duration = Duration::from_secs(5);

@@ -147,6 +147,8 @@ fn triggers(
             ),
         );
     }
+    // Ten thousand schedules are kept for as long as the daemon runs, and nearly all have one trigger.
+    triggers.shrink_to_fit();
     (triggers, span)
 }
 
