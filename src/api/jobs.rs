@@ -158,7 +158,7 @@ pub(super) async fn cancel_many(
                         "job.cancelled",
                         &by,
                         &format!("job {id}"),
-                        json!({ "result": result }),
+                        &json!({ "result": result }),
                         now,
                     );
                     append_event(conn, node, &event)?;
@@ -210,7 +210,7 @@ pub(super) async fn retry_many(
                 let result = redrive(conn, JobId(id), context)?;
                 if result == Redriven::Done {
                     let event =
-                        AuditEvent::new("job.retried", &by, &format!("job {id}"), json!({}), now);
+                        AuditEvent::new("job.retried", &by, &format!("job {id}"), &json!({}), now);
                     append_event(conn, context.node, &event)?;
                 }
                 touched.push((id, result));

@@ -250,7 +250,7 @@ pub(super) async fn pause(
         reason: request.reason.unwrap_or_default(),
     };
     let detail = json!({ "until": until.map(time), "reason": pause.reason });
-    let event = AuditEvent::new("schedule.paused", &actor, schedule.id.as_str(), detail, now);
+    let event = AuditEvent::new("schedule.paused", &actor, schedule.id.as_str(), &detail, now);
     let (name, node) = (schedule.id.clone(), live.node);
     app.store
         .write(move |conn| {
@@ -275,7 +275,7 @@ pub(super) async fn resume(
         "schedule.resumed",
         &actor,
         schedule.id.as_str(),
-        json!({}),
+        &json!({}),
         app.clock.now(),
     );
     let (name, node) = (schedule.id.clone(), live.node);

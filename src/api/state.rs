@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::problem::Problem;
@@ -61,7 +62,7 @@ pub struct Live {
     /// What is wrong right now, from parts that have their own health (the audit log, the diagnostic log).
     pub complaints: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Numbers for Prometheus, as OpenMetrics text.
-    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    pub metrics: Box<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>,
     /// Closed when the daemon stops, so that endless answers end.
     pub stopping: tokio_util::sync::CancellationToken,
 }

@@ -158,7 +158,7 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
 /// Numbers for Prometheus.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String)))]
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
-    let text = (app.live()?.metrics)();
+    let text = (app.live()?.metrics)().await;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
@@ -227,7 +227,7 @@ pub(super) async fn pause_queue(
     }
     let now = app.clock.now();
     let reason = request.reason.unwrap_or_default();
-    let event = AuditEvent::new("queue.paused", &actor, &name, json!({ "reason": reason }), now);
+    let event = AuditEvent::new("queue.paused", &actor, &name, &json!({ "reason": reason }), now);
     let node = live.node;
     app.store
         .write(move |conn| {
@@ -246,7 +246,7 @@ pub(super) async fn resume_queue(
     Path(name): Path<String>,
 ) -> Result<axum::Json<List<Queue>>, Problem> {
     let live = Arc::clone(app.live()?);
-    let event = AuditEvent::new("queue.resumed", &actor, &name, json!({}), app.clock.now());
+    let event = AuditEvent::new("queue.resumed", &actor, &name, &json!({}), app.clock.now());
     let node = live.node;
     app.store
         .write(move |conn| match queues::resume(conn, &name)? {
@@ -329,6 +329,18 @@ pub(super) async fn stats(State(app): State<App>) -> Result<axum::Json<Value>, P
     })))
 }
 
+/// What a reload did. It is written straight to text: ten thousand changed schedules are four megabytes of it.
+#[derive(serde::Serialize)]
+struct Reloaded<'a> {
+    changed: bool,
+    diagnostics: Vec<String>,
+    diff: &'a crate::catalog::Diff,
+    ok: bool,
+    revision: &'a str,
+    schedules: usize,
+    summary: String,
+}
+
 /// Loads the schedule files again; answers when that has succeeded or failed.
 #[utoipa::path(post, path = "/api/v1/reload", responses((status = 200, body = Value), (status = 422, body = Value)))]
 pub(super) async fn reload(
@@ -344,15 +356,15 @@ pub(super) async fn reload(
         .iter()
         .map(|diagnostic| crate::schedule::render(diagnostic, crate::schedule::Look::Plain))
         .collect();
-    let body = json!({
-        "ok": report.ok,
-        "changed": report.changed,
-        "revision": report.revision.short(),
-        "schedules": report.schedules,
-        "diff": report.diff,
-        "summary": report.diff.to_string(),
-        "diagnostics": diagnostics,
-    });
+    let body = Reloaded {
+        changed: report.changed,
+        diagnostics,
+        diff: &report.diff,
+        ok: report.ok,
+        revision: report.revision.short(),
+        schedules: report.schedules,
+        summary: report.diff.to_string(),
+    };
     Ok((status, axum::Json(body)).into_response())
 }
 
@@ -362,7 +374,7 @@ async fn record_by_hand(
     event: &str,
     actor: &crate::model::Actor,
 ) -> Result<(), Problem> {
-    let event = AuditEvent::new(event, actor, "daemon", json!({}), app.clock.now());
+    let event = AuditEvent::new(event, actor, "daemon", &json!({}), app.clock.now());
     Ok(app.store.write(move |conn| append_event(conn, node, &event)).await?)
 }
 

@@ -95,7 +95,7 @@ fn vacuum_into(from: &Path, to: &Path) {
 }
 
 fn note(conn: &mut crate::store::Conn, event: &str, at: jiff::Timestamp) -> Result<(), StoreError> {
-    let event = AuditEvent::new(event, &Actor::system(), "x", json!({}), at);
+    let event = AuditEvent::new(event, &Actor::system(), "x", &json!({}), at);
     append_event(conn, NodeId(1), &event)
 }
 

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
@@ -254,7 +255,7 @@ impl Engine {
     pub fn app(
         &self,
         complaints: Box<dyn Fn() -> Vec<String> + Send + Sync>,
-        metrics: Box<dyn Fn() -> String + Send + Sync>,
+        metrics: Box<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>,
     ) -> App {
         let live = Live {
             node: self.node,
@@ -435,7 +436,7 @@ impl Engine {
 
     /// Puts an event of the daemon itself into the audit log; a store that refuses is only reported, because nobody waits for it.
     async fn record_event(&self, event: &'static str, detail: serde_json::Value) {
-        let new = AuditEvent::new(event, &Actor::system(), "daemon", detail, self.clock.now());
+        let new = AuditEvent::new(event, &Actor::system(), "daemon", &detail, self.clock.now());
         let node = self.node;
         if let Err(error) = self.store.write(move |conn| append_event(conn, node, &new)).await {
             tracing::error!(error = %Chain(&error), event, "the audit log lacks an event");
@@ -527,7 +528,7 @@ async fn record_start(
         "schedules": catalog.schedules.len(),
         "revision": catalog.revision.short(),
     });
-    let event = AuditEvent::new("daemon.started", &Actor::system(), "daemon", detail, clock.now());
+    let event = AuditEvent::new("daemon.started", &Actor::system(), "daemon", &detail, clock.now());
     store.write(move |conn| append_event(conn, node, &event)).await
 }
 

@@ -16,12 +16,9 @@ use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{Levels, RunEnded, ScheduleLevels};
 use crate::worker::PoolHandle;
 
-/// How often what only *is* (queue lengths, states) is looked up. It costs a few counts in the database.
-const EVERY: Duration = Duration::from_secs(15);
-
 /// Everything that numbers are taken from.
 pub(super) struct Numbers {
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Metrics,
     pub(super) store: Store,
     pub(super) clock: SharedClock,
     pub(super) pool: PoolHandle,
@@ -32,13 +29,15 @@ pub(super) struct Numbers {
 
 impl Numbers {
     /// Follows what happens until `stop`.
-    pub(super) async fn run(self, mut events: broadcast::Receiver<Event>, stop: CancellationToken) {
+    pub(super) async fn run(
+        self: Arc<Self>,
+        mut events: broadcast::Receiver<Event>,
+        stop: CancellationToken,
+    ) {
         self.metrics.reloaded(self.reloader.current().is_sound(), self.clock.now());
-        let mut tick = tokio::time::interval(EVERY);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = tick.tick() => self.look().await,
                 event = events.recv() => match event {
                     Ok(event) => self.count(&event),
                     Err(broadcast::error::RecvError::Lagged(missed)) => {
@@ -75,10 +74,19 @@ impl Numbers {
         }
     }
 
+    /// All numbers as text. What only *is* (queue lengths, next runs) is looked up now and not before: with ten thousand schedules it
+    /// costs more than everything else that an idle daemon does, and there may be nobody who asks.
+    pub(super) async fn text(&self) -> String {
+        self.look().await;
+        self.metrics.encode()
+    }
+
     async fn look(&self) {
         let looked = self
             .store
-            .read(|conn| Ok((history::counts(conn)?, queues::list(conn)?, ledgers::ledgers(conn)?)))
+            .read(|conn| {
+                Ok((history::live_counts(conn)?, queues::list(conn)?, ledgers::ledgers(conn)?))
+            })
             .await;
         // A store that refuses has its own complaint; the numbers keep their last values.
         let Ok((counts, queues, ledgers)) = looked else { return };
@@ -106,11 +114,7 @@ impl Numbers {
         let is_sound = *self.store.condition().borrow() == Condition::Sound;
         self.metrics.set_levels(&Levels {
             schedules,
-            jobs: counts
-                .into_iter()
-                .filter(|(state, _)| !state.is_final())
-                .map(|(state, count)| (state, count.unsigned_abs()))
-                .collect(),
+            jobs: counts.into_iter().map(|(state, count)| (state, count.unsigned_abs())).collect(),
             oldest_ready: oldest.map_or(Duration::ZERO, |at| {
                 Duration::try_from(now.duration_since(at)).unwrap_or(Duration::ZERO)
             }),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use super::engine::{Engine, Identity, Parts, Threads};
@@ -158,18 +159,17 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
         engine.stop_scheduling(),
     );
 
-    let metrics = Arc::new(Metrics::new());
-    let numbers = Numbers {
-        metrics: Arc::clone(&metrics),
+    let numbers = Arc::new(Numbers {
+        metrics: Metrics::new(),
         store: store.clone(),
         clock: Arc::clone(&clock),
         pool: engine.pool().clone(),
         reloader: Arc::clone(&reloader),
         telemetry: Arc::clone(&telemetry),
         audit: engine.audit_health(),
-    };
-    let numbers = tokio::spawn(numbers.run(engine.events(), engine.stop_token()));
-    engine.keep("the keeper of the metrics", numbers);
+    });
+    let counting = Arc::clone(&numbers).run(engine.events(), engine.stop_token());
+    engine.keep("the keeper of the metrics", tokio::spawn(counting));
     // Ends by being dropped with the runtime: there is nothing to finish.
     tokio::spawn(ports::process::reap_orphans());
     if let Some(period) = supervisor::watchdog_period() {
@@ -180,7 +180,11 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
 
     let clocks = (engine.clock_doubt(), ages);
     let complaints = complaints(engine.audit_health(), watcher, Arc::clone(&telemetry), clocks);
-    let router = api::router(engine.app(complaints, Box::new(move || metrics.encode())));
+    let metrics = move || {
+        let numbers = Arc::clone(&numbers);
+        async move { numbers.text().await }.boxed()
+    };
+    let router = api::router(engine.app(complaints, Box::new(metrics)));
     let socket = api::bind_socket(&settings.api.socket)?;
     let served = api::serve_socket(socket, router.clone(), engine.stop_token());
     engine.keep("the listener on the socket", tokio::spawn(served));

@@ -1,7 +1,7 @@
 //! Something to be told in the audit log that has no row of its own.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde::Serialize;
 
 use super::Actor;
 
@@ -17,14 +17,23 @@ pub struct AuditEvent {
     pub actor: Actor,
     /// To what: a schedule, a job, a queue, the daemon.
     pub subject: String,
-    /// More, as a JSON object.
-    pub detail: Value,
+    /// More, as the text of a JSON object. Text and not a tree: a deployment can change ten thousand schedules, and a tree of all their
+    /// changes takes fifty megabytes for a moment.
+    pub detail: String,
 }
 
 impl AuditEvent {
     /// An event.
     #[must_use]
-    pub fn new(event: &str, actor: &Actor, subject: &str, detail: Value, at: Timestamp) -> Self {
+    pub fn new(
+        event: &str,
+        actor: &Actor,
+        subject: &str,
+        detail: &impl Serialize,
+        at: Timestamp,
+    ) -> Self {
+        // Only a map with keys that are no text cannot be written, and nothing that is told here has one.
+        let detail = serde_json::to_string(detail).unwrap_or_else(|_no_text| "{}".to_owned());
         let (event, actor, subject) = (event.to_owned(), actor.clone(), subject.to_owned());
         Self { at, event, actor, subject, detail }
     }

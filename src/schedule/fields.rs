@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::Trigger;
 use super::definition::Schedule;
 use super::weekdays::Weekdays;
+use super::{Rule, Trigger};
 use crate::model::{Backoff, HumanDuration, Labels};
 
 /// The fields of a definition with their values as text, except those that are absent or empty. Where it was read is none of them.
@@ -41,17 +41,31 @@ pub(super) fn hash(schedule: &Schedule) -> String {
     hasher.finalize().to_hex()[..32].to_owned()
 }
 
-fn when_fields(schedule: &Schedule, fields: &mut Fields) {
-    let when = &schedule.when;
-    for trigger in &when.rule.triggers {
+/// Those fields that make a schedule's instants what they are. When one of them changes, the schedule starts afresh; jitter, offset
+/// and the policies are not among them, because changing those must not lose an instant that waits for its delay.
+#[must_use]
+pub fn rule_fields(schedule: &Schedule) -> BTreeMap<String, String> {
+    let mut fields = Fields(BTreeMap::new());
+    fields.put("enabled", &schedule.enabled);
+    put_rule(&schedule.when.rule, &mut fields);
+    fields.0
+}
+
+fn put_rule(rule: &Rule, fields: &mut Fields) {
+    for trigger in &rule.triggers {
         let (name, value) = trigger_field(trigger);
         fields.append(name, &value);
     }
-    fields.put("when.timezone", &zone_name(&when.rule.zone));
+    fields.put("when.timezone", &zone_name(&rule.zone));
     fields.put(
         "when.dst",
-        &format!("gap {}, repeat {}", word(&when.rule.dst.gap), word(&when.rule.dst.repeat)),
+        &format!("gap {}, repeat {}", word(&rule.dst.gap), word(&rule.dst.repeat)),
     );
+}
+
+fn when_fields(schedule: &Schedule, fields: &mut Fields) {
+    let when = &schedule.when;
+    put_rule(&when.rule, fields);
     fields.put("when.jitter", &HumanDuration(when.jitter));
     fields.put("when.offset", &HumanDuration(when.offset));
     fields.put("when.catch_up", &word(&when.catch_up.policy));

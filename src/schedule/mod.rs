@@ -21,7 +21,7 @@ pub use definition::{
 };
 pub use diagnostic::{Code, Diagnostic, Look, Place, Severity, render, render_all};
 pub use dst::{DstPolicy, Gap, Repeat};
-pub use fields::{fields, zone_name};
+pub use fields::{fields, rule_fields, zone_name};
 pub use file::{
     MAX_FILE_BYTES, MAX_SCHEDULES, NotText, Parsed, is_secret_name, parse_file, text_of, too_deep,
 };

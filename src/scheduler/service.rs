@@ -11,8 +11,9 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde::Serialize;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +22,7 @@ use super::alarm::Alarm;
 use super::due::{DueDecision, Entry, decide};
 use super::enqueue::{Enqueuer, new_job};
 use super::spread::Spread;
-use crate::catalog::{Catalog, ReloadReport, Reloader};
+use crate::catalog::{Catalog, Diff, ReloadReport, Reloader};
 use crate::model::AuditEvent;
 use crate::model::{Actor, Chain, Decision, Event, Ledger, ScheduleId};
 use crate::schedule::{Overlap, Schedule, Trigger};
@@ -35,6 +36,9 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How many instants one transaction records, so that what is due at midnight does not keep claims and submissions waiting until all of it
 /// is written. What has been recorded stays decided if the next part fails.
 const RECORDED_AT_ONCE: usize = 500;
+
+/// How many lines of what a reload changed are logged.
+const SUMMARY_LINES: usize = 50;
 
 /// What offsets and jitter are drawn from: who we are, and the seed that the database keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +81,15 @@ enum Wake {
     LedgerChanged,
     RunEnded(ScheduleId),
     Stop,
+}
+
+/// A reload as the audit log tells of it.
+#[derive(Serialize)]
+struct Reloaded<'a> {
+    diff: &'a Diff,
+    ok: bool,
+    revision: &'a str,
+    schedules: usize,
 }
 
 struct Slot {
@@ -278,8 +291,10 @@ impl State {
         for decision in decisions {
             let Some(slot) = self.slots.get(&decision.schedule) else { continue };
             overlap.insert(decision.schedule.clone(), slot.schedule.run.overlap);
-            instants.push(self.instant(slot, decision).await);
+            instants.push(self.instant(slot, decision));
         }
+        // Side by side: what one schedule requires may take its time, and the others must not wait behind it one by one.
+        let instants = join_all(instants).await;
         let recorded = self.own.enqueuer.record(instants, overlap).await?;
         for decision in decisions {
             if let Some(slot) = self.slots.get_mut(&decision.schedule) {
@@ -330,7 +345,7 @@ impl State {
 
     async fn reloaded(&mut self, report: &ReloadReport) {
         let (now, node) = (self.own.enqueuer.clock.now(), self.own.enqueuer.node);
-        let summary = report.diff.to_string();
+        let summary = shortened(&report.diff.to_string());
         tracing::info!(
             revision = report.revision.short(),
             ok = report.ok,
@@ -343,14 +358,14 @@ impl State {
                 tracing::warn!("{diagnostic}");
             }
         }
-        let detail = json!({
-            "ok": report.ok,
-            "revision": report.revision.short(),
-            "schedules": report.schedules,
-            "diff": report.diff,
-        });
+        let detail = Reloaded {
+            diff: &report.diff,
+            ok: report.ok,
+            revision: report.revision.short(),
+            schedules: report.schedules,
+        };
         let event =
-            AuditEvent::new("schedules.reloaded", &Actor::system(), "schedules", detail, now);
+            AuditEvent::new("schedules.reloaded", &Actor::system(), "schedules", &detail, now);
         let written =
             self.own.enqueuer.store.write(move |conn| append_event(conn, node, &event)).await;
         if let Err(error) = written {
@@ -459,6 +474,17 @@ impl Slot {
     }
 }
 
+/// A deployment can change every schedule. What is more than people read in a log line is in the audit log.
+fn shortened(summary: &str) -> String {
+    let mut kept: Vec<&str> = summary.lines().take(SUMMARY_LINES).collect();
+    let more = summary.lines().count() - kept.len();
+    let rest = format!("... and {more} more lines");
+    if more > 0 {
+        kept.push(&rest);
+    }
+    kept.join("\n")
+}
+
 fn from_end(schedule: &Schedule) -> bool {
     schedule
         .when
@@ -468,26 +494,12 @@ fn from_end(schedule: &Schedule) -> bool {
         .any(|trigger| matches!(trigger, Trigger::EveryFromEnd { .. }))
 }
 
-/// What makes a schedule's instants what they are. When it changes, the schedule starts afresh; anything else may change without moving them.
+/// The hash by which a ledger tells that its schedule's rule has changed.
 #[must_use]
 pub fn rule_of(schedule: &Schedule) -> String {
-    let fields = crate::schedule::fields(schedule);
-    // Jitter, offset and the policies are not among them: changing those must not lose an instant that waits for its delay.
-    const RULE: [&str; 7] = [
-        "enabled",
-        "when.every",
-        "when.daily",
-        "when.cron",
-        "when.at",
-        "when.timezone",
-        "when.dst",
-    ];
-    let when: Vec<String> = fields
-        .iter()
-        .filter(|(key, _)| RULE.contains(&key.as_str()))
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    blake3::hash(when.join("\n").as_bytes()).to_hex().to_string()
+    let fields = crate::schedule::rule_fields(schedule);
+    let lines: Vec<String> = fields.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    blake3::hash(lines.join("\n").as_bytes()).to_hex().to_string()
 }
 
 #[cfg(test)]

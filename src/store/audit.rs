@@ -40,7 +40,7 @@ pub fn append_event(conn: &mut Conn, node: NodeId, event: &AuditEvent) -> Result
         audit_events::event.eq(&event.event),
         audit_events::actor.eq(event.actor.as_str()),
         audit_events::subject.eq(&event.subject),
-        audit_events::detail.eq(event.detail.to_string()),
+        audit_events::detail.eq(&event.detail),
         audit_events::node_id.eq(node.0),
     );
     diesel::insert_into(audit_events::table).values(row).execute(conn)?;
@@ -527,7 +527,7 @@ mod tests {
             let theirs = super::super::nodes::register(&mut conn, "b", "2", now, now).unwrap();
             for node in [mine, theirs, mine] {
                 let event =
-                    AuditEvent::new("daemon.started", &Actor::system(), "daemon", json!({}), now);
+                    AuditEvent::new("daemon.started", &Actor::system(), "daemon", &json!({}), now);
                 append_event(&mut conn, node, &event).unwrap();
             }
             let source = AuditSource::Node("a".into());

@@ -537,19 +537,7 @@ pub fn last_run(conn: &mut Conn, schedule: &str) -> Result<Option<LastRun>, Stor
 /// # Errors
 /// When the database refuses.
 pub fn counts(conn: &mut Conn) -> Result<Vec<(JobState, i64)>, StoreError> {
-    let ready: i64 = jobs_ready::table.count().get_result(conn)?;
-    let ahead: i64 =
-        jobs_scheduled::table.filter(jobs_scheduled::number.eq(0)).count().get_result(conn)?;
-    let retrying: i64 =
-        jobs_scheduled::table.filter(jobs_scheduled::number.gt(0)).count().get_result(conn)?;
-    let running: i64 = jobs_running::table.count().get_result(conn)?;
-    let blocked: i64 = jobs_blocked::table.count().get_result(conn)?;
-    let mut counts = vec![
-        (JobState::Blocked, blocked),
-        (JobState::Pending, ready + ahead),
-        (JobState::Running, running),
-        (JobState::Retrying, retrying),
-    ];
+    let mut counts = live_counts(conn)?;
     for state in [JobState::Completed, JobState::Failed, JobState::Cancelled] {
         let over: i64 = job_results::table
             .filter(job_results::state.eq(state.as_str()))
@@ -558,6 +546,26 @@ pub fn counts(conn: &mut Conn) -> Result<Vec<(JobState, i64)>, StoreError> {
         counts.push((state, over));
     }
     Ok(counts)
+}
+
+/// How many jobs are in each state that is not final. Unlike the others these are never many for long, so it costs little.
+///
+/// # Errors
+/// When the database refuses.
+pub fn live_counts(conn: &mut Conn) -> Result<Vec<(JobState, i64)>, StoreError> {
+    let ready: i64 = jobs_ready::table.count().get_result(conn)?;
+    let ahead: i64 =
+        jobs_scheduled::table.filter(jobs_scheduled::number.eq(0)).count().get_result(conn)?;
+    let retrying: i64 =
+        jobs_scheduled::table.filter(jobs_scheduled::number.gt(0)).count().get_result(conn)?;
+    let running: i64 = jobs_running::table.count().get_result(conn)?;
+    let blocked: i64 = jobs_blocked::table.count().get_result(conn)?;
+    Ok(vec![
+        (JobState::Blocked, blocked),
+        (JobState::Pending, ready + ahead),
+        (JobState::Running, running),
+        (JobState::Retrying, retrying),
+    ])
 }
 
 /// Attempts of a kind that ended in the same way, within a time.

@@ -93,7 +93,7 @@ impl Upkeep {
                 "doubted_for_seconds": doubt.remaining.as_secs(),
             });
             let shown = remembered.doubted_since.unwrap_or(remembered.believed);
-            AuditEvent::new("clock.doubted", &Actor::system(), "upkeep", detail, shown)
+            AuditEvent::new("clock.doubted", &Actor::system(), "upkeep", &detail, shown)
         });
         self.store
             .write(move |conn| {

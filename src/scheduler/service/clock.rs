@@ -118,7 +118,7 @@ impl State {
     ) -> Result<(), StoreError> {
         let node = self.own.enqueuer.node;
         let detail = json!({ "schedules": ids.len(), "now": now.to_string() });
-        let event = AuditEvent::new("clock.corrected", &Actor::system(), "scheduler", detail, now);
+        let event = AuditEvent::new("clock.corrected", &Actor::system(), "scheduler", &detail, now);
         self.own
             .enqueuer
             .store
