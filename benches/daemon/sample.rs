@@ -1,12 +1,11 @@
 //! Measurements that belong together, and how they are shown.
 
-use std::fmt;
 use std::time::Duration;
 
 /// Prints a line of the report.
 #[expect(clippy::print_stdout, reason = "the report is what this program is for")]
-pub(crate) fn say(line: impl fmt::Display) {
-    println!("{line}");
+pub(crate) fn say(line: impl AsRef<str>) {
+    println!("{}", line.as_ref());
 }
 
 /// Prints median, smallest and largest of some measurements.
