@@ -311,8 +311,11 @@ async fn d6_a_node_that_was_declared_dead_lives_again_and_what_it_claims_can_be_
     queue.claim_one(62).await;
     let seen = other.read(move |conn| nodes::others(conn, me)).await.unwrap();
     assert!(seen.iter().any(|seen| seen.id == node.0), "others look after it again");
-    let rescued =
-        other.write(move |conn| finish::rescue(conn, node, at(200), "it died")).await.unwrap();
+    let now = at(200);
+    let rescue = move |conn: &mut Conn| {
+        finish::rescue(conn, node, now, "it died", |loss| after_loss(loss, now))
+    };
+    let rescued = other.write(rescue).await.unwrap();
     assert_eq!(rescued, [id]);
 }
 
