@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tracing::Subscriber;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -275,11 +276,22 @@ fn place(format: LogFormat, around: &Surroundings) -> Place {
     }
 }
 
+/// The levels as everybody else in the journal uses them. The crate's own choice is one step louder (an information would be a notice),
+/// and then `journalctl -p notice` shows everything.
+const PRIORITIES: PriorityMappings = PriorityMappings {
+    error: Priority::Error,
+    warn: Priority::Warning,
+    info: Priority::Informational,
+    debug: Priority::Debug,
+    trace: Priority::Debug,
+};
+
 /// The journal's own protocol, with every field under `SEXTON_`; text on standard error where its socket is missing.
 fn journal() -> Result<Box<dyn Layer<Registry> + Send + Sync>, Look> {
     match tracing_journald::layer() {
         Ok(layer) => Ok(Box::new(
             layer
+                .with_priority_mappings(PRIORITIES)
                 .with_field_prefix(Some("SEXTON".to_owned()))
                 .with_syslog_identifier("sexton".to_owned()),
         )),
