@@ -26,7 +26,7 @@ pub use serve::{ServeError, bind_socket, bind_tcp, serve_socket, serve_tcp};
 pub(crate) use state::user_name;
 pub use state::{App, Live, Peer};
 pub use submission::{MAX_SUBMISSION, Submitted, check_submission};
-pub(crate) use system::TICK_OVERDUE;
+pub(crate) use system::{TICK_OVERDUE, problems};
 
 /// How large a request's body may be, in bytes: 10,000 submissions of a kilobyte each.
 const MAX_BODY_BYTES: usize = 16 << 20;

@@ -85,7 +85,7 @@ pub(super) async fn status(State(app): State<App>) -> Result<axum::Json<Status>,
 }
 
 /// Everything that is wrong right now.
-fn problems(app: &App) -> Vec<String> {
+pub(crate) fn problems(app: &App) -> Vec<String> {
     let catalog = app.catalog();
     let mut problems: Vec<String> = Vec::new();
     problems.extend(catalog.stale.iter().map(|(id, broken)| {
@@ -97,6 +97,7 @@ fn problems(app: &App) -> Vec<String> {
             .iter()
             .map(|(file, broken)| format!("{} is not loaded: {}", file.display(), broken.error)),
     );
+    problems.extend(catalog.lost_directories().map(ToString::to_string));
     if let Some(live) = &app.live {
         match failing(&app.store, live) {
             Some(why) => problems.push(why),

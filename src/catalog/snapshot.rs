@@ -79,6 +79,13 @@ impl Catalog {
         !self.diagnostics.iter().any(Diagnostic::is_error)
     }
 
+    /// What is wrong with directories whose schedules stay in force although they are gone, unreadable or suddenly empty.
+    pub fn lost_directories(&self) -> impl Iterator<Item = &Diagnostic> {
+        let is_lost =
+            |path: &PathBuf| self.directories.get(path).is_some_and(|state| state.is_lost);
+        self.diagnostics.iter().filter(move |found| found.is_error() && is_lost(&found.file))
+    }
+
     /// What need not be read again.
     pub(super) fn known(&self) -> Known<'_> {
         let files = self.files.values();

@@ -13,6 +13,7 @@ mod numbers;
 mod place;
 mod shutdown;
 mod signals;
+mod standing;
 mod startup;
 pub mod supervisor;
 

@@ -6,7 +6,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::startup::{Daemon, StartError, status_line};
+use super::startup::{Daemon, StartError};
 use super::supervisor;
 
 /// The signals that end the daemon, which are listened to until its end.
@@ -81,5 +81,5 @@ async fn reload(daemon: &Daemon) {
         ),
         Err(stopping) => tracing::info!("{stopping}"),
     }
-    supervisor::ready(&status_line(&daemon.engine.reloader().current()));
+    supervisor::ready(&daemon.standing.line());
 }

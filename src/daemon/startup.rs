@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::sync::watch;
 
 use super::engine::{Engine, Identity, Parts, Threads};
@@ -13,6 +14,7 @@ use super::heartbeat;
 use super::lock::{self, DataLock, LockError};
 use super::numbers::Numbers;
 use super::place::{self, PlaceError};
+use super::standing::Standing;
 use super::{FailureKind, audit_source, host_name, supervisor};
 use crate::api::{self, ServeError};
 use crate::audit::writer::AuditError;
@@ -112,6 +114,7 @@ pub(super) struct Daemon {
     pub(super) settings: Arc<Settings>,
     pub(super) engine: Engine,
     pub(super) telemetry: SharedTelemetry,
+    pub(super) standing: Standing,
     pub(super) _locks: (DataLock, Option<DataLock>),
 }
 
@@ -127,6 +130,11 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     make_directories(&settings, &paths)?;
     if let Err(error) = ports::process::adopt_orphans() {
         tracing::warn!(%error, "orphans of jobs cannot be adopted; a job that daemonises may outlive its attempt");
+    }
+    // Jobs run as the same user: without this they could read the settings in the environment, with the database's password, and
+    // the secrets of other jobs in memory.
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "jobs can read the memory of the daemon");
     }
     end_leftovers(&paths).await;
 
@@ -184,7 +192,9 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
         let numbers = Arc::clone(&numbers);
         async move { numbers.text().await }.boxed()
     };
-    let router = api::router(engine.app(complaints, Box::new(metrics)));
+    let app = engine.app(complaints, Box::new(metrics));
+    let standing = Standing::new(app.clone());
+    let router = api::router(app);
     let socket = api::bind_socket(&settings.api.socket)?;
     let served = api::serve_socket(socket, router.clone(), engine.stop_token());
     engine.keep("the listener on the socket", tokio::spawn(served));
@@ -194,9 +204,11 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
         engine.keep("the listener on TCP", tokio::spawn(served));
     }
 
-    announce(&settings, engine.first_report(), &reloader.current(), &clock);
-    supervisor::ready(&status_line(&reloader.current()));
-    Ok(Daemon { settings, engine, telemetry, _locks: locks })
+    announce(&settings, engine.first_report(), &reloader.current(), &standing, &clock);
+    supervisor::ready(&standing.line());
+    let telling = tokio::spawn(standing.clone().keep_told(engine.stop_scheduling()));
+    engine.keep("the teller of systemd", telling);
+    Ok(Daemon { settings, engine, telemetry, standing, _locks: locks })
 }
 
 /// A database that is older than its audit log has lost commits that were acknowledged. PostgreSQL's are not held to it: a standby that
@@ -294,21 +306,17 @@ fn complaints(
     })
 }
 
-/// One line for `systemctl status`.
-pub(super) fn status_line(catalog: &Catalog) -> String {
-    let trouble = match catalog.stale.len() + catalog.invalid.len() {
-        0 => String::new(),
-        count => format!(", {count} files broken"),
-    };
-    format!("{} schedules, revision {}{trouble}", catalog.schedules.len(), catalog.revision.short())
-}
-
 /// Says on stdout what was loaded, what comes next, and where to look. It is for the person who has just started it; the log says it
 /// in its own words.
-fn announce(settings: &Settings, first: &ReloadReport, catalog: &Catalog, clock: &SharedClock) {
+fn announce(
+    settings: &Settings,
+    first: &ReloadReport,
+    catalog: &Catalog,
+    standing: &Standing,
+    clock: &SharedClock,
+) {
     let now = clock.now();
-    let mut text =
-        format!("sexton {} serves {}\n", env!("CARGO_PKG_VERSION"), status_line(catalog));
+    let mut text = format!("sexton {} serves {}\n", env!("CARGO_PKG_VERSION"), standing.line());
     let mut next: Vec<(jiff::Timestamp, &str)> = catalog
         .schedules
         .values()

@@ -109,6 +109,12 @@ fn h_a_directory_that_is_gone_takes_no_schedule_with_it() {
     fs::rename(daemon.path("schedules"), daemon.path("elsewhere")).unwrap();
     daemon.cli(["reload"]).exits(78);
     assert_eq!(word(&daemon), "one");
+    let status = daemon.cli(["status", "--json"]).exits(0).json();
+    let directory = daemon.path("schedules").display().to_string();
+    assert!(
+        status["problems"][0].as_str().is_some_and(|why| why.contains(&directory)),
+        "{status:#}"
+    );
     fs::rename(daemon.path("elsewhere"), daemon.path("schedules")).unwrap();
     daemon.schedule("a", &says("two"));
     eventually_says(&daemon, "two");

@@ -10,18 +10,23 @@ use super::process::{House, PATIENCE};
 struct Systemd(UnixDatagram);
 
 impl Systemd {
-    /// The next message with this in it; those before it are given too, in order.
+    /// The next message with this line; those before it are given too, in order.
     fn hears(&self, word: &str) -> Vec<String> {
+        self.hears_that(word, |line| line == word)
+    }
+
+    /// The next message with such a line.
+    fn hears_that(&self, what: &str, is_it: impl Fn(&str) -> bool) -> Vec<String> {
         let mut heard = Vec::new();
         let mut buffer = [0; 4096];
         loop {
             let length = self.0.recv(&mut buffer).unwrap_or_else(|error| {
-                panic!("no {word} within {PATIENCE:?} ({error}), but {heard:?}")
+                panic!("no {what} within {PATIENCE:?} ({error}), but {heard:?}")
             });
             let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            let is_it = message.lines().any(|line| line == word);
+            let is_last = message.lines().any(&is_it);
             heard.push(message);
-            if is_it {
+            if is_last {
                 return heard;
             }
         }
@@ -55,6 +60,39 @@ fn ready_is_said_when_the_socket_serves_and_stopping_on_term() {
     let heard = systemd.hears("STOPPING=1");
     assert!(!heard.iter().any(|message| message.contains("READY=1")), "{heard:?}");
     assert!(daemon.wait().success(), "{}", daemon.log());
+}
+
+#[test]
+fn e3_the_status_names_the_broken_file_however_the_reload_came_about() {
+    let (house, systemd) = under_systemd();
+    let good = "[command]\nargv = [\"true\"]\n";
+    let broken = format!("{good}argvv = 1\n");
+    house.schedule("bell", good);
+    let daemon = house.spawn();
+    systemd.hears("READY=1");
+    let complains = |line: &str| line.starts_with("STATUS=") && line.contains("bell.toml:3:1");
+    let is_content = |line: &str| line.starts_with("STATUS=1 schedules") && !line.contains("bell");
+
+    // The daemon sees the file itself.
+    house.schedule("bell", &broken);
+    systemd.hears_that("complaint", complains);
+    house.schedule("bell", good);
+    systemd.hears_that("all-clear", is_content);
+
+    // Somebody asks for it.
+    house.schedule("bell", &broken);
+    let answer = house.client().call("POST", "/api/v1/reload", None);
+    assert!(matches!(answer, Some((422, _))), "{answer:?}");
+    systemd.hears_that("complaint", complains);
+    house.schedule("bell", good);
+    systemd.hears_that("all-clear", is_content);
+
+    // SIGHUP, where READY comes all the same.
+    house.schedule("bell", &broken);
+    daemon.signal(Signal::HUP);
+    let heard = systemd.hears("READY=1");
+    assert!(heard.last().is_some_and(|last| last.lines().any(complains)), "{heard:?}");
+    daemon.stop();
 }
 
 #[test]
