@@ -2,11 +2,12 @@
 //!
 //! A path names whatever is there at the moment the kernel walks it, so "check the path, then act on the path" can be
 //! made to act on something else. A handle stays with its directory. Every step down is an `openat2` that refuses
-//! symbolic links, magic links, other mounts and anything outside the parent; a kernel without `openat2`
-//! (before Linux 5.6) is an error and not a reason to fall back to something weaker.
+//! symbolic links, magic links, other mounts and anything outside the parent. Where that call is refused, `steps` checks the
+//! same on handles; where that cannot be done either, it is an error and not a reason to fall back to something weaker.
 
 mod metadata;
 mod name;
+mod steps;
 mod trail;
 
 use std::ffi::{OsStr, OsString};
@@ -24,6 +25,8 @@ use rustix::io::Errno;
 pub use metadata::{EntryKind, Identity, Metadata, Stamps};
 pub use name::readable;
 pub use trail::Trail;
+
+use steps::Mounts;
 
 /// An open directory.
 #[derive(Debug)]
@@ -61,7 +64,7 @@ pub enum OpenError {
     Replaced,
     /// The kernel cannot open it safely.
     #[error(
-        "this kernel has no openat2, without which nothing is deleted; Linux 5.6 or newer is needed"
+        "this kernel can tell neither links (openat2) nor mounts (statx) apart, so nothing is deleted; Linux 5.8 or newer is needed"
     )]
     Unsupported,
     /// Anything else.
@@ -104,7 +107,7 @@ impl Directory {
     /// # Errors
     /// See [`OpenError`].
     pub fn open_root(path: &Path) -> Result<Self, OpenError> {
-        open(CWD, path.as_os_str(), DIRECTORY, NO_LINKS)
+        open(CWD, path.as_os_str(), DIRECTORY, Mounts::Cross)
     }
 
     /// Opens a directory in this one.
@@ -112,12 +115,12 @@ impl Directory {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(&self, name: &OsStr) -> Result<Self, OpenError> {
-        open(&self.0, name, DIRECTORY, BENEATH)
+        open(&self.0, name, DIRECTORY, Mounts::Stay)
     }
 
     /// Finds a directory below this one by a relative path, only to compare it: the handle cannot be read or changed.
     fn find(&self, path: &OsStr) -> Result<Self, OpenError> {
-        open(&self.0, path, DIRECTORY.union(OFlags::PATH), BENEATH)
+        open(&self.0, path, DIRECTORY.union(OFlags::PATH), Mounts::Stay)
     }
 
     /// What this directory is.
@@ -239,8 +242,12 @@ fn open(
     parent: impl AsFd,
     name: &OsStr,
     flags: OFlags,
-    resolve: ResolveFlags,
+    mounts: Mounts,
 ) -> Result<Directory, OpenError> {
+    let resolve = match mounts {
+        Mounts::Cross => NO_LINKS,
+        Mounts::Stay => BENEATH,
+    };
     // The kernel answers EAGAIN when a rename happened while it looked, and EINTR for a signal; an attacker who
     // renames without end must not hold us here, so trying ends.
     let mut last = Errno::AGAIN;
@@ -248,6 +255,10 @@ fn open(
         match openat2(&parent, name, flags, Mode::empty(), resolve) {
             Ok(handle) => return Ok(Directory(handle)),
             Err(errno @ (Errno::AGAIN | Errno::INTR)) => last = errno,
+            Err(Errno::NOSYS) => {
+                let found = steps::open(&parent, name, flags, mounts);
+                return found.map(Directory).map_err(open_error);
+            }
             Err(errno) => return Err(open_error(errno)),
         }
     }
