@@ -1,0 +1,118 @@
+#!/bin/bash
+# The disk of the state fills up, is slow, fails, turns read-only: work stops, the service says so, and it goes on when it can.
+. /rig/in/sexton/packaging/acceptance/guest/prelude.sh
+
+install_sexton >/dev/null 2>&1
+state=/var/lib/sexton
+systemctl stop sexton
+rm -rf ${state:?}/*
+bad-disk make $state 48 >/dev/null 2>&1
+drop_in disk <<<'RestartSec=500ms'
+check "(its state is on a disk of its own)" systemctl start sexton
+
+api() { python3 -c 'import sys; from sexton_api import call; print(*call(*sys.argv[1:3]))' "$@"; }
+submission='{"kind": "command", "params": {"argv": ["true"]}}'
+try_submit() { python3 -c 'import json, sys; from sexton_api import call; print(*call("POST", "/api/v1/jobs", json.loads(sys.argv[1])))' "$submission"; }
+refuses() { matches "$(try_submit)" '^(503|507) '; }
+accepts() { matches "$(try_submit)" '^202 '; }
+complains() { matches "$(sexton status --json | json 'd["problems"]')" "$1"; }
+is_ready() { matches "$(api GET /readyz)" '^200 '; }
+is_not_ready() { matches "$(api GET /readyz)" '^503 '; }
+
+# trouble NAME PATTERN: what has to hold while nothing can be written.
+trouble() {
+    check "$1: submissions are refused with 503 or 507" eventually 60 refuses
+    check "$1: the service lives on" equal "$(property ActiveState) $(main_pid)" "active $pid"
+    check "$1: it says that it is not ready" eventually 30 is_not_ready
+    check "$1: sexton status says why" eventually 30 complains "$2"
+    check "$1: systemctl status says why" eventually 30 status_says "$2"
+    local position lines
+    position=$(up)
+    sleep 5
+    lines=$(messages_since "$position" | wc -l)
+    check "$1: it does not fill the journal ($lines lines in 5 s)" between "$lines" 0 60
+}
+
+recovers() {
+    check "$1: with the disk back it takes jobs, without any help" eventually 60 accepts
+    check "$1: it is ready" eventually 60 is_ready
+    check "$1: it is the same process" equal "$(main_pid)" "$pid"
+    check "$1: what was accepted before is done" eventually 60 job_is "$accepted" completed
+    check "$1: the job that ran meanwhile is recorded" eventually 60 job_is "$running" completed
+    check "$1: it has run once" equal "$(outcomes "$running")" success
+    check "$1: it complains no more" eventually 30 complains '^\[\]$'
+    check "$1: the database is sound" sexton db check
+}
+
+begin() {
+    pid=$(main_pid)
+    accepted=$(command_job true)
+    running=$(command_job 'sleep 4')
+    check "$1: (a job runs)" eventually 20 job_is "$running" running
+}
+
+# --- B1: full ---
+
+begin full
+bad-disk full $state
+trouble full 'disk is full|No space|full'
+bad-disk free $state
+recovers full
+
+# --- B6: slow ---
+
+pid=$(main_pid)
+bad-disk slow $state 300
+slow=$(command_job true)
+check "slow: jobs are done all the same" eventually 60 job_is "$slow" completed
+check "slow: the service lives on" equal "$(property ActiveState) $(main_pid)" "active $pid"
+bad-disk ok $state
+
+# --- B3, B4: it fails, and it turns read-only because of an error ---
+#
+# Nobody knows then what is on the disk, so nothing may be acknowledged any more: whether the daemon lives on or is tried again and
+# again, the disk is repaired, and it goes on from what is really there.
+
+accepts_nothing() { ! accepts 2>/dev/null; }
+says_why() { said_since "$position" "$1" --priority err; }
+repair() {
+    systemctl stop sexton
+    bad-disk ok $state
+    umount $state
+    fsck.ext4 -fy /dev/mapper/bad-* >/dev/null 2>&1
+    mount -o errors=remount-ro /dev/mapper/bad-* $state
+}
+
+# fails NAME WHY BREAK-COMMAND...
+fails() {
+    local name=$1 why=$2 accepted running
+    shift 2
+    accepted=$(command_job true)
+    running=$(command_job '[ $SEXTON_ATTEMPT -gt 1 ] || sleep 30')
+    check "$name: (a job runs)" eventually 20 job_is "$running" running
+    position=$(up)
+    "$@"
+    check "$name: nothing is accepted" eventually 60 accepts_nothing
+    check "$name: the journal says why" eventually 60 says_why "$why"
+    sleep 5
+    say "state $(property ActiveState), result $(property Result), restarts $(restarts), $(messages_since "$position" | wc -l) lines in the journal"
+    check "$name: it still accepts nothing" accepts_nothing
+    check "$name: it does not fill the journal" between "$(messages_since "$position" | wc -l)" 1 400
+    repair
+    check "$name: with the disk repaired it starts" systemctl start sexton
+    check "$name: the database is sound" sexton db check
+    check "$name: what was acknowledged is done" eventually 60 job_is "$accepted" completed
+    check "$name: what ran is done" eventually 60 job_is "$running" completed
+    check "$name: the audit log is intact" sexton audit verify
+}
+
+turn_read_only() {
+    mount -o remount,errors=remount-ro $state
+    echo test >"/sys/fs/ext4/$(basename "$(readlink -f /dev/mapper/bad-*)")/trigger_fs_error"
+}
+
+fails "failing writes" 'I/O error|cannot be written|damaged' bad-disk eio-write $state
+fails "failing reads and writes" 'I/O error|cannot|damaged' bad-disk eio $state
+fails "read-only by an error" 'read-?only|I/O error|cannot' turn_read_only
+
+finish
