@@ -1,20 +1,19 @@
 //! Shows that this node lives, and gives back what dead ones left running.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::lease::{OwnLease, Seen};
 use crate::api::TICK_OVERDUE;
 use crate::clock::SharedClock;
 use crate::config::LeaseSettings;
 use crate::model::{Chain, JobId, NodeId};
 use crate::queue::{Signals, after_loss};
 use crate::scheduler::Alarm;
-use crate::store::nodes::Node;
-use crate::store::{Conn, DatabaseUrl, Micros, Store, StoreError, finish, nodes};
+use crate::store::{Conn, DatabaseUrl, Store, StoreError, finish, nodes};
 use crate::worker::PoolHandle;
 
 /// What the heartbeat works with.
@@ -119,42 +118,6 @@ impl Heartbeat {
     }
 }
 
-/// This node's lease, on its monotonic clock.
-struct OwnLease<'a> {
-    renewed: Duration,
-    settings: &'a LeaseSettings,
-}
-
-impl OwnLease<'_> {
-    /// Whether others may think that it is over before the next beat.
-    fn is_nearly_over(&self, now: Duration) -> bool {
-        let margin = self.settings.heartbeat.get();
-        now.saturating_sub(self.renewed) + margin >= self.settings.duration.get()
-    }
-}
-
-/// What was last seen of the other nodes, and when, on this node's monotonic clock.
-///
-/// A node lives as long as its row changes. The time in the row is not compared with ours: a wall clock that is set ahead, here or
-/// there, would declare every node dead, and their jobs would run twice.
-#[derive(Default)]
-struct Seen(HashMap<i64, (Micros, Duration)>);
-
-impl Seen {
-    /// Those of `nodes` whose rows have not changed for `limit`.
-    fn silent(&mut self, nodes: &[Node], now: Duration, limit: Duration) -> Vec<Node> {
-        self.0.retain(|id, _| nodes.iter().any(|node| node.id == *id));
-        let is_silent = |node: &&Node| {
-            let (lease, since) = self.0.entry(node.id).or_insert((node.lease_until, now));
-            if *lease != node.lease_until {
-                (*lease, *since) = (node.lease_until, now);
-            }
-            now.saturating_sub(*since) >= limit
-        };
-        nodes.iter().filter(is_silent).cloned().collect()
-    }
-}
-
 /// Gives back what a dead node left running, and notes that it is dead.
 pub(super) fn rescue(
     conn: &mut Conn,
@@ -198,66 +161,4 @@ fn is_alive(store_answers: bool, since_last_tick: Duration) -> bool {
 
 #[cfg(test)]
 #[path = "heartbeat_tests.rs"]
-mod watchdog_tests;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::HumanDuration;
-
-    const LEASE: Duration = Duration::from_secs(30);
-
-    fn node(id: i64, lease_until: i64) -> Node {
-        Node {
-            id,
-            name: "host".to_owned(),
-            instance: id.to_string(),
-            version: String::new(),
-            pid: 1,
-            started_at: Micros(0),
-            lease_until: Micros(lease_until),
-            stopped_at: None,
-        }
-    }
-
-    fn at(seconds: u64) -> Duration {
-        Duration::from_secs(1000 + seconds)
-    }
-
-    #[test]
-    fn d3_a_node_whose_row_changes_is_alive_whatever_anybodys_wall_clock_says() {
-        let mut seen = Seen::default();
-        // Its clock is years behind, jumps, and goes back: the row changes each time.
-        for (beat, lease_until) in [0, 1_000_000, 900_000_000_000_000, 5].into_iter().enumerate() {
-            let now = at(29 * beat as u64);
-            assert_eq!(seen.silent(&[node(1, lease_until)], now, LEASE), []);
-        }
-    }
-
-    #[test]
-    fn d3_a_node_whose_row_stays_as_it_is_for_a_lease_is_dead() {
-        let mut seen = Seen::default();
-        let (dead, alive) = (node(1, 7), node(2, 7));
-        assert_eq!(seen.silent(&[dead.clone(), alive.clone()], at(0), LEASE), []);
-        assert_eq!(seen.silent(&[dead.clone(), node(2, 8)], at(29), LEASE), []);
-        assert_eq!(
-            seen.silent(&[dead.clone(), node(2, 8)], at(30), LEASE),
-            std::slice::from_ref(&dead)
-        );
-        // One that is rescued is gone from the list, and is seen afresh when it comes back.
-        assert_eq!(seen.silent(&[node(2, 9)], at(31), LEASE), []);
-        assert_eq!(seen.silent(&[dead, node(2, 10)], at(62), LEASE), []);
-    }
-
-    #[test]
-    fn d6_after_a_sleep_as_long_as_the_lease_nothing_counts_as_held() {
-        let settings = LeaseSettings {
-            duration: HumanDuration::from_secs(30),
-            heartbeat: HumanDuration::from_secs(5),
-        };
-        let lease = OwnLease { renewed: at(0), settings: &settings };
-        assert!(!lease.is_nearly_over(at(24)));
-        assert!(lease.is_nearly_over(at(25)), "the next beat may come too late");
-        assert!(lease.is_nearly_over(at(600)));
-    }
-}
+mod tests;

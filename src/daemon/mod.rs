@@ -8,6 +8,7 @@ pub mod engine;
 mod essentials;
 mod heartbeat;
 mod host;
+mod lease;
 mod lock;
 mod numbers;
 mod place;

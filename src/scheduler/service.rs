@@ -106,13 +106,13 @@ struct State {
     own: Scheduler,
     slots: HashMap<ScheduleId, Slot>,
     heap: BinaryHeap<Reverse<(Timestamp, ScheduleId)>>,
+    /// Whether the store refused the last pass.
+    is_refused: bool,
     /// When the clock began to be waited for, on the monotonic clock; `None` once it was believed. From then on a step back is a
     /// correction, before that it may be a bad clock.
     waiting_since: Option<Duration>,
     /// Wall clock minus monotonic clock, when it was last looked at.
     offset: SignedDuration,
-    /// Whether the store refused the last pass.
-    is_refused: bool,
 }
 
 impl Scheduler {
@@ -140,9 +140,9 @@ impl State {
             own,
             slots: HashMap::new(),
             heap: BinaryHeap::new(),
+            is_refused: false,
             waiting_since,
             offset,
-            is_refused: false,
         }
     }
 
@@ -218,16 +218,16 @@ impl State {
                     tracing::info!("due instants can be recorded again");
                 }
                 Ok(()) => {}
-                Err(error) => self.again(decisions, now, &error),
+                Err(error) => self.put_off(decisions, &error, now),
             }
         }
         let next = self.head();
         self.own.alarm.set(next);
     }
 
-    /// Instants that could not be recorded are decided again in a moment.
-    fn again(&mut self, decisions: &[DueDecision], now: Timestamp, error: &StoreError) {
-        // Said once, and not every second of a full disk.
+    /// Lets instants be decided again that the store refused.
+    fn put_off(&mut self, decisions: &[DueDecision], error: &StoreError, now: Timestamp) {
+        // Once, and not every second of a full disk.
         if !std::mem::replace(&mut self.is_refused, true) {
             tracing::error!(
                 error = %Chain(error),
