@@ -28,6 +28,10 @@ pub(super) fn add(conn: &mut Conn, id: JobId, on: &[Dependency]) -> Result<bool,
             .first(conn)
             .optional()?;
         match state {
+            // Its own number can be guessed before it is given, and it would wait for itself for ever.
+            Some(_) if on == id.0 => {
+                return Err(StoreError::Conflict(format!("job {on} cannot depend on itself")));
+            }
             None => {
                 return Err(StoreError::NotFound(format!("there is no job {on} to depend on")));
             }

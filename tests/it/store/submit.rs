@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use sexton::model::{FinalState, HumanDuration, JobState, Labels, NewJob, UniqueKey};
+use sexton::model::{
+    Dependency, DependencyNeeds, FinalState, HumanDuration, JobId, JobState, Labels, NewJob,
+    UniqueKey,
+};
 use sexton::store::jobs;
 use sexton::store::prune::{self, PruneJobs};
 use tokio::sync::Barrier;
@@ -10,6 +13,7 @@ use tokio::sync::Barrier;
 use crate::harness::{Queue, at, job, on_both_backends, soon, succeeded};
 
 on_both_backends![
+    a_job_that_would_wait_for_itself_is_refused,
     an_acknowledged_job_survives_reopening,
     ids_increase_and_are_never_reused,
     a_job_comes_back_as_it_was_submitted,
@@ -82,6 +86,16 @@ async fn one_bad_job_takes_back_the_whole_submission(queue: Queue) {
     let error = queue.try_submit(0, vec![job(), bad]).await.unwrap_err();
     assert_eq!(error.to_string(), "there is no job 404 to depend on");
     assert!(queue.claim(0, 10).await.is_empty());
+}
+
+async fn a_job_that_would_wait_for_itself_is_refused(queue: Queue) {
+    let before = queue.submit(0, job()).await;
+    let own = JobId(before.0 + 1);
+    let on_itself = Dependency { on: own, needs: DependencyNeeds::Success };
+    let new = NewJob { depends_on: vec![on_itself], ..job() };
+    let refused = queue.try_submit(0, vec![new]).await.unwrap_err().to_string();
+    assert!(refused.contains("depend on itself"), "{refused}");
+    assert_eq!(queue.claim(0, 10).await.len(), 1, "only the first one is there");
 }
 
 async fn a_unique_key_is_held_while_its_job_lives(queue: Queue) {
