@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::model::{FinishedAttempt, NodeId};
+use crate::model::{FinishedAttempt, JobId, NodeId};
 use crate::store::claim::{ClaimRequest, ClaimedJob, claim};
-use crate::store::finish::{Finished, ProgressUpdate, finish, record_progress};
+use crate::store::finish::{Finished, ProgressUpdate, finish, give_back, record_progress};
 use crate::store::jobs::{next_scheduled, promote};
 use crate::store::{Conn, StoreError};
 
@@ -19,6 +19,9 @@ pub(super) struct Delivery {
     pub(super) node: NodeId,
     pub(super) ended: Arc<Vec<FinishedAttempt>>,
     pub(super) progress: Vec<ProgressUpdate>,
+    /// The attempts that run or have ended and are not recorded, where the store has failed to answer: whatever else it holds as
+    /// running here was claimed in a transaction whose answer was lost, and nobody runs it.
+    pub(super) known: Option<Vec<(JobId, u32)>>,
     /// `None` while nothing may be claimed: draining, or no slot is free.
     pub(super) claim: Option<ClaimRequest>,
     pub(super) now: Timestamp,
@@ -37,6 +40,10 @@ pub(super) struct Pickup {
 /// Records what has ended, promotes what is due, claims what there is room for.
 pub(super) fn exchange(conn: &mut Conn, delivery: &Delivery) -> Result<Pickup, StoreError> {
     let finished = finish(conn, delivery.node, &delivery.ended)?;
+    if let Some(known) = &delivery.known {
+        let why = "interrupted: the answer of the database that started it was lost";
+        give_back(conn, delivery.node, known, delivery.now, why)?;
+    }
     record_progress(conn, &delivery.progress)?;
     let promoted = promote(conn, delivery.now, PROMOTE_LIMIT)?;
     let claimed = match &delivery.claim {

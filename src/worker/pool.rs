@@ -330,10 +330,13 @@ impl State {
             return self.sleep_until_due(now);
         }
         let claim = self.has_room().then(|| self.claim_request(now));
+        let known = self.store_error.is_some().then(|| {
+            self.running.values().map(|running| (running.job.id, running.job.attempt)).collect()
+        });
         // Shared with the store and not given to it: what it refuses to record has to be offered again.
         let ended = Arc::new(std::mem::take(&mut self.ended));
-        let delivery =
-            Delivery { node: self.pool.node, ended: Arc::clone(&ended), progress, claim, now };
+        let node = self.pool.node;
+        let delivery = Delivery { node, ended: Arc::clone(&ended), progress, known, claim, now };
         let answer = self.pool.store.write(move |conn| exchange(conn, &delivery)).await;
         let kept = Arc::unwrap_or_clone(ended);
         match answer {
