@@ -7,7 +7,7 @@ mod again;
 mod clock;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +94,8 @@ struct Reloaded<'a> {
 
 struct Slot {
     schedule: Arc<Schedule>,
+    /// See [`rule_of`].
+    rule: String,
     ledger: Ledger,
     live: bool,
     /// What comes for the second time, after the clock was set back.
@@ -104,7 +106,7 @@ struct Slot {
 
 struct State {
     own: Scheduler,
-    slots: HashMap<ScheduleId, Slot>,
+    slots: BTreeMap<ScheduleId, Slot>,
     heap: BinaryHeap<Reverse<(Timestamp, ScheduleId)>>,
     /// Whether the store refused the last pass.
     is_refused: bool,
@@ -138,7 +140,7 @@ impl State {
         let (waiting_since, offset) = (Some(clock.since_boot()), clock::offset(clock));
         Self {
             own,
-            slots: HashMap::new(),
+            slots: BTreeMap::new(),
             heap: BinaryHeap::new(),
             is_refused: false,
             waiting_since,
@@ -421,6 +423,8 @@ impl State {
             .map(|schedule| Definition { id: schedule.id.clone(), rule: rule_of(schedule) })
             .collect();
         let now = self.own.enqueuer.clock.now();
+        self.settle_replaced(&definitions, now).await?;
+        let rules = definitions.clone();
         let (ledgers, live) = self
             .own
             .enqueuer
@@ -430,19 +434,38 @@ impl State {
             })
             .await?;
         let mut before = std::mem::take(&mut self.slots);
-        for schedule in catalog.schedules.values() {
+        for (schedule, Definition { rule, .. }) in catalog.schedules.values().zip(rules) {
             let Some(ledger) = ledgers.get(&schedule.id).cloned() else { continue };
             let live = live.contains(schedule.id.as_str());
+            let schedule = Arc::clone(schedule);
             let slot = match before.remove(&schedule.id) {
-                Some(before) => before.followed_by(schedule, ledger, live),
-                None => {
-                    Slot { schedule: Arc::clone(schedule), ledger, live, again: None, next: None }
-                }
+                Some(before) => before.followed_by(schedule, rule, ledger, live),
+                None => Slot { schedule, rule, ledger, live, again: None, next: None },
             };
-            self.slots.insert(schedule.id.clone(), slot);
+            self.slots.insert(slot.schedule.id.clone(), slot);
         }
         self.rebuild();
         Ok(())
+    }
+
+    /// Decides what has become due by `now` under rules that are edited or gone. Their successors start at `now`, so an instant that
+    /// came due while the reload waited for a slow disk would otherwise vanish without a row.
+    async fn settle_replaced(
+        &mut self,
+        definitions: &[Definition],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let new: HashMap<&ScheduleId, &str> =
+            definitions.iter().map(|new| (&new.id, new.rule.as_str())).collect();
+        let stays = |id: &ScheduleId, slot: &Slot| new.get(id) == Some(&slot.rule.as_str());
+        let replaced = self.slots.iter().filter(|(id, slot)| !stays(id, slot));
+        let spread = self.own.draws.spread();
+        let decisions: Vec<DueDecision> = replaced
+            .flat_map(|(_, Slot { schedule, ledger, live, .. })| {
+                decide(&Entry { schedule, ledger, live: *live }, &spread, now).decisions
+            })
+            .collect();
+        self.record(&decisions).await
     }
 
     /// Puts every schedule at the head of the heap, so that the next pass works out its next instant anew.
@@ -465,12 +488,18 @@ impl Slot {
     }
 
     /// What of this slot holds for the one that follows it after a reload.
-    fn followed_by(mut self, schedule: &Arc<Schedule>, ledger: Ledger, live: bool) -> Self {
+    fn followed_by(
+        mut self,
+        schedule: Arc<Schedule>,
+        rule: String,
+        ledger: Ledger,
+        live: bool,
+    ) -> Self {
         if self.schedule.when.rule != schedule.when.rule {
             self.again = None;
         }
         self.read_again(ledger);
-        Self { schedule: Arc::clone(schedule), live, next: None, ..self }
+        Self { schedule, rule, live, next: None, ..self }
     }
 }
 
