@@ -14,5 +14,6 @@ mod faults;
 mod harness;
 mod packaging;
 mod shipped;
+mod sim;
 mod store;
 mod worker;

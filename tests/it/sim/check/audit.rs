@@ -1,0 +1,74 @@
+//! The audit log is whole, and tells of every row once and of nothing else.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use sexton::audit::verify;
+use sexton::store::{DatabaseUrl, Purpose, audit as anchors};
+
+use super::super::history::{History, micros};
+use super::super::world::World;
+use super::Wrong;
+
+pub(super) fn check(history: &History, world: &World, wrong: &mut Wrong) {
+    let log = std::fs::read(world.audit_log()).expect("the audit log");
+    let url = DatabaseUrl::Sqlite(world.database());
+    let mut conn = url.connect(Purpose::Read).expect("the database");
+    let anchors = anchors::anchors(&mut conn, "").expect("anchors");
+    let report = verify(log.as_slice(), &anchors).expect("memory can be read");
+    for problem in &report.problems {
+        wrong.say(format!("audit log, line {}: {}", problem.line, problem.what));
+    }
+    let mut expected: BTreeMap<String, i64> = BTreeMap::new();
+    let mut expect = |what: String| *expected.entry(what).or_default() += 1;
+    for row in &history.occurrences {
+        expect(format!(
+            "schedule.{} schedule:{} {:.6}",
+            row.decision,
+            row.schedule,
+            micros(row.nominal_at)
+        ));
+    }
+    for attempt in &history.attempts {
+        expect(format!("attempt.finished job:{} {}", attempt.job_id, attempt.number));
+    }
+    let mut calls: BTreeMap<i64, i64> = BTreeMap::new();
+    for job in history.jobs.iter().filter(|job| job.schedule.is_none()) {
+        let call = if job.submission == 0 { job.id } else { job.submission };
+        let last = calls.entry(call).or_insert(job.id);
+        *last = job.id.max(*last);
+    }
+    for (first, last) in calls {
+        let range =
+            if first == last { format!("job:{first}") } else { format!("job:{first}-{last}") };
+        expect(format!("job.submitted {range}"));
+    }
+    let mut others = 0;
+    for line in log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let Ok(line) = serde_json::from_slice::<Value>(line) else { continue };
+        let text = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
+        let (event, subject) = (text("event"), text("subject"));
+        let what = match event.as_str() {
+            "attempt.finished" => format!("{event} {subject} {}", line["detail"]["number"]),
+            "job.submitted" => format!("{event} {subject}"),
+            _ => match line["detail"]["nominal_at"].as_str() {
+                Some(nominal) if subject.starts_with("schedule:") => {
+                    format!("{event} {subject} {nominal}")
+                }
+                _ if event.starts_with("audit.") => continue,
+                _ => {
+                    others += 1;
+                    continue;
+                }
+            },
+        };
+        *expected.entry(what).or_default() -= 1;
+    }
+    for (what, count) in expected.iter().filter(|(_, count)| **count != 0) {
+        let lacks = if *count > 0 { "lacks" } else { "has too often" };
+        wrong.say(format!("the audit log {lacks}: {what}"));
+    }
+    wrong.unless(others == history.events, || {
+        format!("the audit log has {others} other lines, there are {} events", history.events)
+    });
+}

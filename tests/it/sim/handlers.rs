@@ -1,0 +1,192 @@
+//! Handlers that do what the seed says: quick and slow ones, such that fail, panic, hang, ask to be tried later.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde_json::json;
+use sexton::jobs::{Answer, Context, Failure, Handler, RetryAdvice};
+use sexton::model::Outcome;
+
+use super::dice::Dice;
+use super::trace::Trace;
+
+/// What a handler says when it panics because its script says so.
+pub(super) const SCRIPTED: &str = "scripted panic";
+
+/// One execution, as its handler saw it.
+#[derive(Debug, Clone)]
+pub(super) struct Execution {
+    pub(super) job: i64,
+    pub(super) number: u32,
+    pub(super) life: usize,
+    /// How the handler ended by itself; `None` when it was dropped: by a crash, or because it did not stop.
+    pub(super) ended: Option<Ended>,
+}
+
+/// How a handler ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Answered(Outcome),
+    /// It stopped because it was told to.
+    Stopped,
+    Panicked,
+}
+
+/// What the handlers of all lives did.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    pub(super) executions: Vec<Execution>,
+    running: BTreeMap<i64, u32>,
+    /// What must never happen, as soon as it does.
+    pub(super) wrong: Vec<String>,
+    pub(super) most_at_once: usize,
+}
+
+/// The handler of every kind.
+pub(super) struct Scripted {
+    pub(super) dice: Dice,
+    pub(super) life: usize,
+    pub(super) log: Arc<Mutex<Log>>,
+    pub(super) trace: Trace,
+    /// From then on everything succeeds at once.
+    pub(super) quiet: Arc<AtomicBool>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Script {
+    Succeed,
+    TakeLong,
+    Fail,
+    FailForGood,
+    AskForLater,
+    Snooze,
+    Panic,
+    Hang,
+    HangDeaf,
+    StopUntold,
+}
+
+const SCRIPTS: [(u64, Script); 10] = [
+    (60, Script::Succeed),
+    (8, Script::TakeLong),
+    (8, Script::Fail),
+    (3, Script::FailForGood),
+    (4, Script::AskForLater),
+    (4, Script::Snooze),
+    (3, Script::Panic),
+    (4, Script::Hang),
+    (2, Script::HangDeaf),
+    (2, Script::StopUntold),
+];
+
+impl Handler for Scripted {
+    fn run(&self, context: Context) -> BoxFuture<'_, Answer> {
+        Box::pin(async move {
+            let (job, number) = (context.job.id.0, context.job.attempt);
+            // Of the attempt alone, so that one job's fate does not hang on how many others ran before.
+            let mut dice =
+                self.dice.for_purpose("attempt", job.unsigned_abs() * 1000 + u64::from(number));
+            let mut running = self.enter(job, number);
+            let script = match self.quiet.load(Ordering::Acquire) {
+                true => Script::Succeed,
+                false => dice.weighed(&SCRIPTS),
+            };
+            let answer = play(script, &context, &mut dice).await;
+            running.ended = Some(match (&answer, script) {
+                (_, Script::Panic) => Ended::Panicked,
+                (Answer::Done(_), _) => Ended::Answered(Outcome::Success),
+                (Answer::Failed(failure), _) if failure.is_answer => {
+                    Ended::Answered(Outcome::Failure)
+                }
+                (Answer::Failed(_), _) => Ended::Answered(Outcome::Error),
+                (Answer::Snooze { .. }, _) => Ended::Answered(Outcome::Skipped),
+                (Answer::Stopped { .. }, Script::StopUntold) => Ended::Answered(Outcome::Error),
+                (Answer::Stopped { .. }, _) => Ended::Stopped,
+            });
+            drop(running);
+            if matches!(script, Script::Panic) {
+                std::panic::panic_any(SCRIPTED);
+            }
+            answer
+        })
+    }
+}
+
+async fn play(script: Script, context: &Context, dice: &mut Dice) -> Answer {
+    let asleep = match script {
+        Script::TakeLong => dice.seconds(20, 90),
+        Script::Hang | Script::HangDeaf => Duration::from_secs(100_000),
+        _ => dice.seconds(0, 3),
+    };
+    if dice.chance(20) {
+        context.progress.report(Some(50), "half of it");
+    }
+    let stopped = match script {
+        Script::HangDeaf => {
+            tokio::time::sleep(asleep).await;
+            false
+        }
+        _ => tokio::select! {
+            biased;
+            () = context.stop.cancelled() => true,
+            () = tokio::time::sleep(asleep) => false,
+        },
+    };
+    if stopped {
+        return Answer::Stopped { result: None };
+    }
+    match script {
+        Script::Succeed | Script::TakeLong | Script::Hang | Script::HangDeaf | Script::Panic => {
+            Answer::Done(json!({ "job": context.job.id.0 }))
+        }
+        Script::Fail => Failure::error("it did not work").into(),
+        Script::FailForGood => Failure::answer("it never will").for_good().into(),
+        Script::AskForLater => {
+            let retry = RetryAdvice::After(dice.seconds(1, 60));
+            Answer::Failed(Failure { retry, ..Failure::error("come back later") })
+        }
+        Script::Snooze => {
+            Answer::Snooze { delay: dice.seconds(1, 60), reason: "not now".to_owned() }
+        }
+        Script::StopUntold => Answer::Stopped { result: None },
+    }
+}
+
+/// An execution that runs; what becomes of it is noted when this is dropped, however that comes about.
+struct Running<'a> {
+    handler: &'a Scripted,
+    index: usize,
+    job: i64,
+    number: u32,
+    ended: Option<Ended>,
+}
+
+impl Scripted {
+    fn enter(&self, job: i64, number: u32) -> Running<'_> {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        self.trace.line(format_args!("job {job} attempt {number} starts"));
+        if let Some(other) = log.running.insert(job, number) {
+            log.wrong
+                .push(format!("job {job}: attempt {number} starts while attempt {other} runs"));
+        }
+        log.most_at_once = log.most_at_once.max(log.running.len());
+        log.executions.push(Execution { job, number, life: self.life, ended: None });
+        Running { handler: self, index: log.executions.len() - 1, job, number, ended: None }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut log = self.handler.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.running.remove(&self.job);
+        log.executions[self.index].ended = self.ended;
+        if let Some(ended) = self.ended {
+            self.handler
+                .trace
+                .line(format_args!("job {} attempt {} ends: {ended:?}", self.job, self.number));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Tests of the checker: a database that cheats in one way each, which a few seeds must bring to light.
+
+use super::run_with;
+
+/// How many seeds there are to notice it. Each kind of damage is noticed by nearly every seed in which it happens at all.
+const SEEDS: u64 = 25;
+
+/// A database with this trigger is noticed, and said to be wrong in these words.
+fn is_noticed(sabotage: &str, words: &str) {
+    let mut said = Vec::new();
+    for seed in 0..SEEDS {
+        let wrong = run_with(seed, Some(sabotage)).wrong;
+        if wrong.iter().any(|what| what.contains(words)) {
+            return;
+        }
+        said.extend(wrong);
+    }
+    panic!("nobody noticed; what was said: {said:?}");
+}
+
+#[test]
+fn a_job_that_was_accepted_and_lost_is_noticed() {
+    is_noticed(
+        "CREATE TRIGGER lose AFTER INSERT ON jobs_ready WHEN NEW.job_id % 6 = 0 AND NEW.number = 0
+         BEGIN DELETE FROM jobs_ready WHERE job_id = NEW.job_id; DELETE FROM jobs WHERE id = NEW.job_id; END;",
+        "was promised",
+    );
+}
+
+#[test]
+fn a_job_that_falls_out_of_the_queue_is_noticed() {
+    is_noticed(
+        "CREATE TRIGGER lose AFTER INSERT ON jobs_ready WHEN NEW.job_id % 6 = 0
+         BEGIN DELETE FROM jobs_ready WHERE job_id = NEW.job_id; END;",
+        "is in no final state",
+    );
+}
+
+#[test]
+fn a_finish_that_is_not_the_owners_is_noticed() {
+    // As if the late report of a dead node were taken: the attempt that was given back counts as done.
+    is_noticed(
+        "CREATE TRIGGER take AFTER INSERT ON attempts WHEN NEW.outcome = 'interrupted'
+         BEGIN UPDATE attempts SET outcome = 'success' WHERE id = NEW.id; END;",
+        "its handler",
+    );
+}
+
+#[test]
+fn an_attempt_that_leaves_no_record_is_noticed() {
+    is_noticed(
+        "CREATE TRIGGER lose AFTER INSERT ON attempts WHEN NEW.job_id % 5 = 0
+         BEGIN DELETE FROM attempts WHERE id = NEW.id; END;",
+        "of which there is no record",
+    );
+}
+
+#[test]
+fn an_instant_that_vanishes_is_noticed() {
+    is_noticed(
+        "CREATE TRIGGER lose AFTER INSERT ON occurrences WHEN NEW.id % 4 = 0 AND NEW.decision <> 'enqueued'
+         BEGIN DELETE FROM occurrences WHERE id = NEW.id; END;",
+        "was passed over without a row",
+    );
+}
+
+#[test]
+fn a_job_that_runs_again_after_its_cancel_is_noticed() {
+    is_noticed(
+        "CREATE TRIGGER revive AFTER INSERT ON job_results WHEN NEW.state = 'cancelled' AND NEW.attempts = 0
+         BEGIN DELETE FROM job_results WHERE job_id = NEW.job_id;
+               INSERT INTO jobs_ready SELECT queue, rank, id, 0, 0 FROM jobs WHERE id = NEW.job_id; END;",
+        "after it was Cancelled",
+    );
+}
+
+#[test]
+fn a_claim_out_of_turn_is_noticed() {
+    // The rows say one order, the record of them another.
+    is_noticed(
+        "CREATE TRIGGER turn AFTER INSERT ON jobs_ready WHEN NEW.job_id % 2 = 0
+         BEGIN UPDATE sim_record SET a = -a WHERE seq = (SELECT max(seq) FROM sim_record) AND what = 'ready+'; END;",
+        "whose turn it was",
+    );
+}
+
+#[test]
+fn a_second_live_job_of_a_schedule_that_allows_one_is_noticed() {
+    is_noticed(
+        "CREATE TRIGGER forget AFTER INSERT ON schedule_live
+         BEGIN DELETE FROM schedule_live WHERE job_id = NEW.job_id;
+               DELETE FROM sim_record WHERE what = 'live-' AND job = NEW.job_id; END;",
+        "joined live jobs",
+    );
+}
+
+#[test]
+fn a_change_behind_the_audit_logs_back_is_noticed() {
+    is_noticed(
+        "CREATE TRIGGER lie AFTER INSERT ON audit_anchors WHEN NEW.seq > 3
+         BEGIN UPDATE audit_anchors SET hash = replace(hash, 'a', 'b') WHERE seq = NEW.seq; END;",
+        "audit log",
+    );
+}
