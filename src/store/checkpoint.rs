@@ -17,8 +17,9 @@ use super::condition::{Fault, Watched};
 use super::connection::{Conn, DatabaseUrl, Purpose, wal_of};
 use crate::model::{ByteSize, Chain};
 
-/// The log's length at which a checkpoint is worth its sync.
-const CHECKPOINT_AT_BYTES: u64 = 4 << 20;
+/// How much must be in the log and not in the database for a checkpoint to be worth its syncs. More makes the next start after a
+/// crash read more.
+const CHECKPOINT_AT_BYTES: u64 = 16 << 20;
 
 /// The length of what could not be moved at which somebody should know. SQLite cuts the log back to this when it starts anew.
 const PINNED_BYTES: u64 = 64 << 20;
@@ -113,17 +114,28 @@ struct Checkpointed {
     checkpointed: i64,
 }
 
-/// Moves what can be moved, where it is worth it. Returns how many bytes of the log are left that could not be.
+/// Moves what can be moved, where it is worth it. Returns how many bytes of the log are left.
+///
+/// The length of the file does not say whether it is worth it: SQLite starts the log anew from its beginning and leaves the file as
+/// long as it was. To go by it made a checkpoint, with its syncs, after each commit, once the log had been long.
 fn checkpoint(conn: &mut Conn, log: &Path) -> Result<u64, StoreError> {
     let length = std::fs::metadata(log).map(|metadata| metadata.len()).unwrap_or(0);
     if length < CHECKPOINT_AT_BYTES {
         return Ok(0);
     }
-    let Conn::Sqlite(conn) = conn else { return Ok(0) };
+    let left = ask(conn, "PRAGMA wal_checkpoint(NOOP)")?;
+    if left < CHECKPOINT_AT_BYTES {
+        return Ok(left);
+    }
     // PASSIVE never waits for anybody and nobody waits for it.
-    let moved: Checkpointed =
-        diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(conn)?;
-    Ok(u64::try_from(moved.log - moved.checkpointed).unwrap_or(0) * FRAME_BYTES)
+    ask(conn, "PRAGMA wal_checkpoint(PASSIVE)")
+}
+
+/// Runs a kind of checkpoint (`NOOP` only looks), and returns how many bytes of the log are not in the database afterwards.
+fn ask(conn: &mut Conn, checkpoint: &str) -> Result<u64, StoreError> {
+    let Conn::Sqlite(conn) = conn else { return Ok(0) };
+    let state: Checkpointed = diesel::sql_query(checkpoint).get_result(conn)?;
+    Ok(u64::try_from(state.log - state.checkpointed).unwrap_or(0) * FRAME_BYTES)
 }
 
 #[cfg(test)]
@@ -145,15 +157,19 @@ mod tests {
         execute(&mut writer, "CREATE TABLE t (x BLOB)");
         let mut reader = url.connect(Purpose::Read).unwrap();
         execute(&mut reader, "BEGIN; SELECT count(*) FROM t");
-        execute(&mut writer, "INSERT INTO t VALUES (randomblob(6000000))");
+        execute(&mut writer, "INSERT INTO t VALUES (randomblob(20000000))");
 
         let left = checkpoint(&mut checkpointer, &wal_of(&path)).unwrap();
-        assert!(left >= 6_000_000, "only {left} bytes are pinned");
-        assert_eq!(State::of(left, 5_000_000), State::Pinned(left));
+        assert!(left >= 20_000_000, "only {left} bytes are pinned");
+        assert_eq!(State::of(left, 15_000_000), State::Pinned(left));
         assert_eq!(State::of(left, PINNED_BYTES), State::Fine, "small logs are nobody's business");
         execute(&mut writer, "INSERT INTO t VALUES (x'00')");
 
         execute(&mut reader, "COMMIT");
         assert_eq!(checkpoint(&mut checkpointer, &wal_of(&path)).unwrap(), 0);
+        // From here on the file is long and there is next to nothing in it, which is not worth a checkpoint.
+        execute(&mut writer, "INSERT INTO t VALUES (x'00')");
+        let left = checkpoint(&mut checkpointer, &wal_of(&path)).unwrap();
+        assert!((1..1_000_000).contains(&left), "{left} bytes were left alone");
     }
 }
