@@ -76,7 +76,7 @@ impl Panics {
     }
 }
 
-/// How many seeds a test run looks at. Without optimisation a seed takes ten times as long, so there they are a sample.
+/// How many seeds a test run looks at. Without optimisation a seed takes a fifth of a second of a processor, so there they are a sample.
 const SEEDS: u64 = if cfg!(debug_assertions) { 120 } else { 2000 };
 
 /// How many tests share them, so that they run side by side.
