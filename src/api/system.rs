@@ -19,6 +19,7 @@ use super::schedules::upcoming;
 use super::state::{App, Changer, Live};
 use super::wire::{List, Node, Pause, PauseRequest, Queue, Status, Upcoming, Worker, time};
 use crate::audit::{self, Filter};
+use crate::catalog::Catalog;
 use crate::model::AuditEvent;
 use crate::model::{Event, NodeId};
 use crate::store::audit::append_event;
@@ -52,7 +53,7 @@ pub(super) async fn status(State(app): State<App>) -> Result<axum::Json<Status>,
     next.truncate(NEXT_RUNS);
     let live = app.live.as_deref();
     let pool = live.map(|live| live.pool.status());
-    let problems = problems(&app);
+    let problems = problems(&app, &catalog);
     let settings = &app.settings;
     Ok(axum::Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -85,8 +86,7 @@ pub(super) async fn status(State(app): State<App>) -> Result<axum::Json<Status>,
 }
 
 /// Everything that is wrong right now.
-pub(crate) fn problems(app: &App) -> Vec<String> {
-    let catalog = app.catalog();
+pub(crate) fn problems(app: &App, catalog: &Catalog) -> Vec<String> {
     let mut problems: Vec<String> = Vec::new();
     problems.extend(catalog.stale.iter().map(|(id, broken)| {
         format!("schedule `{id}` runs on its last good definition: {}", broken.error)
@@ -152,7 +152,7 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
         failing(&app.store, live).is_none() && pool.store_error.is_none() && !pool.draining
     });
     let status = if answers && works { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({ "ready": answers && works, "problems": problems(&app) });
+    let body = json!({ "ready": answers && works, "problems": problems(&app, &app.catalog()) });
     (status, axum::Json(body)).into_response()
 }
 

@@ -14,7 +14,8 @@ const AFTER_GRACE: Duration = Duration::from_secs(75);
 
 /// Stops. A second signal while it waits skips the wait.
 pub(super) async fn stop(daemon: Daemon, reason: &str, endings: &mut Endings) {
-    let grace = daemon.settings.shutdown_grace.get();
+    let Daemon { settings, engine, telemetry, standing, _locks } = daemon;
+    let grace = settings.shutdown_grace.get();
     tracing::info!(reason, grace = %HumanDuration(grace), "stopping: no new work is taken");
     supervisor::stopping("Draining");
     supervisor::extend_stop(grace + AFTER_GRACE);
@@ -25,15 +26,17 @@ pub(super) async fn stop(daemon: Daemon, reason: &str, endings: &mut Endings) {
             name = endings.next() => name,
         }
     };
-    let cut_short = daemon.engine.drain(patience).await;
-    let store = daemon.engine.finish(reason, cut_short.is_some()).await;
+    let cut_short = engine.drain(patience).await;
+    // It has a handle on the store, and the store is closed by its last one.
+    drop(standing);
+    let store = engine.finish(reason, cut_short.is_some()).await;
     // It is gone with the process anyway; removing it tells clients at once.
-    let _gone_already = std::fs::remove_file(&daemon.settings.api.socket);
+    let _gone_already = std::fs::remove_file(&settings.api.socket);
     tracing::info!("stopped");
     let closed = tokio::task::spawn_blocking(move || store.close()).await;
     report_panic(closed);
     // The other holders have ended with their tasks; a request that is still under way keeps the logs open, and they end with it.
-    if let Some(telemetry) = Arc::into_inner(daemon.telemetry) {
+    if let Some(telemetry) = Arc::into_inner(telemetry) {
         let flushed = tokio::task::spawn_blocking(move || telemetry.shutdown()).await;
         drop(flushed);
     }

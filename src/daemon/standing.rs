@@ -30,7 +30,7 @@ impl Standing {
         let catalog = self.app.catalog();
         let in_force =
             format!("{} schedules, revision {}", catalog.schedules.len(), catalog.revision.short());
-        with_problems(in_force, &api::problems(&self.app))
+        with_problems(in_force, &api::problems(&self.app, &catalog))
     }
 
     /// Tells systemd whenever the line changes, until `stop`: whoever looks after a reload sees which file is broken, however the

@@ -8,6 +8,7 @@
 
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
@@ -27,15 +28,28 @@ const PINNED_BYTES: u64 = 64 << 20;
 /// A page, as all our databases have it, with its header in the log.
 const FRAME_BYTES: u64 = 4096 + 24;
 
-/// Wakes the checkpointer. Its thread ends when this is dropped.
-pub(super) struct Checkpointer(Option<SyncSender<()>>);
+/// Wakes the checkpointer, and ends it when this is dropped.
+pub(super) struct Checkpointer {
+    sender: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl Checkpointer {
     /// Says that something was committed.
     pub(super) fn poke(&self) {
-        if let Some(sender) = &self.0 {
+        if let Some(sender) = &self.sender {
             // A full channel means that it is awake already.
             let _already_awake = sender.try_send(());
+        }
+    }
+}
+
+impl Drop for Checkpointer {
+    /// Waits for the thread: its connection must be closed before a clean stop ends, or the log stays beside the database.
+    fn drop(&mut self) {
+        drop(self.sender.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the checkpointer's thread had panicked");
         }
     }
 }
@@ -44,7 +58,9 @@ impl Checkpointer {
 ///
 /// An I/O error is no reason to give the database up: the pages are still in the log, and the next checkpoint writes them again.
 pub(super) fn spawn(url: &DatabaseUrl, condition: Watched) -> Result<Checkpointer, StoreError> {
-    let DatabaseUrl::Sqlite(path) = url else { return Ok(Checkpointer(None)) };
+    let DatabaseUrl::Sqlite(path) = url else {
+        return Ok(Checkpointer { sender: None, thread: None });
+    };
     let mut conn = url.connect(Purpose::Write)?;
     let log = wal_of(path);
     let (sender, receiver) = sync_channel(1);
@@ -65,9 +81,8 @@ pub(super) fn spawn(url: &DatabaseUrl, condition: Watched) -> Result<Checkpointe
         }
     };
     let thread = std::thread::Builder::new().name("sexton-checkpoint".to_owned()).spawn(run);
-    thread
-        .map_err(|source| StoreError::File { path: "(thread sexton-checkpoint)".into(), source })?;
-    Ok(Checkpointer(Some(sender)))
+    let failed = |source| StoreError::File { path: "(thread sexton-checkpoint)".into(), source };
+    Ok(Checkpointer { sender: Some(sender), thread: Some(thread.map_err(failed)?) })
 }
 
 /// How the last checkpoint went.

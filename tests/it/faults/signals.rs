@@ -30,6 +30,18 @@ fn ends_soon(daemon: &mut Daemon) {
 }
 
 #[test]
+fn g1_after_a_clean_stop_everything_is_in_the_database_file() {
+    let house = House::new();
+    let daemon = house.start();
+    let job = house.client().submit("command", &json!({ "argv": ["true"] }));
+    house.client().reaches(job, "completed");
+    assert!(house.data("sexton.db-wal").exists(), "while it runs there is a log");
+    daemon.stop();
+    // The last connection that closes moves the log into the file and removes it. A copy of the file is a backup then.
+    assert!(!house.data("sexton.db-wal").exists());
+}
+
+#[test]
 fn g1_term_lets_running_jobs_end_and_starts_no_others() {
     let house = House::new().set("SHUTDOWN__GRACE", "60s").set("WORKERS__COUNT", "4");
     let mut daemon = house.start();
