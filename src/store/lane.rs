@@ -110,6 +110,8 @@ pub(super) fn spawn_writer(
             }
             committed();
         }
+        // With it goes the checkpointer, so that the writer's connection is the last one: it moves the log into the database.
+        drop(committed);
     })?;
     Ok((lane, vec![thread]))
 }

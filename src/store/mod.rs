@@ -60,7 +60,14 @@ pub struct Store {
     readers: Lane,
     commits: watch::Sender<u64>,
     condition: watch::Receiver<Condition>,
-    threads: Arc<Mutex<Threads>>,
+    threads: Arc<Mutex<Lanes>>,
+}
+
+/// The threads of both lanes.
+#[derive(Default)]
+struct Lanes {
+    writer: Threads,
+    readers: Threads,
 }
 
 impl Store {
@@ -79,13 +86,13 @@ impl Store {
         let watched = Watched::new(url);
         let checkpointer = checkpoint::spawn(url, watched.clone())?;
         let announce = commits.clone();
-        let (writer, mut threads) =
+        let (writer, writing) =
             lane::spawn_writer(url.clone(), conn, watched.clone(), move || {
                 announce.send_modify(|count| *count += 1);
                 checkpointer.poke();
             })?;
-        let (readers, more) = lane::spawn_readers(url, READERS, &watched)?;
-        threads.extend(more);
+        let (readers, reading) = lane::spawn_readers(url, READERS, &watched)?;
+        let threads = Lanes { writer: writing, readers: reading };
         soundness::check_meanwhile(url, watched.clone())?;
         let (threads, condition) = (Arc::new(Mutex::new(threads)), watched.follow());
         Ok(Self { url: url.clone(), writer: Some(writer), readers, commits, condition, threads })
@@ -116,7 +123,7 @@ impl Store {
             },
         );
         let read = driven::read(Reader::new(url.clone(), watched), reads, pace);
-        let threads = Arc::new(Mutex::new(Threads::new()));
+        let threads = Arc::default();
         let writer = Some(writer);
         let store = Self { url: url.clone(), writer, readers, commits, condition, threads };
         Ok((store, async move {
@@ -137,7 +144,8 @@ impl Store {
             )));
         }
         let watched = Watched::new(url);
-        let (readers, threads) = lane::spawn_readers(url, 1, &watched)?;
+        let (readers, reading) = lane::spawn_readers(url, 1, &watched)?;
+        let threads = Lanes { readers: reading, ..Lanes::default() };
         let (commits, _) = watch::channel(0);
         let (threads, condition) = (Arc::new(Mutex::new(threads)), watched.follow());
         Ok(Self { url: url.clone(), writer: None, readers, commits, condition, threads })
@@ -224,15 +232,24 @@ impl Store {
 
     /// Lets go of the database: waits until every accepted write is committed and every thread has ended, provided that
     /// this is the last handle.
+    ///
+    /// One after the other: SQLite moves its log into the file when the last connection closes, and of two that close at the same
+    /// time each takes the other for one that stays.
     pub fn close(self) {
         let Self { writer, readers, threads, .. } = self;
-        drop((writer, readers));
-        if let Some(threads) = Arc::into_inner(threads) {
-            for thread in threads.into_inner().unwrap_or_else(PoisonError::into_inner) {
-                if thread.join().is_err() {
-                    tracing::error!("a database thread had panicked");
-                }
-            }
+        let Some(threads) = Arc::into_inner(threads) else { return };
+        let threads = threads.into_inner().unwrap_or_else(PoisonError::into_inner);
+        drop(readers);
+        join(threads.readers);
+        drop(writer);
+        join(threads.writer);
+    }
+}
+
+fn join(threads: Threads) {
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a database thread had panicked");
         }
     }
 }
