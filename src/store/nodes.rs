@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use jiff::Timestamp;
 
-use super::schema::nodes;
+use super::schema::{jobs_running, nodes};
 use super::{Conn, Micros, StoreError, on_each_backend};
 use crate::model::NodeId;
 
@@ -89,16 +89,18 @@ pub fn mark_stopped(conn: &mut Conn, node: NodeId, now: Timestamp) -> Result<(),
     Ok(())
 }
 
-/// Every node that has not stopped, other than `me`.
+/// Every node, other than `me`, that has not stopped, or has and left attempts running: one that stops while the database refuses
+/// cannot record what its attempts came to.
 ///
 /// On SQLite the lock on the data directory proves that all of them are dead; on PostgreSQL their leases tell.
 ///
 /// # Errors
 /// When the database refuses.
 pub fn others(conn: &mut Conn, me: NodeId) -> Result<Vec<Node>, StoreError> {
+    let running = jobs_running::table.select(jobs_running::node_id);
     let rows = nodes::table
         .filter(nodes::id.ne(me.0))
-        .filter(nodes::stopped_at.is_null())
+        .filter(nodes::stopped_at.is_null().or(nodes::id.eq_any(running)))
         .order(nodes::id)
         .load(conn)?;
     Ok(rows)

@@ -27,6 +27,7 @@ on_both_backends![
     progress_is_stored_for_the_attempt_that_owns_the_job,
     d4_a_retry_that_was_put_off_by_a_clock_far_ahead_goes_at_once_when_the_clock_is_right,
     d6_a_node_that_was_declared_dead_lives_again_and_what_it_claims_can_be_rescued,
+    a_node_that_stopped_without_recording_an_attempt_is_still_looked_after,
     i5_attempts_and_the_time_of_the_next_one_survive_a_restart,
 ];
 
@@ -339,6 +340,20 @@ async fn d6_a_node_that_was_declared_dead_lives_again_and_what_it_claims_can_be_
     };
     let rescued = other.write(rescue).await.unwrap();
     assert_eq!(rescued, [id]);
+}
+
+async fn a_node_that_stopped_without_recording_an_attempt_is_still_looked_after(queue: Queue) {
+    let (other, me) = queue.another_node().await;
+    let (node, id) = (queue.node, queue.submit(0, job()).await);
+    queue.claim_one(1).await;
+    queue.write(move |conn| nodes::mark_stopped(conn, node, at(2))).await;
+    let left = other.read(move |conn| nodes::others(conn, me)).await.unwrap();
+    assert_eq!(left.iter().map(|left| left.id).collect::<Vec<_>>(), [node.0]);
+    let rescue = move |conn: &mut Conn| {
+        finish::rescue(conn, node, at(3), "it died", |loss| after_loss(loss, at(3)))
+    };
+    assert_eq!(other.write(rescue).await.unwrap(), [id]);
+    assert_eq!(other.read(move |conn| nodes::others(conn, me)).await.unwrap(), []);
 }
 
 async fn i5_attempts_and_the_time_of_the_next_one_survive_a_restart(queue: Queue) {
