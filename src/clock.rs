@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use cautious::{CautiousClock, Doubt, Remembered};
+pub use cautious::{CautiousClock, Doubt, Doubted, Remembered};
 
 /// No clock that is right has shown an earlier time while there was this program.
 pub const EARLIEST_PLAUSIBLE: Timestamp = Timestamp::constant(1_767_225_600, 0);

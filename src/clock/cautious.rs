@@ -31,8 +31,17 @@ const DOUBTED_FOR: Duration = Duration::from_secs(24 * 3600);
 pub struct Remembered {
     /// The time without the jump.
     pub believed: Timestamp,
+    /// The jump that was not believed.
+    pub doubted: Option<Doubted>,
+}
+
+/// A jump that an earlier daemon did not believe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubted {
     /// What the wall clock showed when the doubt began.
-    pub doubted_since: Option<Timestamp>,
+    pub since: Timestamp,
+    /// By how much the wall clock was ahead of the time without the jump.
+    pub ahead_by: SignedDuration,
 }
 
 /// A jump of the wall clock that is not believed yet.
@@ -91,14 +100,20 @@ impl CautiousClock {
     #[must_use]
     pub fn new(clock: SharedClock, remembered: Option<Remembered>) -> Arc<Self> {
         let (now, since_boot) = (clock.now(), clock.since_boot());
-        let Some(Remembered { believed, doubted_since }) = remembered else {
+        let Some(Remembered { believed, doubted }) = remembered else {
             let line = Line { wall: now, since_boot, slack: TOLERANCE, off: None };
             return Arc::new(Self { clock, line: Mutex::new(line) });
         };
-        // A day of doubt goes on while the daemon is down.
-        let off = doubted_since.map(|began| Off {
-            by: now.duration_since(believed),
-            since: signed(since_boot) - now.duration_since(began).max(SignedDuration::ZERO),
+        let by = now.duration_since(believed);
+        // A day of doubt goes on while the daemon is down. What the wall clock is ahead by more than that and the downtime
+        // is another jump, by which the age of the doubt cannot be told either: it would be as old as the jump is long.
+        let is_same_jump = |doubted: &Doubted| {
+            let downtime = by - doubted.ahead_by;
+            downtime >= -TOLERANCE && downtime <= PLAUSIBLE_DOWNTIME
+        };
+        let off = doubted.filter(is_same_jump).map(|doubted| Off {
+            by,
+            since: signed(since_boot) - now.duration_since(doubted.since).max(SignedDuration::ZERO),
         });
         let slack = if off.is_some() { TOLERANCE } else { PLAUSIBLE_DOWNTIME };
         let line = Line { wall: believed, since_boot, slack, off };
@@ -111,8 +126,11 @@ impl CautiousClock {
         let now = self.clock.now();
         let (believed, doubt) = self.look();
         let doubted_for = |doubt: Doubt| DOUBTED_FOR.saturating_sub(doubt.remaining);
-        let since = |doubt| now.checked_sub(doubted_for(doubt)).unwrap_or(now);
-        Remembered { believed, doubted_since: doubt.map(since) }
+        let doubted = |doubt: Doubt| Doubted {
+            since: now.checked_sub(doubted_for(doubt)).unwrap_or(now),
+            ahead_by: doubt.ahead_by,
+        };
+        Remembered { believed, doubted: doubt.map(doubted) }
     }
 
     /// The jump that is not believed yet, if there is one.
@@ -245,9 +263,21 @@ mod tests {
     }
 
     #[test]
+    fn d4_a_jump_that_was_doubted_before_says_nothing_for_a_longer_one() {
+        let (wall, cautious) = clocks(None);
+        wall.step_to(start() + 2 * HOUR);
+        let remembered = cautious.remember();
+        assert!(remembered.doubted.is_some());
+        wall.step_to(start() + 10 * YEAR);
+        let again = CautiousClock::new(Arc::new(wall.clone()), Some(remembered));
+        assert_eq!(again.now(), start());
+        assert_eq!(again.doubt().unwrap().remaining, DOUBTED_FOR);
+    }
+
+    #[test]
     fn d4_a_wrong_clock_at_the_start_is_told_from_a_long_downtime() {
         let remembered =
-            |ago: SignedDuration| Some(Remembered { believed: start() - ago, doubted_since: None });
+            |ago: SignedDuration| Some(Remembered { believed: start() - ago, doubted: None });
         let (_, after_holidays) = clocks(remembered(SignedDuration::from_hours(29 * 24)));
         assert_eq!(after_holidays.now(), start());
         let ahead = ManualClock::new(start() + 10 * YEAR);
@@ -258,7 +288,7 @@ mod tests {
     #[test]
     fn d7_a_boot_in_1970_and_the_right_time_after_it_are_no_jump() {
         let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
-        let remembered = Remembered { believed: start(), doubted_since: None };
+        let remembered = Remembered { believed: start(), doubted: None };
         let cautious = CautiousClock::new(Arc::new(clock.clone()), Some(remembered));
         assert_eq!(cautious.now(), Timestamp::UNIX_EPOCH, "it never runs ahead of the wall clock");
         clock.advance(Duration::from_secs(30));

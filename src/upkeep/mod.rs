@@ -92,7 +92,7 @@ impl Upkeep {
                 "believed": remembered.believed.to_string(),
                 "doubted_for_seconds": doubt.remaining.as_secs(),
             });
-            let shown = remembered.doubted_since.unwrap_or(remembered.believed);
+            let shown = remembered.doubted.map_or(remembered.believed, |doubted| doubted.since);
             AuditEvent::new("clock.doubted", &Actor::system(), "upkeep", &detail, shown)
         });
         self.store
