@@ -1,5 +1,5 @@
 #!/bin/bash
-# The disk of the state fills up, is slow, fails, turns read-only: work stops, the service says so, and it goes on when it can.
+# The disk of the state fills up, is slow, fails: work stops, the service says so, and it goes on when it can.
 . /rig/in/sexton/packaging/acceptance/guest/prelude.sh
 
 install_sexton >/dev/null 2>&1
@@ -69,7 +69,10 @@ check "slow: jobs are done all the same" eventually 60 job_is "$slow" completed
 check "slow: the service lives on" equal "$(property ActiveState) $(main_pid)" "active $pid"
 bad-disk ok $state
 
-# --- B3, B4: it fails, and it turns read-only because of an error ---
+# --- B4: it fails ---
+#
+# Not shown here is a disk that turns read-only (B3): a mount cannot be made so while files are open for writing, and after an error
+# for which the kernel made it so, it went on taking writes and syncs of open files. The store's tests show what it does with the refusal.
 #
 # Nobody knows then what is on the disk, so nothing may be acknowledged any more: whether the daemon lives on or is tried again and
 # again, the disk is repaired, and it goes on from what is really there.
@@ -107,13 +110,7 @@ fails() {
     check "$name: the audit log is intact" sexton audit verify
 }
 
-turn_read_only() {
-    mount -o remount,errors=remount-ro $state
-    echo test >"/sys/fs/ext4/$(basename "$(readlink -f /dev/mapper/bad-*)")/trigger_fs_error"
-}
-
 fails "failing writes" 'I/O error|cannot be written|damaged' bad-disk eio-write $state
 fails "failing reads and writes" 'I/O error|cannot|damaged' bad-disk eio $state
-fails "read-only by an error" 'read-?only|I/O error|cannot' turn_read_only
 
 finish
