@@ -1,4 +1,4 @@
-//! The statements that run for every job, each a type of its own.
+//! The statements that run for every job and every due instant, each a type of its own.
 //!
 //! Diesel's builders are used everywhere else. For a statement that runs a hundred thousand times they cost as much as SQLite
 //! does: they walk a tree of types several times for each execution, to find out whether the text may be cached and what is
@@ -159,6 +159,29 @@ statements! {
     Dependants {
         "SELECT job_id, needs FROM job_dependencies WHERE depends_on = " depends_on: i64 as BigInt;
         " ORDER BY job_id" -> (BigInt, Text)
+    }
+
+    /// Moves a schedule's high-water mark forward to `to`, never back: `below` is `to` again.
+    AdvanceMark<'a> {
+        "UPDATE schedules SET decided_until = " to: i64 as BigInt,
+        " WHERE id = " schedule: &'a str as Text,
+        " AND decided_until < " below: i64 as BigInt;
+        ""
+    }
+
+    /// Gives a schedule another rule, and with it another mark.
+    Redefine<'a> {
+        "UPDATE schedules SET definition = " rule: &'a str as Text,
+        ", decided_until = " decided_until: i64 as BigInt,
+        " WHERE id = " schedule: &'a str as Text;
+        ""
+    }
+
+    /// Notes in an occurrence which job it made.
+    LinkJob {
+        "UPDATE occurrences SET job_id = " job: Option<i64> as Nullable<BigInt>,
+        " WHERE id = " occurrence: i64 as BigInt;
+        ""
     }
 
     /// The id of the row that was inserted last on this connection. SQLite only.

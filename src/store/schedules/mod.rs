@@ -1,18 +1,17 @@
 //! Schedules' ledgers: what was decided about each due instant, in the same transaction as the job it made.
 
 mod record;
-mod statements;
 
 use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
 use jiff::Timestamp;
 
+use super::hot::Redefine;
 use super::schema::{job_results, jobs, occurrences, schedule_live, schedules};
 use super::{Conn, Micros, StoreError, on_each_backend};
 use crate::model::{JobId, ScheduleId};
 pub use crate::model::{Ledger, Pause};
-use statements::Redefine;
 
 pub use record::{Instant, Plan, Recorded, record};
 

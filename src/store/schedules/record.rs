@@ -4,10 +4,10 @@ use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::live_jobs;
-use super::statements::{Advance, LinkJob};
 use crate::model::{
     Actor, Decision, Dependency, DependencyNeeds, JobId, NewJob, OverlapVerdict, ScheduleId,
 };
+use crate::store::hot::{AdvanceMark, LinkJob};
 use crate::store::jobs::{SubmitContext, submit};
 use crate::store::removal::cancel;
 use crate::store::schema::occurrences;
@@ -86,8 +86,8 @@ pub fn record(
 }
 
 fn advance(conn: &mut Conn, instant: &Instant) -> Result<(), StoreError> {
-    let schedule = instant.schedule.as_str();
-    let statement = Advance { schedule, to: instant.nominal_at.as_microsecond() };
+    let (schedule, to) = (instant.schedule.as_str(), instant.nominal_at.as_microsecond());
+    let statement = AdvanceMark { to, schedule, below: to };
     on_each_backend!(conn, |inner| statement.execute(inner)?);
     Ok(())
 }
