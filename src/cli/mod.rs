@@ -22,6 +22,8 @@ use args::Command;
 use output::{Exit, Failure, Outcome, note};
 use session::Session;
 
+use crate::telemetry::logs::stderr_is_journal;
+
 /// How long a daemon that must not go on has to let go of what runs.
 const ABANDON_TIME: Duration = Duration::from_secs(2);
 
@@ -40,7 +42,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match run(cli) {
         Ok(exit) => exit,
         Err(Failure { exit, message }) => {
-            note(format!("error: {}", output::plain(&message)));
+            let message = format!("error: {}", output::plain(&message));
+            // The journal takes lines for informations unless they begin with their priority, see sd-daemon(3).
+            note(match stderr_is_journal() {
+                true => format!("<3>{}", message.replace('\n', "\n<3>")),
+                false => message,
+            });
             exit
         }
     };

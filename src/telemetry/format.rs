@@ -1,4 +1,4 @@
-//! From events to lines: text for people, flat JSON for machines.
+//! From events to lines: text for people, flat JSON for machines, entries for the journal.
 //!
 //! tracing-subscriber's own formats nest the fields of spans and let some characters through that disturb a screen. Here a line
 //! has its event's fields and those of the spans around it side by side, inner over outer, and is one line whatever they hold.
@@ -15,6 +15,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::{LookupSpan, Scope};
 
+use super::journal;
 use crate::clock::SharedClock;
 use crate::model::is_harmful;
 
@@ -22,6 +23,8 @@ use crate::model::is_harmful;
 #[derive(Debug, Clone)]
 pub(super) enum Look {
     Json,
+    /// An entry in the protocol of the journal.
+    Journal,
     Text {
         /// With escape sequences for a terminal.
         colour: bool,
@@ -137,25 +140,29 @@ where
             time: self.clock.now(),
             level: *event.metadata().level(),
             target: event.metadata().target(),
+            place: event.metadata().file().zip(event.metadata().line()),
             message: &message,
             fields: &fields.0,
         };
-        let text = match &self.look {
-            Look::Json => line.json(),
-            Look::Text { colour, zone } => line.text(*colour, zone.as_ref()),
+        let line = match &self.look {
+            Look::Json => line.json().into_bytes(),
+            Look::Journal => journal::entry(&line),
+            Look::Text { colour, zone } => line.text(*colour, zone.as_ref()).into_bytes(),
         };
         // A log that cannot be written must not stop what it tells of; the writer counts its losses.
-        let _lost = self.writer.clone().write_all(text.as_bytes());
+        let _lost = self.writer.clone().write_all(&line);
     }
 }
 
 /// What one line says.
-struct Line<'a> {
+pub(super) struct Line<'a> {
     time: Timestamp,
-    level: Level,
-    target: &'a str,
-    message: &'a str,
-    fields: &'a [(&'static str, Value)],
+    pub(super) level: Level,
+    pub(super) target: &'a str,
+    /// The file and the line of the source.
+    pub(super) place: Option<(&'a str, u32)>,
+    pub(super) message: &'a str,
+    pub(super) fields: &'a [(&'static str, Value)],
 }
 
 impl Line<'_> {

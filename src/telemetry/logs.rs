@@ -12,7 +12,6 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tracing::Subscriber;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -20,6 +19,7 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::format::{Lines, Look};
+use super::journal::Journal;
 use super::rolling::{FileState, RollingFile};
 use crate::clock::SharedClock;
 use crate::config::{LogFilter, LogFormat, LogSettings};
@@ -52,7 +52,8 @@ pub enum TelemetryError {
 /// The running logs.
 #[derive(Debug)]
 pub struct Telemetry {
-    stderr: Option<Sink>,
+    /// Standard error, or the journal.
+    beside: Sink,
     file: Sink,
     file_state: Arc<FileState>,
     filter: reload::Handle<Targets, Registry>,
@@ -81,23 +82,10 @@ fn build(
 
     let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = Vec::new();
     layers.push(Box::new(Lines::new(Look::Json, Arc::clone(&clock), file_writer)));
-    let journal = match place(settings.format, around) {
-        Place::Journal => journal(),
-        Place::Stderr(look) => Err(look),
-    };
-    let stderr = match journal {
-        Ok(journal) => {
-            layers.push(journal);
-            None
-        }
-        Err(look) => {
-            let (sink, writer) = Sink::start("sexton-stderr", io::stderr());
-            layers.push(Box::new(Lines::new(look, clock, writer)));
-            Some(sink)
-        }
-    };
+    let (look, beside, writer) = start_beside(look(settings.format, around));
+    layers.push(Box::new(Lines::new(look, clock, writer)));
     let subscriber = tracing_subscriber::registry().with(layers.with_filter(filter));
-    Ok((subscriber, Telemetry { stderr, file, file_state, filter: handle }))
+    Ok((subscriber, Telemetry { beside, file, file_state, filter: handle }))
 }
 
 impl Telemetry {
@@ -109,8 +97,7 @@ impl Telemetry {
     /// Lines that were dropped because a writing thread could not keep up.
     #[must_use]
     pub fn dropped_lines(&self) -> u64 {
-        let of_stderr = self.stderr.as_ref().map_or(0, Sink::dropped);
-        of_stderr + self.file.dropped()
+        self.beside.dropped() + self.file.dropped()
     }
 
     /// Lines that the log file's disk refused.
@@ -134,8 +121,8 @@ impl Telemetry {
     /// Returns false when that was not enough.
     pub fn shutdown(self) -> bool {
         let file = self.file.finish();
-        let stderr = self.stderr.is_none_or(Sink::finish);
-        file && stderr
+        let beside = self.beside.finish();
+        file && beside
     }
 }
 
@@ -238,14 +225,19 @@ struct Surroundings {
 
 impl Surroundings {
     fn look() -> Self {
-        let stream = std::env::var("JOURNAL_STREAM").ok();
         Self {
             stderr_is_terminal: io::stderr().is_terminal(),
-            stderr_is_journal: stream.is_some_and(|stream| names_stderr(&stream)),
+            stderr_is_journal: stderr_is_journal(),
             no_colour: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
             zone: TimeZone::try_system().unwrap_or(TimeZone::UTC),
         }
     }
+}
+
+/// Whether what is written to standard error goes to the journal.
+#[must_use]
+pub fn stderr_is_journal() -> bool {
+    std::env::var("JOURNAL_STREAM").is_ok_and(|stream| names_stderr(&stream))
 }
 
 /// Whether `DEVICE:INODE` is standard error. A child whose output goes elsewhere inherits the variable, too.
@@ -254,50 +246,36 @@ fn names_stderr(stream: &str) -> bool {
     stream == format!("{}:{}", found.st_dev, found.st_ino)
 }
 
-/// Where lines go beside the file.
-#[derive(Debug)]
-enum Place {
-    Journal,
-    Stderr(Look),
-}
-
-fn place(format: LogFormat, around: &Surroundings) -> Place {
+/// How lines look beside the file.
+fn look(format: LogFormat, around: &Surroundings) -> Look {
     let text = Look::Text {
         colour: around.stderr_is_terminal && !around.no_colour,
         zone: Some(around.zone.clone()),
     };
     match format {
-        LogFormat::Json => Place::Stderr(Look::Json),
-        LogFormat::Text => Place::Stderr(text),
-        LogFormat::Journald => Place::Journal,
-        LogFormat::Auto if around.stderr_is_journal => Place::Journal,
-        LogFormat::Auto if around.stderr_is_terminal => Place::Stderr(text),
-        LogFormat::Auto => Place::Stderr(Look::Json),
+        LogFormat::Json => Look::Json,
+        LogFormat::Text => text,
+        LogFormat::Journald => Look::Journal,
+        LogFormat::Auto if around.stderr_is_journal => Look::Journal,
+        LogFormat::Auto if around.stderr_is_terminal => text,
+        LogFormat::Auto => Look::Json,
     }
 }
 
-/// The levels as everybody else in the journal uses them. The crate's own choice is one step louder (an information would be a notice),
-/// and then `journalctl -p notice` shows everything.
-const PRIORITIES: PriorityMappings = PriorityMappings {
-    error: Priority::Error,
-    warn: Priority::Warning,
-    info: Priority::Informational,
-    debug: Priority::Debug,
-    trace: Priority::Debug,
-};
-
-/// The journal's own protocol, with every field under `SEXTON_`; text on standard error where its socket is missing.
-fn journal() -> Result<Box<dyn Layer<Registry> + Send + Sync>, Look> {
-    match tracing_journald::layer() {
-        Ok(layer) => Ok(Box::new(
-            layer
-                .with_priority_mappings(PRIORITIES)
-                .with_field_prefix(Some("SEXTON".to_owned()))
-                .with_syslog_identifier("sexton".to_owned()),
-        )),
-        // The journal adds the time itself.
-        Err(_no_socket) => Err(Look::Text { colour: false, zone: None }),
-    }
+/// Starts the place beside the file: the journal for entries of the journal, standard error for all others.
+fn start_beside(look: Look) -> (Look, Sink, NonBlocking) {
+    let (look, (sink, writer)) = match look {
+        Look::Journal => match Journal::connect() {
+            Ok(journal) => (look, Sink::start("sexton-journal", journal)),
+            // The journal adds the time itself.
+            Err(_no_socket) => {
+                let text = Look::Text { colour: false, zone: None };
+                (text, Sink::start("sexton-stderr", io::stderr()))
+            }
+        },
+        look => (look, Sink::start("sexton-stderr", io::stderr())),
+    };
+    (look, sink, writer)
 }
 
 #[cfg(test)]
@@ -317,13 +295,13 @@ mod tests {
 
     #[test]
     fn people_get_text_machines_json_and_the_journal_its_own() {
-        let look = |terminal, journal| place(LogFormat::Auto, &around(terminal, journal));
-        assert!(matches!(look(true, false), Place::Stderr(Look::Text { colour: true, .. })));
-        assert!(matches!(look(false, false), Place::Stderr(Look::Json)));
-        assert!(matches!(look(false, true), Place::Journal));
+        let found = |terminal, journal| look(LogFormat::Auto, &around(terminal, journal));
+        assert!(matches!(found(true, false), Look::Text { colour: true, .. }));
+        assert!(matches!(found(false, false), Look::Json));
+        assert!(matches!(found(false, true), Look::Journal));
         let plain = Surroundings { no_colour: true, ..around(true, false) };
-        let plain = place(LogFormat::Auto, &plain);
-        assert!(matches!(plain, Place::Stderr(Look::Text { colour: false, .. })));
+        let plain = look(LogFormat::Auto, &plain);
+        assert!(matches!(plain, Look::Text { colour: false, .. }));
     }
 
     #[test]

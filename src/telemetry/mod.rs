@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod rolling;
 
 mod format;
+mod journal;
 
 pub use logs::{Telemetry, TelemetryError, init};
 pub use metrics::Metrics;
