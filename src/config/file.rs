@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Origin, SettingsProblem};
 use crate::model::is_harmful;
-use crate::schedule::too_deep;
+use crate::schedule::{read_toml, too_deep};
 
 /// A file that is TOML. Whether its keys and values make sense is not known yet.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl SettingsFile {
             }]);
         }
         let refuse = |error: &toml::de::Error| syntax_problem(&path, &text, error);
-        let (table, errors) = DeTable::parse_recoverable(&text);
+        let (table, errors) = read_toml(&text);
         if !errors.is_empty() {
             return Err(errors.iter().map(refuse).collect());
         }
@@ -147,6 +147,14 @@ mod tests {
             assert_eq!(problems.len(), 1);
             assert!(problems[0].message.contains("without end"), "{}", problems[0]);
         }
+    }
+
+    #[test]
+    fn what_the_parser_says_twice_is_told_once() {
+        let problems = SettingsFile::parse("f".into(), "={=".to_owned()).unwrap_err();
+        let mut told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        told.dedup();
+        assert_eq!(told.len(), problems.len(), "{told:?}");
     }
 
     #[test]

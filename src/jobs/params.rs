@@ -47,13 +47,13 @@ impl Problem {
             Err(_not_a_number) => Segment::Key(part.to_owned()),
         };
         let path = path.split('.').filter(|part| !part.is_empty()).map(segment).collect();
-        Self { path, message: message.into(), help: None }
+        Self { path, message: lines(&message.into()), help: None }
     }
 
     /// The same, with what to do about it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(lines(&help.into()));
         self
     }
 
@@ -204,14 +204,23 @@ const MAX_MESSAGE_CHARS: usize = 500;
 
 /// On one line, without what could disturb a terminal, and no longer than a reader needs.
 fn inert(message: &str) -> String {
-    let escape = |c: char| {
-        if is_harmful(c) { c.escape_unicode().to_string() } else { c.to_string() }
-    };
-    let mut shown: String = message.chars().take(MAX_MESSAGE_CHARS).map(escape).collect();
+    let mut shown = escaped(message.chars().take(MAX_MESSAGE_CHARS), is_harmful);
     if message.chars().nth(MAX_MESSAGE_CHARS).is_some() {
         shown.push('…');
     }
     shown
+}
+
+/// The same for what a check says: some parsers explain themselves in several lines, and any message may repeat a value.
+fn lines(message: &str) -> String {
+    escaped(message.chars(), |c| c != '\n' && is_harmful(c))
+}
+
+fn escaped(text: impl Iterator<Item = char>, is_escaped: impl Fn(char) -> bool) -> String {
+    let escape = |c: char| {
+        if is_escaped(c) { c.escape_unicode().to_string() } else { c.to_string() }
+    };
+    text.map(escape).collect()
 }
 
 /// Takes serde's "unknown field `a`, expected one of `b`, `c`" apart. The unknown name may hold anything, backticks too.
@@ -307,6 +316,14 @@ mod tests {
             assert_eq!(params.pointer(&problem.pointer()), Some(&json!(1)), "{key:?}");
             assert!(!problem.message.chars().any(is_harmful), "{:?}", problem.message);
         }
+    }
+
+    #[test]
+    fn j10_what_a_check_says_repeats_no_value_that_could_disturb_a_terminal() {
+        let problem =
+            Problem::at("roots.0", "`/tmp\t\u{1b}[31m` is no root\n(at all)").help("\u{202e}");
+        assert_eq!(problem.message, "`/tmp\\u{9}\\u{1b}[31m` is no root\n(at all)");
+        assert_eq!(problem.help.as_deref(), Some("\\u{202e}"));
     }
 
     #[test]

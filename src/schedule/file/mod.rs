@@ -10,6 +10,7 @@ mod reader;
 mod retry;
 mod run;
 mod source;
+mod syntax;
 mod when;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use toml::de::DeTable;
 pub use depth::too_deep;
 pub use params::is_secret_name;
 pub use source::{MAX_FILE_BYTES, NotText, text_of};
+pub use syntax::read_toml;
 
 use self::findings::{Finding, Findings, Span};
 use self::reader::{Item, Table, quoted};
@@ -77,7 +79,7 @@ pub fn parse_file(
         findings.add(Finding::error(Code::TooDeep, &(offset..offset + 1), message));
         return Parsed { schedules: Vec::new(), diagnostics: findings.into_diagnostics() };
     }
-    let (document, syntax_errors) = DeTable::parse_recoverable(source.text());
+    let (document, syntax_errors) = read_toml(source.text());
 
     let mut schedules =
         Reading { file, defaults, kinds, now }.document(document.get_ref(), &mut findings);
