@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::model::inert;
+
 /// Where a setting's value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -44,9 +46,10 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::File { path, line, column } => {
-                write!(f, "{}:{line}:{column}", path.display())
+                write!(f, "{}:{line}:{column}", inert(&path.to_string_lossy()))
             }
-            Self::Environment { variable } => f.write_str(variable),
+            // Whoever starts the program may set any name.
+            Self::Environment { variable } => f.write_str(&inert(variable)),
             Self::Flag { option } => f.write_str(option),
         }
     }

@@ -4,7 +4,7 @@
 //! file is read with `toml` first, which knows both, and is checked alone; after the merge each problem is looked up by
 //! its key among the variables, the options and the places in the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -174,8 +174,13 @@ impl Given {
         let mut given = Self::default();
         let mut problems = Vec::new();
         let inside_a_job = request.environment.iter().any(|(name, _)| name == INSIDE_A_JOB);
+        let mut seen = HashSet::new();
         for (variable, value) in &request.environment {
             let Some(variable) = variable.to_str() else { continue };
+            // A program can be started with a variable twice. The first one counts, as it does for getenv(3).
+            if !seen.insert(variable) {
+                continue;
+            }
             let Some(name) = variable.strip_prefix(PREFIX) else { continue };
             let foreign = inside_a_job && !name.contains(SEPARATOR);
             // An empty variable is the usual way to say "not set" in unit files and containers.

@@ -164,6 +164,19 @@ fn an_unknown_variable_is_refused_with_the_nearest_name() {
 }
 
 #[test]
+fn j10_a_variable_is_named_without_what_could_disturb_a_terminal() {
+    let error = error_of("", &[("SEXTON_\u{1b}[31mX", "1")]);
+    assert!(error.starts_with("SEXTON_\\u{1b}[31mX: "), "{error:?}");
+}
+
+#[test]
+fn of_a_variable_that_is_given_twice_the_first_one_counts() {
+    let twice = [("SEXTON_WORKERS__COUNT", "3"), ("SEXTON_WORKERS__COUNT", "5")];
+    let loaded = load_text("", &twice).unwrap();
+    assert_eq!(loaded.settings.workers.count.get(), 3);
+}
+
+#[test]
 fn inside_a_job_the_jobs_own_variables_are_not_settings() {
     let inside = [("SEXTON_JOB_ID", "7"), ("SEXTON_PARAM_PATH", "/x")];
     assert!(load_text("", &inside).is_ok());

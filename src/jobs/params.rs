@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::model::is_harmful;
+use crate::model::inert;
 
 /// A kind's params after parsing.
 pub trait Params: DeserializeOwned {
@@ -187,7 +187,7 @@ pub(crate) fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> 
     let Some((unknown, known)) = unknown_name(&message, "unknown field") else {
         let help = unknown_name(&message, "unknown variant")
             .and_then(|(unknown, known)| suggest(unknown, &known));
-        return Problem { path, message: inert(&message), help };
+        return Problem { path, message: short(&message), help };
     };
     // serde_path_to_error already points at the unknown field in maps, but at its parent in some containers.
     if path.last() != Some(&Segment::Key(unknown.to_owned())) {
@@ -195,7 +195,7 @@ pub(crate) fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> 
     }
     let help =
         suggest(unknown, &known).or_else(|| Some(format!("known keys: {}", known.join(", "))));
-    let message = inert(&format!("unknown key `{unknown}`"));
+    let message = short(&format!("unknown key `{unknown}`"));
     Problem { path, message, help }
 }
 
@@ -203,24 +203,16 @@ pub(crate) fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> 
 const MAX_MESSAGE_CHARS: usize = 500;
 
 /// On one line, without what could disturb a terminal, and no longer than a reader needs.
-fn inert(message: &str) -> String {
-    let mut shown = escaped(message.chars().take(MAX_MESSAGE_CHARS), is_harmful);
-    if message.chars().nth(MAX_MESSAGE_CHARS).is_some() {
-        shown.push('…');
+fn short(message: &str) -> String {
+    match message.char_indices().nth(MAX_MESSAGE_CHARS) {
+        Some((end, _)) => inert(&message[..end]) + "…",
+        None => inert(message),
     }
-    shown
 }
 
-/// The same for what a check says: some parsers explain themselves in several lines, and any message may repeat a value.
+/// What a check says: some parsers explain themselves in several lines, and any message may repeat a value.
 fn lines(message: &str) -> String {
-    escaped(message.chars(), |c| c != '\n' && is_harmful(c))
-}
-
-fn escaped(text: impl Iterator<Item = char>, is_escaped: impl Fn(char) -> bool) -> String {
-    let escape = |c: char| {
-        if is_escaped(c) { c.escape_unicode().to_string() } else { c.to_string() }
-    };
-    text.map(escape).collect()
+    message.split('\n').map(inert).collect::<Vec<_>>().join("\n")
 }
 
 /// Takes serde's "unknown field `a`, expected one of `b`, `c`" apart. The unknown name may hold anything, backticks too.
@@ -275,6 +267,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::is_harmful;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]

@@ -34,4 +34,4 @@ pub use ledger::{Ledger, Pause};
 pub use occurrence::{Decision, Occurrence, OverlapVerdict};
 pub use priority::{Priority, PriorityError};
 pub use retry::{Backoff, MAX_RETRY_DELAY, RetryPolicy};
-pub use text::is_harmful;
+pub use text::{inert, is_harmful};
