@@ -6,10 +6,18 @@
 mod cautious;
 
 use std::fmt;
+use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 pub use cautious::{CautiousClock, Doubt, Doubted, Remembered};
 
@@ -30,7 +38,16 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
     fn is_synchronised(&self) -> bool {
         false
     }
+
+    /// Sleeps as precisely as this clock can, for what people see when it is late. The runtime's own timers, which this is unless a
+    /// clock has better ones, count milliseconds and round up twice.
+    fn sleep(&self, wait: Duration) -> Sleep {
+        Box::pin(tokio::time::sleep(wait))
+    }
 }
+
+/// Ends when the time is up.
+pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A clock that is handed around.
 pub type SharedClock = Arc<dyn Clock>;
@@ -58,6 +75,34 @@ impl Clock for SystemClock {
     fn is_synchronised(&self) -> bool {
         std::path::Path::new("/run/systemd/timesync/synchronized").exists()
     }
+
+    fn sleep(&self, wait: Duration) -> Sleep {
+        Box::pin(async move {
+            // There may be no more file descriptors; the runtime's timers need none.
+            if sleep_precisely(wait).await.is_err() {
+                tokio::time::sleep(wait).await;
+            }
+        })
+    }
+}
+
+/// Sleeps on a timer of the kernel, which is right to some microseconds.
+#[expect(
+    deprecated,
+    reason = "the hazard is a type whose descriptor changes; an `OwnedFd`'s does not, and the replacement is unsafe"
+)]
+async fn sleep_precisely(wait: Duration) -> io::Result<()> {
+    if wait.is_zero() {
+        return Ok(()); // It would disarm the timer.
+    }
+    let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+    let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+    let (never, wait) = (Timespec::default(), Timespec::try_from(wait).map_err(io::Error::other)?);
+    let once = Itimerspec { it_interval: never, it_value: wait };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
+    let timer = AsyncFd::with_interest(timer, Interest::READABLE)?;
+    let _it_is_over = timer.readable().await?;
+    Ok(())
 }
 
 /// The store keeps microseconds, so an instant must not change when it goes there and back.
@@ -123,6 +168,15 @@ impl Clock for ManualClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_machines_clock_sleeps_no_shorter_than_it_was_told() {
+        for wait in [Duration::ZERO, Duration::from_micros(300), Duration::from_millis(3)] {
+            let before = SystemClock.since_boot();
+            SystemClock.sleep(wait).await;
+            assert!(SystemClock.since_boot() - before >= wait);
+        }
+    }
 
     #[test]
     fn a_step_moves_the_wall_clock_and_not_the_monotonic_one() {

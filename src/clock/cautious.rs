@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Clock, EARLIEST_PLAUSIBLE, SharedClock};
+use super::{Clock, EARLIEST_PLAUSIBLE, SharedClock, Sleep};
 
 /// How far the wall clock may move against the monotonic one without being doubted. Clock discipline and a virtual machine that
 /// is held for a moment stay below it.
@@ -195,6 +195,10 @@ impl Clock for CautiousClock {
 
     fn is_synchronised(&self) -> bool {
         self.clock.is_synchronised()
+    }
+
+    fn sleep(&self, wait: Duration) -> Sleep {
+        self.clock.sleep(wait)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The scheduler tells the alarm the next instant that matters; a ticker (see `ticker`) looks at it twice a second and, when
 //! the instant is near, lets [`Alarm::approach`] sleep the last stretch. So an idle daemon wakes twice a second for a
-//! comparison of two numbers, however many schedules there are, and a firing is as precise as the runtime's timer.
+//! comparison of two numbers, however many schedules there are, and a firing is as precise as a timer of the kernel.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -126,7 +126,7 @@ impl Alarm {
             }
             tokio::select! {
                 biased;
-                () = tokio::time::sleep(wait), if !wait.is_zero() => {}
+                () = self.clock.sleep(wait), if !wait.is_zero() => {}
                 () = self.changed.notified() => {}
             }
         }

@@ -3,11 +3,9 @@
 use diesel::prelude::*;
 use jiff::Timestamp;
 
-use super::hot::{DeleteRunning, InsertAttempt, InsertResult, TiesOfJob};
+use super::hot::{DeleteLive, DeleteRunning, InsertAttempt, InsertResult, NoteEnd, TiesOfJob};
 use super::jobs::to_json;
-use super::schema::{
-    attempts, jobs_running, jobs_scheduled, schedule_live, schedules, unique_keys,
-};
+use super::schema::{attempts, jobs_running, jobs_scheduled, unique_keys};
 use super::{Conn, Micros, StoreError, dependencies, jobs as rows, on_each_backend};
 use crate::model::{
     AfterAttempt, FinalState, FinishedAttempt, JobId, JobState, NodeId, Outcome, ScheduleId,
@@ -144,10 +142,10 @@ pub(super) fn close(
         diesel::delete(held).execute(conn)?;
     }
     let Some(schedule) = schedule else { return Ok(None) };
-    diesel::delete(schedule_live::table.find((&schedule, id))).execute(conn)?;
-    diesel::update(schedules::table.find(&schedule))
-        .set(schedules::last_end_at.eq(at.as_microsecond()))
-        .execute(conn)?;
+    let live = DeleteLive { schedule: &schedule, job_id: id };
+    on_each_backend!(conn, |inner| live.execute(inner)?);
+    let end = NoteEnd { at: at.as_microsecond(), schedule: &schedule };
+    on_each_backend!(conn, |inner| end.execute(inner)?);
     Ok(schedule.parse().ok())
 }
 

@@ -34,6 +34,21 @@ macro_rules! walk {
     };
 }
 
+macro_rules! returns {
+    ($name:ident []) => {};
+    ($name:ident [$life:lifetime]) => {};
+    ($name:ident [] $row:ty) => {
+        impl Query for $name {
+            type SqlType = $row;
+        }
+    };
+    ($name:ident [$life:lifetime] $row:ty) => {
+        impl<$life> Query for $name<$life> {
+            type SqlType = $row;
+        }
+    };
+}
+
 macro_rules! statements {
     ($(
         $(#[$doc:meta])*
@@ -56,9 +71,7 @@ macro_rules! statements {
         walk!(Sqlite, $name $($life)?, $($text $field $sql),*; $end);
         walk!(Pg, $name $($life)?, $($text $field $sql),*; $end);
 
-        $(impl Query for $name {
-            type SqlType = $row;
-        })?
+        returns!($name [$($life)?] $($row)?);
 
         impl<$($life,)? C> RunQueryDsl<C> for $name $(<$life>)? {}
     )*};
@@ -84,6 +97,41 @@ statements! {
         ", " actor: &'a str as Text,
         ", " node_id: i64 as BigInt;
         ")"
+    }
+
+    /// A schedule has a job that is not over.
+    InsertLive<'a> {
+        "INSERT INTO schedule_live (schedule, job_id) VALUES (" schedule: &'a str as Text,
+        ", " job_id: i64 as BigInt;
+        ")"
+    }
+
+    /// A schedule's job is over.
+    DeleteLive<'a> {
+        "DELETE FROM schedule_live WHERE schedule = " schedule: &'a str as Text,
+        " AND job_id = " job_id: i64 as BigInt;
+        ""
+    }
+
+    /// Which jobs of a schedule are not over.
+    LiveJobs<'a> {
+        "SELECT job_id FROM schedule_live WHERE schedule = " schedule: &'a str as Text;
+        " ORDER BY job_id" -> BigInt
+    }
+
+    /// What was decided about an instant, unless that was done before.
+    InsertOccurrence<'a> {
+        "INSERT INTO occurrences (schedule, nominal_at, decision, reason, decided_at, revision, instants, actor, \
+         node_id) VALUES (" schedule: &'a str as Text,
+        ", " nominal_at: i64 as BigInt,
+        ", " decision: &'a str as Text,
+        ", " reason: &'a str as Text,
+        ", " decided_at: i64 as BigInt,
+        ", " revision: &'a str as Text,
+        ", " instants: i64 as BigInt,
+        ", " actor: &'a str as Text,
+        ", " node_id: i64 as BigInt;
+        ") ON CONFLICT DO NOTHING"
     }
 
     /// A job that may start.
@@ -177,6 +225,13 @@ statements! {
         ""
     }
 
+    /// Notes when a schedule's last job ended.
+    NoteEnd<'a> {
+        "UPDATE schedules SET last_end_at = " at: i64 as BigInt,
+        " WHERE id = " schedule: &'a str as Text;
+        ""
+    }
+
     /// Notes in an occurrence which job it made.
     LinkJob {
         "UPDATE occurrences SET job_id = " job: Option<i64> as Nullable<BigInt>,
@@ -211,17 +266,17 @@ statements! {
     }
 }
 
-/// The same insertion, with the id that the row was given. PostgreSQL only: SQLite would make a temporary table for the one row
+/// An insertion with the id that the row was given. PostgreSQL only: SQLite would make a temporary table for the one row
 /// that it returns, which costs more than asking for the id.
 #[derive(Debug)]
-pub(super) struct Returning<'a>(pub(super) InsertJob<'a>);
+pub(super) struct Returning<T>(pub(super) T);
 
-impl QueryId for Returning<'_> {
-    type QueryId = Returning<'static>;
-    const HAS_STATIC_QUERY_ID: bool = true;
+impl<T: QueryId> QueryId for Returning<T> {
+    type QueryId = Returning<T::QueryId>;
+    const HAS_STATIC_QUERY_ID: bool = T::HAS_STATIC_QUERY_ID;
 }
 
-impl QueryFragment<Pg> for Returning<'_> {
+impl<T: QueryFragment<Pg>> QueryFragment<Pg> for Returning<T> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         self.0.walk_ast(out.reborrow())?;
         out.push_sql(" RETURNING id");
@@ -229,8 +284,8 @@ impl QueryFragment<Pg> for Returning<'_> {
     }
 }
 
-impl Query for Returning<'_> {
+impl<T> Query for Returning<T> {
     type SqlType = BigInt;
 }
 
-impl<C> RunQueryDsl<C> for Returning<'_> {}
+impl<T, C> RunQueryDsl<C> for Returning<T> {}

@@ -3,8 +3,8 @@
 use diesel::prelude::*;
 use jiff::Timestamp;
 
-use super::hot::{InsertJob, InsertReady, LastRowId, Returning};
-use super::schema::{job_labels, jobs, jobs_blocked, jobs_scheduled, schedule_live, unique_keys};
+use super::hot::{InsertJob, InsertLive, InsertReady, LastRowId, Returning};
+use super::schema::{job_labels, jobs, jobs_blocked, jobs_scheduled, unique_keys};
 use super::{Conn, Micros, StoreError, dependencies, on_each_backend};
 use crate::model::{JobId, JobSettings, JobState, NewJob, NodeId, UniqueKey};
 
@@ -80,8 +80,8 @@ fn submit_one(
         diesel::insert_into(job_labels::table).values(row).execute(conn)?;
     }
     if let Some((schedule, _)) = &job.schedule {
-        let row = (schedule_live::schedule.eq(schedule.as_str()), schedule_live::job_id.eq(id));
-        diesel::insert_into(schedule_live::table).values(row).execute(conn)?;
+        let live = InsertLive { schedule: schedule.as_str(), job_id: id };
+        on_each_backend!(conn, |inner| live.execute(inner)?);
     }
     let state = if dependencies::add(conn, JobId(id), &job.depends_on)? {
         diesel::insert_into(jobs_blocked::table)

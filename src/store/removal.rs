@@ -3,11 +3,10 @@
 use diesel::prelude::*;
 use jiff::Timestamp;
 
+use super::hot::InsertLive;
 use super::jobs::{Place, SubmitContext, enter, place_of, take_key_again};
-use super::schema::{
-    job_results, jobs, jobs_blocked, jobs_ready, jobs_running, jobs_scheduled, schedule_live,
-};
-use super::{Conn, Micros, StoreError, dependencies, finish};
+use super::schema::{job_results, jobs, jobs_blocked, jobs_ready, jobs_running, jobs_scheduled};
+use super::{Conn, Micros, StoreError, dependencies, finish, on_each_backend};
 use crate::model::{Actor, FinalState, JobId, JobState, MAX_RETRY_DELAY};
 
 /// What came of a request to cancel a job.
@@ -133,8 +132,8 @@ pub fn redrive(conn: &mut Conn, id: JobId, context: SubmitContext) -> Result<Red
         take_key_again(conn, &key, id, context.now)?;
     }
     if let Some(schedule) = schedule {
-        let row = (schedule_live::schedule.eq(schedule), schedule_live::job_id.eq(id.0));
-        diesel::insert_into(schedule_live::table).values(row).execute(conn)?;
+        let live = InsertLive { schedule: &schedule, job_id: id.0 };
+        on_each_backend!(conn, |inner| live.execute(inner)?);
     }
     let place: Place = place_of(conn, id.0, attempts, 0)?;
     enter(conn, &place, context.now, context.now)?;

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use diesel::prelude::*;
 use jiff::Timestamp;
 
-use super::hot::Redefine;
+use super::hot::{LiveJobs, Redefine};
 use super::schema::{job_results, jobs, occurrences, schedule_live, schedules};
 use super::{Conn, Micros, StoreError, on_each_backend};
 use crate::model::{JobId, ScheduleId};
@@ -125,10 +125,7 @@ pub fn ledgers(conn: &mut Conn) -> Result<HashMap<String, Ledger>, StoreError> {
 /// # Errors
 /// When the database refuses.
 pub fn live_jobs(conn: &mut Conn, schedule: &ScheduleId) -> Result<Vec<JobId>, StoreError> {
-    let live = schedule_live::table
-        .filter(schedule_live::schedule.eq(schedule.as_str()))
-        .order(schedule_live::job_id)
-        .select(schedule_live::job_id);
+    let live = LiveJobs { schedule: schedule.as_str() };
     let ids: Vec<i64> = on_each_backend!(conn, |inner| live.load(inner)?);
     Ok(ids.into_iter().map(JobId).collect())
 }

@@ -7,10 +7,9 @@ use super::live_jobs;
 use crate::model::{
     Actor, Decision, Dependency, DependencyNeeds, JobId, NewJob, OverlapVerdict, ScheduleId,
 };
-use crate::store::hot::{AdvanceMark, LinkJob};
+use crate::store::hot::{AdvanceMark, InsertOccurrence, LastRowId, LinkJob, Returning};
 use crate::store::jobs::{SubmitContext, submit};
 use crate::store::removal::cancel;
-use crate::store::schema::occurrences;
 use crate::store::{Conn, StoreError, on_each_backend};
 
 /// A due instant with what is to be recorded about it.
@@ -153,22 +152,22 @@ fn insert(
     recorded: &Recorded,
     context: SubmitContext,
 ) -> Result<Option<i64>, StoreError> {
-    let row = (
-        occurrences::schedule.eq(instant.schedule.as_str()),
-        occurrences::nominal_at.eq(instant.nominal_at.as_microsecond()),
-        occurrences::decision.eq(recorded.decision.as_str()),
-        occurrences::reason.eq(&recorded.reason),
-        occurrences::decided_at.eq(context.now.as_microsecond()),
-        occurrences::revision.eq(&instant.revision),
-        occurrences::instants.eq(instant.instants),
-        occurrences::actor.eq(instant.actor.as_str()),
-        occurrences::node_id.eq(context.node.0),
-    );
-    let id = on_each_backend!(conn, |inner| diesel::insert_into(occurrences::table)
-        .values(row)
-        .on_conflict_do_nothing()
-        .returning(occurrences::id)
-        .get_result::<i64>(inner)
-        .optional()?);
-    Ok(id)
+    let row = InsertOccurrence {
+        schedule: instant.schedule.as_str(),
+        nominal_at: instant.nominal_at.as_microsecond(),
+        decision: recorded.decision.as_str(),
+        reason: &recorded.reason,
+        decided_at: context.now.as_microsecond(),
+        revision: &instant.revision,
+        instants: instant.instants,
+        actor: instant.actor.as_str(),
+        node_id: context.node.0,
+    };
+    Ok(match conn {
+        Conn::Sqlite(conn) => match row.execute(conn)? {
+            0 => None,
+            _ => Some(LastRowId {}.get_result(conn)?),
+        },
+        Conn::Postgres(conn) => Returning(row).get_result(conn).optional()?,
+    })
 }
