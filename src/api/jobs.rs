@@ -16,8 +16,9 @@ use super::submission::{Submitted, check_submission};
 use super::wire::{Attempt, Job, List, Selection, Submission, Touched};
 use crate::model::{Actor, AuditEvent, Event, JobId};
 use crate::queue::Ageing;
+use crate::store::Conn;
 use crate::store::audit::append_event;
-use crate::store::history::{self, JobFilter, JobRecord, Page};
+use crate::store::history::{self, AttemptRecord, JobFilter, JobRecord, Page};
 use crate::store::jobs::{SubmitContext, submit};
 use crate::store::removal::{Cancelled, Redriven, cancel, redrive};
 
@@ -108,8 +109,8 @@ pub(super) async fn create(
     let context = SubmitContext { now, node: live.node, ageing };
     let jobs = Arc::new(jobs);
     let rows = Arc::clone(&jobs);
-    let submitted = app.store.write(move |conn| submit(conn, &rows, context)).await?;
-    live.signals.work();
+    let write = app.store.write(move |conn| submit(conn, &rows, context));
+    let submitted = live.signals.work_of(write).await?;
     let ids: Vec<JobId> = submitted.iter().map(|job| job.id).collect();
     let _nobody_listens = live.events.send(Event::JobsSubmitted { jobs: ids.clone() });
     if is_bulk {
@@ -298,7 +299,10 @@ pub(super) async fn log(
     Path(id): Path<i64>,
     Query(query): Query<LogQuery>,
 ) -> Result<axum::Json<Value>, Problem> {
-    let record = app.store.read(move |conn| history::job(conn, JobId(id))).await?;
+    let both = move |conn: &mut Conn| {
+        Ok((history::job(conn, JobId(id))?, history::attempts(conn, JobId(id))?))
+    };
+    let (record, attempts) = app.store.read(both).await?;
     let job = record.ok_or_else(|| Problem::not_found(format!("there is no job {id}")))?;
     let attempt = query.attempt.unwrap_or_else(|| u32::try_from(job.attempt).unwrap_or(0));
     let running = job.state == crate::model::JobState::Running
@@ -308,7 +312,9 @@ pub(super) async fn log(
     let read = tokio::task::spawn_blocking(move || read_chunk(&path, offset)).await;
     let bytes = match read {
         Ok(Ok(bytes)) => bytes,
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+            tail_from(&attempts, attempt, offset)
+        }
         Ok(Err(error)) => {
             return Err(Problem::not_found(format!("the log of job {id} cannot be read: {error}")));
         }
@@ -325,6 +331,14 @@ pub(super) async fn log(
         "final": job.state.is_final(),
         "text": String::from_utf8_lossy(&bytes),
     })))
+}
+
+/// What a short output left, which has no file.
+fn tail_from(attempts: &[AttemptRecord], number: u32, offset: u64) -> Vec<u8> {
+    let is_meant = |attempt: &&AttemptRecord| u32::try_from(attempt.number) == Ok(number);
+    let tail = attempts.iter().find(is_meant).and_then(|attempt| attempt.output_tail.as_deref());
+    let from = usize::try_from(offset).unwrap_or(usize::MAX);
+    tail.and_then(|tail| tail.as_bytes().get(from..)).unwrap_or_default().to_vec()
 }
 
 fn read_chunk(path: &std::path::Path, offset: u64) -> std::io::Result<Vec<u8>> {

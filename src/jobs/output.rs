@@ -4,6 +4,10 @@
 //! part of the output as it comes. When all but the last [`END_BYTES`] of its limit is used, a line says so, and from
 //! then on only the newest [`END_BYTES`] are held in memory; [`Output::finish`] puts them at the end of the file.
 //! Start and end are what people look for, and memory stays bounded whatever a program prints.
+//!
+//! A short output of a quick attempt is in its tail as a whole and gets no file: of a thousand jobs that were due at once,
+//! making and deleting their files in one folder was half of the work. What runs longer, prints more, or prints what is
+//! no text has a file; see [`Output::surface`].
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -65,8 +69,7 @@ struct State {
 
 /// Where the file stands.
 enum Target {
-    /// It is made when there is something to write: most quick jobs say nothing, and a file each would cost more
-    /// than they do.
+    /// There is no file yet. It is made when the tail cannot hold the output, or [`Output::surface`] is called.
     Pending(PathBuf),
     Open(File),
     /// There is none, it could not be written, or it is complete.
@@ -85,7 +88,7 @@ impl Output {
         Ok(Self::new(Target::Open(File::create(path)?), max_bytes))
     }
 
-    /// The same, but the file is made with the first output.
+    /// The same, but the file is made when it is needed.
     #[must_use]
     pub fn lazy(path: PathBuf, max_bytes: u64) -> Self {
         Self::new(Target::Pending(path), max_bytes)
@@ -141,10 +144,15 @@ impl Output {
         }
     }
 
+    /// Writes what there is by now where others can see it, while the attempt goes on. Afterwards the file follows the output.
+    pub fn surface(&self) {
+        self.state().surface();
+    }
+
     /// Puts the end of an output that was too long into the file, and says what there is. The worker calls this once
     /// when the attempt has ended; what is written later only counts.
     pub fn finish(&self) -> OutputSummary {
-        self.state().append_end();
+        self.state().end();
         self.summary()
     }
 
@@ -155,10 +163,29 @@ impl Output {
 
 impl State {
     fn write(&mut self, bytes: &[u8]) {
+        let is_short = self.offered + bytes.len() as u64 <= TAIL_BYTES as u64;
+        let stays_in_memory = is_short && matches!(self.file, Target::Pending(_));
+        if !stays_in_memory {
+            self.surface();
+        }
         self.offered += bytes.len() as u64;
         self.newest.extend(&bytes[bytes.len().saturating_sub(END_BYTES)..]);
         let excess = self.newest.len().saturating_sub(END_BYTES);
         self.newest.drain(..excess);
+        if !stays_in_memory {
+            self.place(bytes);
+        }
+    }
+
+    fn surface(&mut self) {
+        if matches!(self.file, Target::Pending(_)) {
+            let all: Vec<u8> = self.newest.iter().copied().collect();
+            self.place(&all);
+        }
+    }
+
+    /// Appends to the file what belongs to the start, and counts the rest.
+    fn place(&mut self, bytes: &[u8]) {
         if self.held_back > 0 {
             self.held_back += bytes.len() as u64;
             return;
@@ -169,6 +196,18 @@ impl State {
         if kept < bytes.len() {
             self.held_back = (bytes.len() - kept) as u64;
         }
+    }
+
+    fn end(&mut self) {
+        let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok() && !bytes.contains(&0);
+        if !is_text(self.newest.make_contiguous()) {
+            self.surface();
+        }
+        if let Target::Pending(_) = self.file {
+            // The tail is all of it.
+            self.file = Target::Closed;
+        }
+        self.append_end();
     }
 
     /// How much of the limit is for the start of the output.
@@ -289,6 +328,57 @@ mod tests {
         let summary = output.finish();
         assert_eq!((summary.bytes, summary.truncated), (6, true));
         assert_eq!(summary.tail.as_deref(), Some("hello\n"));
+    }
+
+    /// A log whose file is made when it is needed, and where that would be.
+    fn lazy(max_bytes: u64) -> (Output, tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0/1-1.log");
+        (Output::lazy(path.clone(), max_bytes), folder, path)
+    }
+
+    #[test]
+    fn a_short_output_of_a_quick_attempt_is_its_tail_and_no_file() {
+        let (output, _folder, path) = lazy(1 << 20);
+        output.write(Stream::Stdout, "ä".repeat(TAIL_BYTES / 2).as_bytes());
+        let summary = output.finish();
+        assert_eq!((summary.bytes, summary.truncated), (TAIL_BYTES as u64, false));
+        assert_eq!(summary.tail.unwrap(), "ä".repeat(TAIL_BYTES / 2));
+        output.write(Stream::Stdout, b"too late");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn an_output_that_its_tail_does_not_hold_is_in_a_file() {
+        let long = vec![b'x'; TAIL_BYTES];
+        let no_text = [b"\xff\xfe".to_vec(), b"zero: \0".to_vec()];
+        for rest in [vec![b'y'], vec![b'z'; 100_000]] {
+            let (output, _folder, path) = lazy(1 << 20);
+            output.write(Stream::Stdout, &long);
+            output.write(Stream::Stdout, &rest);
+            output.finish();
+            assert_eq!(std::fs::read(path).unwrap(), [long.clone(), rest].concat());
+        }
+        for bytes in no_text {
+            let (output, _folder, path) = lazy(1 << 20);
+            output.write(Stream::Stdout, &bytes);
+            output.finish();
+            assert_eq!(std::fs::read(path).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn an_output_that_was_surfaced_can_be_followed() {
+        let (output, _folder, path) = lazy(1 << 20);
+        output.surface();
+        assert!(!path.exists(), "nothing was printed");
+        output.line("one");
+        output.surface();
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\n");
+        output.line("two");
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\n");
+        output.finish();
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\n");
     }
 
     #[test]

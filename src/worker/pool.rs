@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::attempt::{self, Attempt, Bounds, StopOrder};
@@ -24,6 +24,9 @@ const SLOW_POLL: Duration = Duration::from_secs(15);
 
 /// How often the progress of running attempts is stored.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// How old an attempt is when its output, however short, is put where others can read it.
+const SURFACED_AFTER: SignedDuration = SignedDuration::from_millis(500);
 
 /// How long to wait before the store is tried again after it refused.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -166,6 +169,8 @@ struct Running {
     job: Arc<JobInfo>,
     stop: StopOrder,
     progress: watch::Receiver<ProgressReport>,
+    output: Output,
+    started_at: Timestamp,
 }
 
 struct State {
@@ -268,7 +273,10 @@ impl State {
             };
             match reason {
                 Wake::Work | Wake::TimeIsUp => {}
-                Wake::ProgressDue => report_progress = true,
+                Wake::ProgressDue => {
+                    self.surface_outputs();
+                    report_progress = true;
+                }
                 Wake::Ended(first) => {
                     self.ended.push(first);
                     while let Ok(next) = done.try_recv() {
@@ -406,6 +414,13 @@ impl State {
         }
     }
 
+    /// Lets others read what attempts that are not over at once have printed.
+    fn surface_outputs(&self) {
+        let now = self.pool.clock.now();
+        let lasts = |running: &&Running| now.duration_since(running.started_at) >= SURFACED_AFTER;
+        self.running.values().filter(lasts).for_each(|running| running.output.surface());
+    }
+
     fn changed_progress(&mut self) -> Vec<ProgressUpdate> {
         let changed = self.running.values_mut().filter_map(|running| {
             if !running.progress.has_changed().unwrap_or(false) {
@@ -459,7 +474,10 @@ impl State {
         });
         let handler = self.pool.registry.get(&job.kind);
         self.board.seen().running.insert(job.id, (Arc::clone(&job), now));
-        self.running.insert(job.id, Running { job, stop: stop.clone(), progress: receiver });
+        let output = context.output.clone();
+        let running =
+            Running { job, stop: stop.clone(), progress: receiver, output, started_at: now };
+        self.running.insert(running.job.id, running);
         attempt::spawn(Attempt { handler, context, bounds, stop }, self.done.clone());
     }
 

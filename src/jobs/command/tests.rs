@@ -73,6 +73,7 @@ async fn a_program_runs_without_a_shell_and_its_output_is_kept() {
         (&result["exit_code"], &result["output_bytes"]),
         (&json!(0), &json!(hostile.len() + 3))
     );
+    context.output.surface();
     let log = fs::read_to_string(context.paths.attempt_log(context.job.id, 1)).unwrap();
     assert_eq!(log, tail(&context));
 }
