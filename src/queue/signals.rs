@@ -38,6 +38,14 @@ impl Signals {
         self.work.notify_one();
     }
 
+    /// Waits for a write that makes work, and says so while the writer is at it: the pool's claim then stands right behind it, most
+    /// often in the same commit. What a write makes cannot be missed that way, because writes are done in the order in which they
+    /// were handed in, and this one is handed in first.
+    pub async fn work_of<T>(&self, write: impl Future<Output = T>) -> T {
+        let (written, ()) = tokio::join!(write, async { self.work() });
+        written
+    }
+
     /// Tells running attempts of these jobs to stop; jobs that do not run here are ignored.
     pub fn cancel(&self, jobs: Vec<JobId>) {
         if !jobs.is_empty() {

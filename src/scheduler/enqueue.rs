@@ -60,8 +60,9 @@ impl Enqueuer {
             let policy = overlap.get(&instant.schedule).copied().unwrap_or_default();
             super::overlap(policy, live)
         };
-        let recorded =
-            self.store.write(move |conn| record(conn, &instants, context, &policy)).await?;
+        let makes_work = instants.iter().any(|instant| matches!(instant.plan, Plan::Enqueue(_)));
+        let write = self.store.write(move |conn| record(conn, &instants, context, &policy));
+        let recorded = if makes_work { self.signals.work_of(write).await? } else { write.await? };
         self.announce(&recorded);
         Ok(recorded)
     }
@@ -92,25 +93,20 @@ impl Enqueuer {
             plan,
         };
         let (context, overlap, given) = (self.context(), schedule.run.overlap, run.nominal_at);
-        let recorded = self
-            .store
-            .write(move |conn| {
-                let mut instant = instant.clone();
-                if given.is_none() {
-                    instant.nominal_at = free_instant(conn, &instant.schedule, instant.nominal_at)?;
-                }
-                if let Plan::Enqueue(job) = &mut instant.plan {
-                    job.schedule = Some((instant.schedule.clone(), instant.nominal_at));
-                }
-                let rows =
-                    record(conn, &[instant], context, |_, live| super::overlap(overlap, live))?;
-                rows.into_iter().next().ok_or_else(|| {
-                    StoreError::Conflict(
-                        "that instant of the schedule was decided before".to_owned(),
-                    )
-                })
+        let write = self.store.write(move |conn| {
+            let mut instant = instant.clone();
+            if given.is_none() {
+                instant.nominal_at = free_instant(conn, &instant.schedule, instant.nominal_at)?;
+            }
+            if let Plan::Enqueue(job) = &mut instant.plan {
+                job.schedule = Some((instant.schedule.clone(), instant.nominal_at));
+            }
+            let rows = record(conn, &[instant], context, |_, live| super::overlap(overlap, live))?;
+            rows.into_iter().next().ok_or_else(|| {
+                StoreError::Conflict("that instant of the schedule was decided before".to_owned())
             })
-            .await?;
+        });
+        let recorded = self.signals.work_of(write).await?;
         self.announce(std::slice::from_ref(&recorded));
         Ok(recorded)
     }
@@ -129,9 +125,6 @@ impl Enqueuer {
     }
 
     fn announce(&self, recorded: &[Recorded]) {
-        if recorded.iter().any(|row| row.job.is_some()) {
-            self.signals.work();
-        }
         self.signals
             .cancel(recorded.iter().flat_map(|row| row.cancelled.iter().copied()).collect());
         for row in recorded {

@@ -46,7 +46,7 @@ pub(super) async fn write(
             refuse(group, &error);
             continue;
         }
-        let Some(open) = writer.run(group) else { continue };
+        let Some(open) = writer.run(group, &mut operations) else { continue };
         let mut ended = match pace.before(Step::Commit).await {
             Ok(()) => writer.commit(open),
             Err(error) => open.take_back(Chain(&error).to_string()),

@@ -3,9 +3,9 @@
 //! Blocking database work never runs on the async runtime's threads. A caller sends an operation (a closure over a
 //! connection) down a lane and awaits its answer.
 //!
-//! *The write lane* has one thread. It takes what is waiting, up to a bound, runs all of it in one transaction, commits once,
-//! and only then answers: an acknowledged write is a durable write, and many writers share one `fsync`. A lone operation is
-//! committed at once.
+//! *The write lane* has one thread. It takes what is waiting, up to a bound, runs all of it in one transaction, together with what
+//! arrives meanwhile, commits once, and only then answers: an acknowledged write is a durable write, and many writers
+//! share one `fsync`. A lone operation is committed at once.
 //!
 //! An operation that fails takes back what it did and nothing else. A savepoint for each would do that, and costs more than
 //! most operations: SQLite copies every page that is touched again after each savepoint. So a group is run without
@@ -75,23 +75,27 @@ pub(super) type Threads = Vec<thread::JoinHandle<()>>;
 pub(super) type Group = Vec<Box<dyn Operation>>;
 
 /// A lane and its receiving end.
-pub(super) fn lane() -> (Lane, mpsc::Receiver<Box<dyn Operation>>) {
+pub(super) fn lane() -> (Lane, Waiting) {
     let (sender, receiver) = mpsc::channel(LANE_DEPTH);
     (Lane(sender), receiver)
 }
 
+/// The receiving end of a lane.
+pub(super) type Waiting = mpsc::Receiver<Box<dyn Operation>>;
+
 /// An operation with those that wait behind it, up to the bound of a group.
-pub(super) fn group(
-    first: Box<dyn Operation>,
-    waiting: &mut mpsc::Receiver<Box<dyn Operation>>,
-) -> Group {
+pub(super) fn group(first: Box<dyn Operation>, waiting: &mut Waiting) -> Group {
     let mut group = vec![first];
+    join(&mut group, waiting);
+    group
+}
+
+fn join(group: &mut Group, waiting: &mut Waiting) {
     while group.len() < MAX_GROUP
         && let Ok(next) = waiting.try_recv()
     {
         group.push(next);
     }
-    group
 }
 
 /// Starts the write lane. `committed` is called after each commit.
@@ -105,7 +109,7 @@ pub(super) fn spawn_writer(
     let mut writer = Writer::new(url, conn, condition);
     let thread = start("sexton-writer", move || {
         while let Some(first) = receiver.blocking_recv() {
-            if let Some(open) = writer.run(group(first, &mut receiver)) {
+            if let Some(open) = writer.run(group(first, &mut receiver), &mut receiver) {
                 writer.commit(open).acknowledge();
             }
             committed();
@@ -190,10 +194,11 @@ impl Writer {
         Self { url, conn: Some(conn), identity, condition }
     }
 
-    /// Runs a group of operations in one transaction and leaves it open. Where something is wrong with the transaction itself, all of
-    /// them have been told, and there is nothing to commit.
-    pub(super) fn run(&mut self, mut group: Group) -> Option<Open> {
-        match self.try_run(&mut group) {
+    /// Runs a group of operations in one transaction and leaves it open. Those that arrive while it runs belong to it; those that arrive
+    /// while they run do not, so that it has an end. Where something is wrong with the transaction itself, all of them have been told,
+    /// and there is nothing to commit.
+    pub(super) fn run(&mut self, mut group: Group, waiting: &mut Waiting) -> Option<Open> {
+        match self.try_run(&mut group, waiting) {
             Ok(conn) => Some(Open { conn, group }),
             Err(error) => {
                 refuse(group, &error);
@@ -202,10 +207,14 @@ impl Writer {
         }
     }
 
-    fn try_run(&mut self, group: &mut Group) -> Result<Conn, StoreError> {
+    fn try_run(&mut self, group: &mut Group, waiting: &mut Waiting) -> Result<Conn, StoreError> {
         let mut conn = self.begin()?;
-        if run_together(&mut conn, group) {
-            return Ok(conn);
+        let early = group.len();
+        if run_together(&mut conn, group, 0) {
+            join(group, waiting);
+            if run_together(&mut conn, group, early) {
+                return Ok(conn);
+            }
         }
         self.look_for_fault(group)?;
         roll_back(&mut conn)?;
@@ -384,9 +393,9 @@ fn roll_back(conn: &mut Conn) -> diesel::QueryResult<()> {
     <Conn as Connection>::TransactionManager::rollback_transaction(conn)
 }
 
-/// Runs operations until one fails. Returns whether none did.
-fn run_together(conn: &mut Conn, group: &mut Group) -> bool {
-    for index in 0..group.len() {
+/// Runs the operations from the one at `first` on until one fails. Returns whether none did.
+fn run_together(conn: &mut Conn, group: &mut Group, first: usize) -> bool {
+    for index in first..group.len() {
         match catch_unwind(AssertUnwindSafe(|| group[index].run(conn))) {
             Ok(true) => {}
             Ok(false) => return false,
