@@ -24,6 +24,10 @@ mod socket;
 
 use figures::{Figure, percentile};
 
+/// As in the daemon.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What was asked for on the command line.
 struct Request {
     /// Parts of names of the figures; none means all.
