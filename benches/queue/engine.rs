@@ -173,8 +173,7 @@ impl Engine {
             for _ in 0..jobs {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 let start = Instant::now();
-                self.submit(1).await;
-                workers.signals.work();
+                workers.signals.work_of(self.submit(1)).await;
                 workers.count.started_some.notified().await;
                 waits.push(milliseconds(start.elapsed()));
             }
@@ -235,8 +234,7 @@ impl Engine {
                 async move {
                     for _ in 0..own {
                         free.acquire().await.expect("it is open").forget();
-                        engine.submit(1).await;
-                        workers.signals.work();
+                        workers.signals.work_of(engine.submit(1)).await;
                     }
                 }
             });

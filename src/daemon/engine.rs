@@ -418,8 +418,8 @@ impl Engine {
         // The heartbeat ends first: a beat after the next line would say that this node was declared dead.
         self.stop.cancel();
         let (node, now) = (self.node, self.clock.now());
-        let stopped = self.store.write(move |conn| nodes::mark_stopped(conn, node, now)).await;
-        if let Err(error) = stopped {
+        let stopped = self.store.write_results(move |conn| nodes::mark_stopped(conn, node, now));
+        if let Err(error) = stopped.await {
             tracing::error!(error = %Chain(&error), "the store does not know that this node stopped");
         }
         if let Err(error) = self.audit.stop().await {

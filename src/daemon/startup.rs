@@ -139,7 +139,7 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     end_leftovers(&paths).await;
 
     let url = settings.database.clone();
-    let store = match tokio::task::spawn_blocking(move || Store::open(&url)).await {
+    let store = match tokio::task::spawn_blocking(move || Store::open_with_reserve(&url)).await {
         Ok(opened) => opened?,
         Err(_panicked) => return Err(StoreError::Closed.into()),
     };

@@ -60,15 +60,16 @@ impl Watched {
         self.turn(Condition::Sound);
     }
 
-    /// Notes that something below the database is wrong.
-    pub(super) fn met(&self, fault: &Fault) {
-        let Some(condition) = fault.condition(self.path.as_deref()) else { return };
+    /// Notes that something below the database is wrong. Returns whether the disk is short of something.
+    pub(super) fn met(&self, fault: &Fault) -> bool {
+        let Some(condition) = fault.condition(self.path.as_deref()) else { return false };
         let was_short = matches!(&*self.condition.borrow(), Condition::NotWritable(_));
         match (&condition, fault) {
             // A shortage that ended between the failure and the look at the disk. If it was something else, the next write tells.
             (Condition::Lost(_), Fault::Disk(_)) if was_short => self.turn(Condition::Sound),
             _ => self.turn(condition),
         }
+        matches!(&*self.condition.borrow(), Condition::NotWritable(_))
     }
 
     /// Gives the database up.

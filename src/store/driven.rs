@@ -37,7 +37,7 @@ pub(super) async fn write(
     mut writer: Writer,
     mut operations: mpsc::Receiver<Box<dyn Operation>>,
     pace: Arc<dyn Pace>,
-    committed: impl Fn() + Send,
+    committed: impl Fn(bool) + Send,
 ) {
     while let Some(first) = operations.recv().await {
         let begun = pace.before(Step::Run).await;
@@ -47,6 +47,7 @@ pub(super) async fn write(
             continue;
         }
         let Some(open) = writer.run(group, &mut operations) else { continue };
+        let is_quiet = open.is_quiet();
         let mut ended = match pace.before(Step::Commit).await {
             Ok(()) => writer.commit(open),
             Err(error) => open.take_back(Chain(&error).to_string()),
@@ -57,7 +58,7 @@ pub(super) async fn write(
             ended.outcome = Err(Chain(&error).to_string());
         }
         ended.acknowledge();
-        committed();
+        committed(is_quiet);
     }
 }
 

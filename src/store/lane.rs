@@ -31,6 +31,7 @@ use tokio::sync::mpsc;
 use super::condition::{Fault, Watched};
 use super::connection::{DatabaseUrl, Purpose};
 use super::identity::Identity;
+use super::reserve::Reserve;
 use super::{Conn, StoreError};
 use crate::model::Chain;
 
@@ -46,6 +47,17 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// How often a transaction that finds the database locked is begun again; SQLite itself waits five seconds each time.
 const BEGIN_ATTEMPTS: u32 = 12;
 
+/// What sets an operation apart from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sort {
+    /// Nothing.
+    Plain,
+    /// Nobody who follows commits needs to hear of it.
+    Quiet,
+    /// It records what came of work that was done, and may take the room that is kept for that.
+    Results,
+}
+
 /// Work for a connection, together with the caller who waits for its answer.
 pub(super) trait Operation: Send {
     /// Does the work and keeps the answer. Returns whether it worked. It may be called again after what it did was rolled back.
@@ -53,6 +65,9 @@ pub(super) trait Operation: Send {
 
     /// What is wrong below the database, where its last run has met that.
     fn fault(&self) -> Option<&Fault>;
+
+    /// What sets it apart from others.
+    fn sort(&self) -> Sort;
 
     /// Sends the answer, or what hindered it.
     fn answer(self: Box<Self>, hindrance: Option<StoreError>);
@@ -98,21 +113,25 @@ fn join(group: &mut Group, waiting: &mut Waiting) {
     }
 }
 
-/// Starts the write lane. `committed` is called after each commit.
+/// Starts the write lane. `committed` is called after each group, with whether all of it was quiet.
 pub(super) fn spawn_writer(
     url: DatabaseUrl,
     conn: Conn,
     condition: Watched,
-    committed: impl Fn() + Send + 'static,
+    reserve: Reserve,
+    committed: impl Fn(bool) + Send + 'static,
 ) -> Result<(Lane, Threads), StoreError> {
     let (lane, mut receiver) = lane();
-    let mut writer = Writer::new(url, conn, condition);
+    let mut writer = Writer::new(url, conn, condition, reserve);
     let thread = start("sexton-writer", move || {
         while let Some(first) = receiver.blocking_recv() {
-            if let Some(open) = writer.run(group(first, &mut receiver), &mut receiver) {
-                writer.commit(open).acknowledge();
-            }
-            committed();
+            let Some(open) = writer.run(group(first, &mut receiver), &mut receiver) else {
+                committed(false);
+                continue;
+            };
+            let is_quiet = open.is_quiet();
+            writer.commit(open).acknowledge();
+            committed(is_quiet);
         }
         // With it goes the checkpointer, so that the writer's connection is the last one: it moves the log into the database.
         drop(committed);
@@ -158,6 +177,7 @@ pub(super) struct Writer {
     conn: Option<Conn>,
     identity: Identity,
     condition: Watched,
+    reserve: Reserve,
 }
 
 /// A group of operations that have run in a transaction which is not committed yet. Dropped, it is rolled back.
@@ -173,6 +193,11 @@ pub(super) struct Ended {
 }
 
 impl Open {
+    /// Whether nobody who follows commits needs to hear of it.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.group.iter().all(|operation| operation.sort() == Sort::Quiet)
+    }
+
     /// Gives up what a group has done, as when the commit fails: the connection is dropped, which rolls back.
     pub(super) fn take_back(self, why: String) -> Ended {
         Ended { group: self.group, outcome: Err(why) }
@@ -189,15 +214,16 @@ impl Ended {
 }
 
 impl Writer {
-    pub(super) fn new(url: DatabaseUrl, conn: Conn, condition: Watched) -> Self {
+    pub(super) fn new(url: DatabaseUrl, conn: Conn, condition: Watched, reserve: Reserve) -> Self {
         let identity = Identity::of(&url);
-        Self { url, conn: Some(conn), identity, condition }
+        Self { url, conn: Some(conn), identity, condition, reserve }
     }
 
     /// Runs a group of operations in one transaction and leaves it open. Those that arrive while it runs belong to it; those that arrive
     /// while they run do not, so that it has an end. Where something is wrong with the transaction itself, all of them have been told,
     /// and there is nothing to commit.
-    pub(super) fn run(&mut self, mut group: Group, waiting: &mut Waiting) -> Option<Open> {
+    pub(super) fn run(&mut self, group: Group, waiting: &mut Waiting) -> Option<Open> {
+        let mut group = self.admitted(group)?;
         match self.try_run(&mut group, waiting) {
             Ok(conn) => Some(Open { conn, group }),
             Err(error) => {
@@ -207,11 +233,32 @@ impl Writer {
         }
     }
 
+    /// What of a group may be written at all: when the disk is full, and the room that was kept for results is given up, only they.
+    fn admitted(&mut self, group: Group) -> Option<Group> {
+        if self.reserve.retake() {
+            return Some(group);
+        }
+        let (results, others): (Group, Group) =
+            group.into_iter().partition(|operation| operation.sort() == Sort::Results);
+        let why = "the disk is full, and the room that is left is kept for results".to_owned();
+        refuse(others, &Fault::NotWritable(why).into());
+        (!results.is_empty()).then_some(results)
+    }
+
+    /// Notes what is wrong below the database.
+    fn met(&mut self, fault: &Fault) {
+        if self.condition.met(fault) {
+            self.reserve.release();
+        }
+    }
+
     fn try_run(&mut self, group: &mut Group, waiting: &mut Waiting) -> Result<Conn, StoreError> {
         let mut conn = self.begin()?;
         let early = group.len();
         if run_together(&mut conn, group, 0) {
-            join(group, waiting);
+            if !self.reserve.is_spent() {
+                join(group, waiting);
+            }
             if run_together(&mut conn, group, early) {
                 return Ok(conn);
             }
@@ -227,11 +274,11 @@ impl Writer {
     }
 
     /// Gives the group up where one of it has met something below the database.
-    fn look_for_fault(&self, group: &Group) -> Result<(), StoreError> {
+    fn look_for_fault(&mut self, group: &Group) -> Result<(), StoreError> {
         match group.iter().find_map(|operation| operation.fault()) {
             None => Ok(()),
             Some(fault) => {
-                self.condition.met(fault);
+                self.met(fault);
                 Err(fault.clone().into())
             }
         }
@@ -250,7 +297,7 @@ impl Writer {
                 drop(conn);
                 let error = StoreError::from(error);
                 match error.fault() {
-                    Some(fault) => self.condition.met(fault),
+                    Some(fault) => self.met(fault),
                     None => {
                         tracing::error!(error = %Chain(&error), "a group of writes could not be committed");
                     }
@@ -265,7 +312,9 @@ impl Writer {
     fn confirm(&mut self) -> Result<(), String> {
         match self.identity.lost() {
             None => {
-                self.condition.committed();
+                if !self.reserve.is_spent() {
+                    self.condition.committed();
+                }
                 Ok(())
             }
             Some(why) => {
@@ -281,7 +330,7 @@ impl Writer {
         }
         let begun = self.begin_or_reopen();
         if let Some(fault) = begun.as_ref().err().and_then(StoreError::fault) {
-            self.condition.met(fault);
+            self.met(fault);
         }
         begun
     }

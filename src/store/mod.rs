@@ -12,6 +12,7 @@ mod error;
 mod hot;
 mod identity;
 mod lane;
+mod reserve;
 mod soundness;
 mod time;
 
@@ -47,7 +48,8 @@ pub use time::Micros;
 
 use condition::Watched;
 use connection::on_each_backend;
-use lane::{Lane, Operation, Reader, Threads, Writer};
+use lane::{Lane, Operation, Reader, Sort, Threads, Writer};
+use reserve::Reserve;
 
 /// How many threads read.
 const READERS: usize = 3;
@@ -76,6 +78,22 @@ impl Store {
     /// # Errors
     /// When it cannot be opened, is damaged, is newer than this binary, or cannot be migrated.
     pub fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        Self::open_with(url, Reserve::none())
+    }
+
+    /// The same, with room kept on the disk of an SQLite database in which results can be written when the disk is full.
+    ///
+    /// # Errors
+    /// As those of [`Self::open`].
+    pub fn open_with_reserve(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        let reserve = match url {
+            DatabaseUrl::Sqlite(path) => Reserve::beside(path),
+            DatabaseUrl::Postgres(_) => Reserve::none(),
+        };
+        Self::open_with(url, reserve)
+    }
+
+    fn open_with(url: &DatabaseUrl, reserve: Reserve) -> Result<Self, StoreError> {
         soundness::check_before_use(url)?;
         let mut conn = url.connect(Purpose::Write)?;
         let applied = migrations::migrate(&mut conn)?;
@@ -87,8 +105,8 @@ impl Store {
         let checkpointer = checkpoint::spawn(url, watched.clone())?;
         let announce = commits.clone();
         let (writer, writing) =
-            lane::spawn_writer(url.clone(), conn, watched.clone(), move || {
-                announce.send_modify(|count| *count += 1);
+            lane::spawn_writer(url.clone(), conn, watched.clone(), reserve, move |is_quiet| {
+                announce_unless(is_quiet, &announce);
                 checkpointer.poke();
             })?;
         let (readers, reading) = lane::spawn_readers(url, READERS, &watched)?;
@@ -115,12 +133,10 @@ impl Store {
         let watched = Watched::new(url);
         let condition = watched.follow();
         let write = driven::write(
-            Writer::new(url.clone(), conn, watched.clone()),
+            Writer::new(url.clone(), conn, watched.clone(), Reserve::none()),
             operations,
             Arc::clone(&pace),
-            move || {
-                announce.send_modify(|count| *count += 1);
-            },
+            move |is_quiet| announce_unless(is_quiet, &announce),
         );
         let read = driven::read(Reader::new(url.clone(), watched), reads, pace);
         let threads = Arc::default();
@@ -157,7 +173,7 @@ impl Store {
         &self.url
     }
 
-    /// Counts commits, so that others (the audit log) can follow them.
+    /// Counts commits that were not quiet, so that others (the audit log) can follow them.
     #[must_use]
     pub fn commits(&self) -> watch::Receiver<u64> {
         self.commits.subscribe()
@@ -193,8 +209,41 @@ impl Store {
         T: Send + 'static,
         F: FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
+        self.hand_in(what, Sort::Plain).await
+    }
+
+    /// The same for what leaves no trace in the history: those who follow commits are not woken for it.
+    ///
+    /// # Errors
+    /// As those of [`Self::write`].
+    pub async fn write_quietly<T, F>(&self, what: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.hand_in(what, Sort::Quiet).await
+    }
+
+    /// The same for what came of work that was done: it is written even while the disk is full, as long as the room lasts that is
+    /// kept for it.
+    ///
+    /// # Errors
+    /// As those of [`Self::write`].
+    pub async fn write_results<T, F>(&self, what: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.hand_in(what, Sort::Results).await
+    }
+
+    async fn hand_in<T, F>(&self, what: F, sort: Sort) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
         let writer = self.writer.as_ref().ok_or(StoreError::Closed)?;
-        let answer = round_trip(writer, what).await;
+        let answer = round_trip(writer, what, sort).await;
         // Those whose write was only near the trouble are told of it too: the client of a full disk should hear of the disk.
         match (answer, &*self.condition.borrow()) {
             (Err(StoreError::NotCommitted(_)), Condition::NotWritable(why)) => {
@@ -221,7 +270,7 @@ impl Store {
             Some(what) => what(conn),
             None => Err(StoreError::Closed),
         };
-        round_trip(&self.readers, once).await
+        round_trip(&self.readers, once, Sort::Plain).await
     }
 
     /// Whether this handle can write.
@@ -263,6 +312,7 @@ impl std::fmt::Debug for Store {
 /// Some work, its answer once it has run, and who waits for that.
 struct Call<T, F> {
     what: F,
+    sort: Sort,
     answer: Option<Result<T, StoreError>>,
     caller: oneshot::Sender<Answer<T, F>>,
 }
@@ -284,6 +334,10 @@ where
         self.answer.as_ref()?.as_ref().err()?.fault()
     }
 
+    fn sort(&self) -> Sort {
+        self.sort
+    }
+
     fn answer(self: Box<Self>, hindrance: Option<StoreError>) {
         let has_met_fault = self.fault().is_some();
         let answer = match (hindrance, self.answer) {
@@ -302,13 +356,19 @@ fn did_not_end() -> StoreError {
     StoreError::NotCommitted("the operation did not run to its end".to_owned())
 }
 
-async fn round_trip<T, F>(lane: &Lane, what: F) -> Result<T, StoreError>
+fn announce_unless(is_quiet: bool, commits: &watch::Sender<u64>) {
+    if !is_quiet {
+        commits.send_modify(|count| *count += 1);
+    }
+}
+
+async fn round_trip<T, F>(lane: &Lane, what: F, sort: Sort) -> Result<T, StoreError>
 where
     T: Send + 'static,
     F: FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
 {
     let (caller, answer) = oneshot::channel();
-    lane.send(Box::new(Call { what, answer: None, caller })).await?;
+    lane.send(Box::new(Call { what, sort, answer: None, caller })).await?;
     match answer.await {
         Ok((answer, _what)) => answer,
         Err(_dropped) => Err(did_not_end()),

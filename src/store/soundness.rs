@@ -63,7 +63,9 @@ pub(super) fn check_meanwhile(url: &DatabaseUrl, condition: Watched) -> Result<(
     let path = path.clone();
     let run = move || match look(&path) {
         Ok(()) => tracing::info!("the database was checked and is sound"),
-        Err(StoreError::Fault(fault @ Fault::Damaged(_))) => condition.met(&fault),
+        Err(StoreError::Fault(fault @ Fault::Damaged(_))) => {
+            condition.met(&fault);
+        }
         Err(other) => tracing::warn!(error = %Chain(&other), "the database could not be checked"),
     };
     // It is not waited for when the store is closed: it changes nothing and may take long.

@@ -14,9 +14,9 @@ use crate::clock::SharedClock;
 use crate::jobs::{Context, JobInfo, Output, Progress, ProgressReport, RunPaths, StopReason};
 use crate::model::{Chain, Event, FinishedAttempt, HumanDuration, JobId, NodeId, ScheduleId};
 use crate::queue::SignalReceiver;
-use crate::store::Store;
 use crate::store::claim::{ClaimRequest, ClaimedJob};
-use crate::store::finish::{Finished, ProgressUpdate};
+use crate::store::finish::{Finished, ProgressUpdate, finish};
+use crate::store::{Store, StoreError};
 
 /// How long the pool sleeps at the most when nothing wakes it: the safety net for a wake-up that was lost, and for a wall clock that
 /// was set while it slept.
@@ -333,6 +333,9 @@ impl State {
         if !has_news && !self.has_room() && !due {
             return SLOW_POLL;
         }
+        if self.store_error.is_some() && !self.ended.is_empty() {
+            return self.deliver_results().await;
+        }
         let progress = if report_progress { self.changed_progress() } else { Vec::new() };
         if report_progress && progress.is_empty() && self.ended.is_empty() {
             return self.sleep_until_due(now);
@@ -360,33 +363,60 @@ impl State {
             Err(error) => {
                 // What has ended is kept and recorded later; nothing is claimed meanwhile.
                 self.ended = kept;
-                let error = Chain(&error).to_string();
-                if self.store_error.is_none() {
-                    tracing::error!(
-                        error,
-                        "the store refuses; claiming is paused until it answers"
-                    );
-                }
-                let mut seen = self.board.seen();
-                (seen.store_error, seen.unrecorded) = (Some(error.clone()), self.ended.len());
-                drop(seen);
-                self.store_error = Some(error);
-                STORE_PAUSE
+                self.refused(&error)
             }
         }
     }
 
-    fn settle(&mut self, ended: Vec<FinishedAttempt>, pickup: Pickup, now: Timestamp) -> Duration {
-        for (attempt, finished) in ended.into_iter().zip(pickup.finished) {
-            let running = self.running.remove(&attempt.job);
-            self.board.seen().running.remove(&attempt.job);
-            self.announce_end(&attempt, &finished, running.as_ref());
+    /// The same while the store refuses: results alone are offered first, because on a full disk there is room for them when there is
+    /// none for anything else.
+    async fn deliver_results(&mut self) -> Duration {
+        let ended = Arc::new(std::mem::take(&mut self.ended));
+        let (node, results) = (self.pool.node, Arc::clone(&ended));
+        let answer = self.pool.store.write_results(move |conn| finish(conn, node, &results)).await;
+        let kept = Arc::unwrap_or_clone(ended);
+        match answer {
+            Ok(finished) => {
+                self.board.seen().unrecorded = 0;
+                self.record_ends(kept, finished);
+                // Whether anything else can be written is found out after a moment.
+                STORE_PAUSE
+            }
+            Err(error) => {
+                self.ended = kept;
+                self.refused(&error)
+            }
         }
+    }
+
+    /// Notes that the store refuses, and says so once. Returns how long to wait before it is tried again.
+    fn refused(&mut self, error: &StoreError) -> Duration {
+        let error = Chain(error).to_string();
+        if self.store_error.is_none() {
+            tracing::error!(error, "the store refuses; claiming is paused until it answers");
+        }
+        let mut seen = self.board.seen();
+        (seen.store_error, seen.unrecorded) = (Some(error.clone()), self.ended.len());
+        drop(seen);
+        self.store_error = Some(error);
+        STORE_PAUSE
+    }
+
+    fn settle(&mut self, ended: Vec<FinishedAttempt>, pickup: Pickup, now: Timestamp) -> Duration {
+        self.record_ends(ended, pickup.finished);
         self.next_due = pickup.next_due;
         for job in pickup.claimed {
             self.start(job);
         }
         if pickup.more_due { Duration::ZERO } else { self.sleep_until_due(now) }
+    }
+
+    fn record_ends(&mut self, ended: Vec<FinishedAttempt>, finished: Vec<Finished>) {
+        for (attempt, finished) in ended.into_iter().zip(finished) {
+            let running = self.running.remove(&attempt.job);
+            self.board.seen().running.remove(&attempt.job);
+            self.announce_end(&attempt, &finished, running.as_ref());
+        }
     }
 
     fn sleep_until_due(&self, now: Timestamp) -> Duration {

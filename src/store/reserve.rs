@@ -1,0 +1,116 @@
+//! Room on the disk that is kept for results: a file beside the database that is given up when the disk is full.
+//!
+//! What runs when the disk fills up still ends, and what came of it should be on the disk before the machine is switched off to look
+//! for room. So once the reserve is given up, only results are written, until there is room for a new reserve: then there is room
+//! for everything else, too.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, fallocate};
+
+/// How large it is. A result takes a kilobyte or two with its page in the log, so this is for thousands.
+const RESERVE_BYTES: u64 = 16 << 20;
+
+/// The reserve of a database.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    path: PathBuf,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// There is none: nobody wants one, or there was no room for it from the start. Everything is written as long as it can be.
+    Absent,
+    Held,
+    /// It was given up.
+    Spent,
+}
+
+impl Reserve {
+    /// Keeps none.
+    pub(super) fn none() -> Self {
+        Self { path: PathBuf::new(), state: State::Absent }
+    }
+
+    /// Takes room beside the database at `database`. Where that cannot be had, it is said and nothing is kept.
+    pub(super) fn beside(database: &Path) -> Self {
+        let mut path = database.as_os_str().to_owned();
+        path.push("-reserve");
+        let mut reserve = Self { path: path.into(), state: State::Absent };
+        match reserve.take() {
+            Ok(()) => reserve.state = State::Held,
+            Err(error) => tracing::warn!(
+                file = %reserve.path.display(),
+                %error,
+                "no room can be kept for results, so none will be recorded while the disk is full"
+            ),
+        }
+        reserve
+    }
+
+    /// Whether only results are to be written.
+    pub(super) fn is_spent(&self) -> bool {
+        self.state == State::Spent
+    }
+
+    /// Gives it up, where there is one.
+    pub(super) fn release(&mut self) {
+        // On a disk that became read-only this fails, and there is nothing to be won.
+        if self.state == State::Held && std::fs::remove_file(&self.path).is_ok() {
+            self.state = State::Spent;
+        }
+    }
+
+    /// Takes it again, where it was given up and there is room. Returns whether nothing stands against writing.
+    pub(super) fn retake(&mut self) -> bool {
+        if self.is_spent() && self.take().is_ok() {
+            self.state = State::Held;
+        }
+        !self.is_spent()
+    }
+
+    fn take(&self) -> io::Result<()> {
+        let file = open(&self.path)?;
+        fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES).map_err(|error| {
+            // What there is of it must not take the last room.
+            let _it_stays_empty = std::fs::remove_file(&self.path);
+            error.into()
+        })
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn b1_a_reserve_takes_room_gives_it_up_and_takes_it_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("sexton.db");
+        let path = folder.path().join("sexton.db-reserve");
+        let taken = || std::fs::metadata(&path).map_or(0, |found| found.blocks() * 512);
+        let mut reserve = Reserve::beside(&database);
+        assert!(taken() >= RESERVE_BYTES && !reserve.is_spent());
+        reserve.release();
+        assert!(reserve.is_spent() && !path.exists());
+        assert!(reserve.retake());
+        assert!(taken() >= RESERVE_BYTES && !reserve.is_spent());
+    }
+
+    #[test]
+    fn b1_without_room_for_a_reserve_everything_is_written_as_long_as_it_can_be() {
+        let mut reserve = Reserve::beside(Path::new("/dev/null/sexton.db"));
+        reserve.release();
+        assert!(!reserve.is_spent() && reserve.retake());
+    }
+}
