@@ -78,7 +78,7 @@ impl fmt::Display for SettingsProblem {
         }
         f.write_str(&self.message)?;
         if let Some(help) = &self.help {
-            write!(f, " ({help})")?;
+            write!(f, " ({})", inert(help))?;
         }
         match &self.excerpt {
             Some(excerpt) => write!(f, "\n{excerpt}"),

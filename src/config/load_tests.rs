@@ -165,8 +165,10 @@ fn an_unknown_variable_is_refused_with_the_nearest_name() {
 
 #[test]
 fn j10_a_variable_is_named_without_what_could_disturb_a_terminal() {
-    let error = error_of("", &[("SEXTON_\u{1b}[31mX", "1")]);
-    assert!(error.starts_with("SEXTON_\\u{1b}[31mX: "), "{error:?}");
+    for variable in ["SEXTON_\u{1b}[31mX", "SEXTON_QUEUES__MAIL\u{1b}[31m"] {
+        let error = error_of("", &[(variable, "1")]);
+        assert!(error.contains("\\u{1b}[31m") && !error.contains('\u{1b}'), "{error:?}");
+    }
 }
 
 #[test]

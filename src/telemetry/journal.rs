@@ -110,7 +110,11 @@ fn words(value: &Value) -> Cow<'_, str> {
 }
 
 fn cut(text: &str, max_bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(max_bytes)]
+    let mut end = max_bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// The form for values that may hold newlines: the name, the length in eight bytes (little endian), the value.

@@ -8,6 +8,8 @@ mod attempt;
 mod cycle;
 mod pool;
 mod registry;
+mod status;
 
-pub use pool::{Draw, Pool, PoolHandle, PoolSettings, PoolStatus, RunningAttempt};
+pub use pool::{Draw, Pool, PoolHandle, PoolSettings};
 pub use registry::Registry;
+pub use status::{PoolStatus, RunningAttempt};

@@ -1,7 +1,7 @@
 //! The pool: one task that owns the slots.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,9 +10,10 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::attempt::{self, Attempt, Bounds, StopOrder};
 use super::cycle::{Delivery, Pickup, exchange};
 use super::registry::Registry;
+use super::status::{Board, PoolStatus};
 use crate::clock::SharedClock;
 use crate::jobs::{Context, JobInfo, Output, Progress, ProgressReport, RunPaths, StopReason};
-use crate::model::{Chain, Event, FinishedAttempt, HumanDuration, JobId, NodeId, ScheduleId};
+use crate::model::{Chain, Event, FinishedAttempt, HumanDuration, JobId, NodeId};
 use crate::queue::SignalReceiver;
 use crate::store::claim::{ClaimRequest, ClaimedJob};
 use crate::store::finish::{Finished, ProgressUpdate, finish};
@@ -80,74 +81,6 @@ pub struct PoolHandle {
     board: Arc<Board>,
 }
 
-/// What is known of the pool from outside. It is a lock and not a channel, because a status is a list of everything that
-/// runs, and making one for each exchange cost as much as the attempts themselves.
-#[derive(Debug)]
-struct Board {
-    slots: usize,
-    seen: Mutex<Seen>,
-}
-
-#[derive(Debug, Default)]
-struct Seen {
-    running: BTreeMap<JobId, (Arc<JobInfo>, Timestamp)>,
-    /// How many of those have ended and could not be recorded yet.
-    unrecorded: usize,
-    draining: bool,
-    store_error: Option<String>,
-}
-
-impl Board {
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What the pool is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PoolStatus {
-    /// How many attempts may run at once.
-    pub slots: usize,
-    /// The attempts that run, oldest first.
-    pub running: Vec<RunningAttempt>,
-    /// How many of them have ended and could not be recorded yet, because the store refuses.
-    pub unrecorded: usize,
-    /// Whether nothing new is taken.
-    pub draining: bool,
-    /// Why the store refused the last time, while it does.
-    pub store_error: Option<String>,
-}
-
-/// An attempt that runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunningAttempt {
-    /// Its job.
-    pub job: JobId,
-    /// The job's kind.
-    pub kind: String,
-    /// The lane it came from.
-    pub queue: String,
-    /// The schedule that made it.
-    pub schedule: Option<ScheduleId>,
-    /// Which execution it is.
-    pub attempt: u32,
-    /// When it began.
-    pub started_at: Timestamp,
-}
-
-impl RunningAttempt {
-    fn of(job: &JobInfo, started_at: Timestamp) -> Self {
-        Self {
-            job: job.id,
-            kind: job.kind.clone(),
-            queue: job.queue.clone(),
-            schedule: job.schedule.as_ref().map(|(id, _)| id.clone()),
-            attempt: job.attempt,
-            started_at,
-        }
-    }
-}
-
 enum Order {
     /// Take nothing new; answer when the last attempt has ended and is recorded.
     Drain(oneshot::Sender<()>),
@@ -192,8 +125,7 @@ impl Pool {
     pub fn spawn(self) -> PoolHandle {
         let (orders, order_receiver) = mpsc::unbounded_channel();
         let (done, done_receiver) = mpsc::unbounded_channel();
-        let board = Board { slots: self.settings.slots, seen: Mutex::default() };
-        let board = Arc::new(board);
+        let board = Arc::new(Board::new(self.settings.slots));
         let state = State {
             pool: self,
             running: BTreeMap::new(),
@@ -231,17 +163,7 @@ impl PoolHandle {
     /// What the pool is doing.
     #[must_use]
     pub fn status(&self) -> PoolStatus {
-        let seen = self.board.seen();
-        let mut running: Vec<RunningAttempt> =
-            seen.running.values().map(|(job, at)| RunningAttempt::of(job, *at)).collect();
-        running.sort_by_key(|attempt| (attempt.started_at, attempt.job));
-        PoolStatus {
-            slots: self.board.slots,
-            unrecorded: seen.unrecorded,
-            running,
-            draining: seen.draining,
-            store_error: seen.store_error.clone(),
-        }
+        self.board.status()
     }
 }
 

@@ -57,6 +57,7 @@ begin() {
 begin full
 bad-disk full $state
 trouble full 'disk is full|No space|full'
+check "full: what ends meanwhile is recorded in the room that was kept" eventually 30 job_is "$running" completed
 bad-disk free $state
 recovers full
 

@@ -1,0 +1,95 @@
+//! What can be seen of the pool from outside.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use crate::jobs::JobInfo;
+use crate::model::{JobId, ScheduleId};
+
+/// What is known of the pool from outside. It is a lock and not a channel, because a status is a list of everything that
+/// runs, and making one for each exchange cost as much as the attempts themselves.
+#[derive(Debug)]
+pub(super) struct Board {
+    slots: usize,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) running: BTreeMap<JobId, (Arc<JobInfo>, Timestamp)>,
+    /// How many of those have ended and could not be recorded yet.
+    pub(super) unrecorded: usize,
+    pub(super) draining: bool,
+    pub(super) store_error: Option<String>,
+}
+
+impl Board {
+    pub(super) fn new(slots: usize) -> Self {
+        Self { slots, seen: Mutex::default() }
+    }
+
+    pub(super) fn status(&self) -> PoolStatus {
+        let seen = self.seen();
+        let mut running: Vec<RunningAttempt> =
+            seen.running.values().map(|(job, at)| RunningAttempt::of(job, *at)).collect();
+        running.sort_by_key(|attempt| (attempt.started_at, attempt.job));
+        PoolStatus {
+            slots: self.slots,
+            unrecorded: seen.unrecorded,
+            running,
+            draining: seen.draining,
+            store_error: seen.store_error.clone(),
+        }
+    }
+
+    pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the pool is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PoolStatus {
+    /// How many attempts may run at once.
+    pub slots: usize,
+    /// The attempts that run, oldest first.
+    pub running: Vec<RunningAttempt>,
+    /// How many of them have ended and could not be recorded yet, because the store refuses.
+    pub unrecorded: usize,
+    /// Whether nothing new is taken.
+    pub draining: bool,
+    /// Why the store refused the last time, while it does.
+    pub store_error: Option<String>,
+}
+
+/// An attempt that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningAttempt {
+    /// Its job.
+    pub job: JobId,
+    /// The job's kind.
+    pub kind: String,
+    /// The lane it came from.
+    pub queue: String,
+    /// The schedule that made it.
+    pub schedule: Option<ScheduleId>,
+    /// Which execution it is.
+    pub attempt: u32,
+    /// When it began.
+    pub started_at: Timestamp,
+}
+
+impl RunningAttempt {
+    fn of(job: &JobInfo, started_at: Timestamp) -> Self {
+        Self {
+            job: job.id,
+            kind: job.kind.clone(),
+            queue: job.queue.clone(),
+            schedule: job.schedule.as_ref().map(|(id, _)| id.clone()),
+            attempt: job.attempt,
+            started_at,
+        }
+    }
+}
