@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use rustix::process::{getpriority_process, setpriority_process};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -156,7 +157,11 @@ impl Context {
         F: FnOnce(&Self) -> Answer + Send + 'static,
     {
         let context = self.clone();
-        match tokio::task::spawn_blocking(move || work(&context)).await {
+        let work = move || {
+            give_way();
+            work(&context)
+        };
+        match tokio::task::spawn_blocking(work).await {
             Ok(answer) => answer,
             Err(gone) => match gone.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -165,5 +170,35 @@ impl Context {
                 }
             },
         }
+    }
+}
+
+/// How much nicer than the daemon's other threads those are that walk trees and hash files, see nice(1).
+const NICENESS: i32 = 10;
+
+/// Lets the threads that start jobs and answer requests go first: when a thousand cleanups are due at once, hundreds of threads want the
+/// processors that the starts of the others need. It is of the thread, and under systemd only seen inside the service. Where it is
+/// not allowed, nothing is lost but that; and a service that is nicer still stays so.
+fn give_way() {
+    if getpriority_process(None).is_ok_and(|niceness| niceness < NICENESS) {
+        let _not_allowed = setpriority_process(None, NICENESS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn blocking_work_gives_way_to_everything_else() {
+        let before = getpriority_process(None).unwrap();
+        let (context, _folder) = crate::jobs::testing::context("cleanup", json!({}));
+        let answer = context
+            .blocking(|_context| Answer::Done(json!(getpriority_process(None).unwrap())))
+            .await;
+        assert_eq!(answer, Answer::Done(json!(before.max(NICENESS))));
+        assert_eq!(getpriority_process(None).unwrap(), before, "the runtime's threads do not");
     }
 }

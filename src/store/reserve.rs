@@ -9,10 +9,14 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 /// How large it is. A result takes a kilobyte or two with its page in the log, so this is for thousands.
 const RESERVE_BYTES: u64 = 16 << 20;
+
+/// How much more than the reserve has to be free before it is taken again: what is free right after it was given up is the reserve
+/// itself, and to take that for an end of the shortage would have everything written into it.
+const MARGIN_BYTES: u64 = 4 << 20;
 
 /// The reserve of a database.
 #[derive(Debug)]
@@ -67,10 +71,16 @@ impl Reserve {
 
     /// Takes it again, where it was given up and there is room. Returns whether nothing stands against writing.
     pub(super) fn retake(&mut self) -> bool {
-        if self.is_spent() && self.take().is_ok() {
+        if self.is_spent() && self.has_room() && self.take().is_ok() {
             self.state = State::Held;
         }
         !self.is_spent()
+    }
+
+    fn has_room(&self) -> bool {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let found = statvfs(folder.unwrap_or(Path::new(".")));
+        found.is_ok_and(|found| is_enough(found.f_bavail.saturating_mul(found.f_frsize)))
     }
 
     fn take(&self) -> io::Result<()> {
@@ -81,6 +91,10 @@ impl Reserve {
             error.into()
         })
     }
+}
+
+fn is_enough(free_bytes: u64) -> bool {
+    free_bytes >= RESERVE_BYTES + MARGIN_BYTES
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -105,6 +119,12 @@ mod tests {
         assert!(reserve.is_spent() && !path.exists());
         assert!(reserve.retake());
         assert!(taken() >= RESERVE_BYTES && !reserve.is_spent());
+    }
+
+    #[test]
+    fn b1_the_room_that_was_given_up_is_not_taken_for_an_end_of_the_shortage() {
+        assert!(!is_enough(RESERVE_BYTES));
+        assert!(is_enough(2 * RESERVE_BYTES));
     }
 
     #[test]
