@@ -34,7 +34,7 @@ use crate::store::schedules::{self as ledgers, Definition, Instant, Plan};
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// How many instants one transaction records, so that what is due at midnight does not keep claims and submissions waiting until all of it
-/// is written: a thousand take about 15 ms. What has been recorded stays decided if the next part fails.
+/// is written: a thousand take about 20 ms. What has been recorded stays decided if the next part fails.
 const RECORDED_AT_ONCE: usize = 1000;
 
 /// How many lines of what a reload changed are logged.

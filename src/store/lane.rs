@@ -49,7 +49,7 @@ const BEGIN_ATTEMPTS: u32 = 12;
 
 /// What sets an operation apart from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sort {
+pub(super) enum Class {
     /// Nothing.
     Plain,
     /// Nobody who follows commits needs to hear of it.
@@ -67,7 +67,7 @@ pub(super) trait Operation: Send {
     fn fault(&self) -> Option<&Fault>;
 
     /// What sets it apart from others.
-    fn sort(&self) -> Sort;
+    fn class(&self) -> Class;
 
     /// Sends the answer, or what hindered it.
     fn answer(self: Box<Self>, hindrance: Option<StoreError>);
@@ -195,7 +195,7 @@ pub(super) struct Ended {
 impl Open {
     /// Whether nobody who follows commits needs to hear of it.
     pub(super) fn is_quiet(&self) -> bool {
-        self.group.iter().all(|operation| operation.sort() == Sort::Quiet)
+        self.group.iter().all(|operation| operation.class() == Class::Quiet)
     }
 
     /// Gives up what a group has done, as when the commit fails: the connection is dropped, which rolls back.
@@ -239,7 +239,7 @@ impl Writer {
             return Some(group);
         }
         let (results, others): (Group, Group) =
-            group.into_iter().partition(|operation| operation.sort() == Sort::Results);
+            group.into_iter().partition(|operation| operation.class() == Class::Results);
         let why = "the disk is full, and the room that is left is kept for results".to_owned();
         refuse(others, &Fault::NotWritable(why).into());
         (!results.is_empty()).then_some(results)

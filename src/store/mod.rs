@@ -48,7 +48,7 @@ pub use time::Micros;
 
 use condition::Watched;
 use connection::on_each_backend;
-use lane::{Lane, Operation, Reader, Sort, Threads, Writer};
+use lane::{Class, Lane, Operation, Reader, Threads, Writer};
 use reserve::Reserve;
 
 /// How many threads read.
@@ -78,7 +78,7 @@ impl Store {
     /// # Errors
     /// When it cannot be opened, is damaged, is newer than this binary, or cannot be migrated.
     pub fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
-        Self::open_with(url, Reserve::none())
+        Self::open_with(url, |_url| Reserve::none())
     }
 
     /// The same, with room kept on the disk of an SQLite database in which results can be written when the disk is full.
@@ -86,14 +86,17 @@ impl Store {
     /// # Errors
     /// As those of [`Self::open`].
     pub fn open_with_reserve(url: &DatabaseUrl) -> Result<Self, StoreError> {
-        let reserve = match url {
+        Self::open_with(url, |url| match url {
             DatabaseUrl::Sqlite(path) => Reserve::beside(path),
             DatabaseUrl::Postgres(_) => Reserve::none(),
-        };
-        Self::open_with(url, reserve)
+        })
     }
 
-    fn open_with(url: &DatabaseUrl, reserve: Reserve) -> Result<Self, StoreError> {
+    /// The reserve is made when nothing speaks against the database any more: beside one that is refused, nothing is changed.
+    fn open_with(
+        url: &DatabaseUrl,
+        reserve: impl FnOnce(&DatabaseUrl) -> Reserve,
+    ) -> Result<Self, StoreError> {
         soundness::check_before_use(url)?;
         let mut conn = url.connect(Purpose::Write)?;
         let applied = migrations::migrate(&mut conn)?;
@@ -104,6 +107,7 @@ impl Store {
         let watched = Watched::new(url);
         let checkpointer = checkpoint::spawn(url, watched.clone())?;
         let announce = commits.clone();
+        let reserve = reserve(url);
         let (writer, writing) =
             lane::spawn_writer(url.clone(), conn, watched.clone(), reserve, move |is_quiet| {
                 announce_unless(is_quiet, &announce);
@@ -209,7 +213,7 @@ impl Store {
         T: Send + 'static,
         F: FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
-        self.hand_in(what, Sort::Plain).await
+        self.hand_in(what, Class::Plain).await
     }
 
     /// The same for what leaves no trace in the history: those who follow commits are not woken for it.
@@ -221,7 +225,7 @@ impl Store {
         T: Send + 'static,
         F: FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
-        self.hand_in(what, Sort::Quiet).await
+        self.hand_in(what, Class::Quiet).await
     }
 
     /// The same for what came of work that was done: it is written even while the disk is full, as long as the room lasts that is
@@ -234,16 +238,16 @@ impl Store {
         T: Send + 'static,
         F: FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
-        self.hand_in(what, Sort::Results).await
+        self.hand_in(what, Class::Results).await
     }
 
-    async fn hand_in<T, F>(&self, what: F, sort: Sort) -> Result<T, StoreError>
+    async fn hand_in<T, F>(&self, what: F, class: Class) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
         let writer = self.writer.as_ref().ok_or(StoreError::Closed)?;
-        let answer = round_trip(writer, what, sort).await;
+        let answer = round_trip(writer, what, class).await;
         // Those whose write was only near the trouble are told of it too: the client of a full disk should hear of the disk.
         match (answer, &*self.condition.borrow()) {
             (Err(StoreError::NotCommitted(_)), Condition::NotWritable(why)) => {
@@ -270,7 +274,7 @@ impl Store {
             Some(what) => what(conn),
             None => Err(StoreError::Closed),
         };
-        round_trip(&self.readers, once, Sort::Plain).await
+        round_trip(&self.readers, once, Class::Plain).await
     }
 
     /// Whether this handle can write.
@@ -312,7 +316,7 @@ impl std::fmt::Debug for Store {
 /// Some work, its answer once it has run, and who waits for that.
 struct Call<T, F> {
     what: F,
-    sort: Sort,
+    class: Class,
     answer: Option<Result<T, StoreError>>,
     caller: oneshot::Sender<Answer<T, F>>,
 }
@@ -334,8 +338,8 @@ where
         self.answer.as_ref()?.as_ref().err()?.fault()
     }
 
-    fn sort(&self) -> Sort {
-        self.sort
+    fn class(&self) -> Class {
+        self.class
     }
 
     fn answer(self: Box<Self>, hindrance: Option<StoreError>) {
@@ -362,13 +366,13 @@ fn announce_unless(is_quiet: bool, commits: &watch::Sender<u64>) {
     }
 }
 
-async fn round_trip<T, F>(lane: &Lane, what: F, sort: Sort) -> Result<T, StoreError>
+async fn round_trip<T, F>(lane: &Lane, what: F, class: Class) -> Result<T, StoreError>
 where
     T: Send + 'static,
     F: FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
 {
     let (caller, answer) = oneshot::channel();
-    lane.send(Box::new(Call { what, sort, answer: None, caller })).await?;
+    lane.send(Box::new(Call { what, class, answer: None, caller })).await?;
     match answer.await {
         Ok((answer, _what)) => answer,
         Err(_dropped) => Err(did_not_end()),
