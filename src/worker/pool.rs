@@ -256,10 +256,15 @@ impl State {
             return SLOW_POLL;
         }
         if self.store_error.is_some() && !self.ended.is_empty() {
-            return self.deliver_results().await;
+            let delivered = self.deliver_results().await;
+            if let Err(error) = delivered {
+                return self.refused(&error);
+            }
         }
         let progress = if report_progress { self.changed_progress() } else { Vec::new() };
-        if report_progress && progress.is_empty() && self.ended.is_empty() {
+        // A store that refuses is asked again at each tick, or attempts that say nothing would keep the pool from ever claiming again.
+        let has_nothing_to_say = progress.is_empty() && self.ended.is_empty();
+        if report_progress && has_nothing_to_say && self.store_error.is_none() {
             return self.sleep_until_due(now);
         }
         let claim = self.has_room().then(|| self.claim_request(now));
@@ -290,9 +295,8 @@ impl State {
         }
     }
 
-    /// The same while the store refuses: results alone are offered first, because on a full disk there is room for them when there is
-    /// none for anything else.
-    async fn deliver_results(&mut self) -> Duration {
+    /// Offers results alone to a store that refuses: on a full disk there is room for them when there is none for anything else.
+    async fn deliver_results(&mut self) -> Result<(), StoreError> {
         let ended = Arc::new(std::mem::take(&mut self.ended));
         let (node, results) = (self.pool.node, Arc::clone(&ended));
         let answer = self.pool.store.write_results(move |conn| finish(conn, node, &results)).await;
@@ -301,12 +305,11 @@ impl State {
             Ok(finished) => {
                 self.board.seen().unrecorded = 0;
                 self.record_ends(kept, finished);
-                // Whether anything else can be written is found out after a moment.
-                STORE_PAUSE
+                Ok(())
             }
             Err(error) => {
                 self.ended = kept;
-                self.refused(&error)
+                Err(error)
             }
         }
     }

@@ -39,6 +39,7 @@ on_both_backends![
     progress_is_stored_while_the_attempt_runs,
     a_job_that_comes_while_the_pool_is_idle_starts_at_once,
     a_future_job_starts_when_it_is_due,
+    after_a_refusal_claiming_goes_on_while_a_silent_attempt_runs,
 ];
 
 /// Longer than anything here takes, shorter than the pool's slow poll, which nothing may have to wait for.
@@ -425,4 +426,37 @@ async fn a_future_job_starts_when_it_is_due(queue: Queue) {
     workers.submit(NewJob { run_at: due, ..job() }).await;
     assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
     assert_eq!(early.load(Ordering::SeqCst), 0, "it did not start before its time");
+}
+
+/// The store refuses to claim, and nothing else.
+async fn after_a_refusal_claiming_goes_on_while_a_silent_attempt_runs(queue: Queue) {
+    let number = AtomicU32::new(0);
+    let may_end = Arc::new(Semaphore::new(0));
+    let end = Arc::clone(&may_end);
+    let mut workers = Workers::start(queue, PoolSettings::plain(3), move |context| {
+        let (number, end) = (number.fetch_add(1, Ordering::SeqCst), Arc::clone(&end));
+        async move {
+            if number == 1 {
+                let _permit = end.acquire().await;
+                return done();
+            }
+            until_stopped(context).await
+        }
+    });
+    for _ in 0..2 {
+        workers.submit(job()).await;
+        workers.started().await;
+    }
+    workers.queue.database.execute("ALTER TABLE queues RENAME TO queues_away");
+    let waiting = workers.submit(job()).await;
+    let refused = async {
+        while workers.pool.status().store_error.is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("it is noticed");
+    may_end.add_permits(1);
+    assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed), "it is recorded");
+    workers.queue.database.execute("ALTER TABLE queues_away RENAME TO queues");
+    assert_eq!(workers.started().await, waiting);
 }
