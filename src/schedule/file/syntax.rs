@@ -10,6 +10,7 @@ use toml::de::{DeTable, Error};
 pub fn read_toml(text: &str) -> (Spanned<DeTable<'_>>, Vec<Error>) {
     let (table, mut errors) = DeTable::parse_recoverable(text);
     let mut told = HashSet::new();
-    errors.retain(|error| told.insert(error.clone()));
+    // Not by the whole error: each of them holds the text, and hashing that for each would take a file's length times its errors.
+    errors.retain(|error| told.insert((error.span(), error.message().to_owned())));
     (table, errors)
 }
