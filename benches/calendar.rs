@@ -3,6 +3,7 @@
 //! `cargo bench --bench calendar`
 
 use std::hint::black_box;
+use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
@@ -46,7 +47,8 @@ fn schedules(count: usize) -> Vec<Schedule> {
             number / 60 % 24
         );
         let path = format!("schedule-{number}.toml");
-        let parsed = parse_file(path.as_ref(), &text, &Defaults::default(), KINDS, start());
+        let parsed =
+            parse_file(Path::new(&path).into(), &text, &Defaults::default(), KINDS, start());
         schedules.extend(parsed.schedules);
     }
     assert_eq!(schedules.len(), count);

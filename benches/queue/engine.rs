@@ -10,7 +10,7 @@ use sexton::audit::writer::{self, AuditHandle};
 use sexton::clock::{Clock, SharedClock, SystemClock};
 use sexton::config::AuditJobs;
 use sexton::jobs::{Answer, Context, Handler, RunPaths};
-use sexton::model::{Actor, NewJob, NodeId};
+use sexton::model::{Actor, JsonText, NewJob, NodeId};
 use sexton::queue::{Ageing, Signals};
 use sexton::store::audit::AuditSource;
 use sexton::store::jobs::{SubmitContext, submit};
@@ -112,7 +112,9 @@ impl Engine {
     async fn submit(&self, count: usize) {
         let context = self.context();
         let jobs: Vec<NewJob> = (0..count)
-            .map(|_| NewJob::new("noop", params(), context.now, Actor::named("bench")))
+            .map(|_| {
+                NewJob::new("noop", JsonText::from(&params()), context.now, Actor::named("bench"))
+            })
             .collect();
         self.store.write(move |conn| submit(conn, &jobs, context)).await.expect("a submission");
     }

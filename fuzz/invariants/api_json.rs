@@ -39,7 +39,7 @@ pub(crate) fn check(data: &[u8]) {
 /// Whatever comes in over HTTP is held to what a schedule file is held to, and is stored as what it was understood as.
 fn is_within_limits(job: &NewJob) {
     let kind = kind(&job.kind).expect("its kind is known");
-    assert_eq!((kind.check)(&job.params), [], "params of {}", kind.name);
+    assert_eq!((kind.check)(&job.params.value()), [], "params of {}", kind.name);
     assert!(job.queue.parse::<ScheduleId>().is_ok(), "queue {:?}", job.queue);
     assert_eq!(job.run_at.subsec_nanosecond() % 1000, 0, "{}", job.run_at);
     assert!(job.labels.len() <= 32, "{} labels", job.labels.len());

@@ -42,7 +42,7 @@ pub(crate) fn check(data: &[u8]) {
     if !parsed.has_errors() {
         let commented = parse(&format!("# before\n{text}\n# behind\n"));
         let hashes = |parsed: &Parsed| -> Vec<String> {
-            parsed.schedules.iter().map(|schedule| schedule.hash.clone()).collect()
+            parsed.schedules.iter().map(|schedule| schedule.hash.to_string()).collect()
         };
         assert_eq!(hashes(&commented), hashes(&parsed), "a comment is no change");
     }
@@ -53,7 +53,7 @@ fn now() -> Timestamp {
 }
 
 fn parse(text: &str) -> Parsed {
-    parse_file(Path::new("schedules/fuzz.toml"), text, &Defaults::default(), KINDS, now())
+    parse_file(Path::new("schedules/fuzz.toml").into(), text, &Defaults::default(), KINDS, now())
 }
 
 fn points_into(text: &str, diagnostic: &Diagnostic) {

@@ -102,7 +102,7 @@ pub(super) async fn show(
         after = next;
     }
     shown.upcoming = Some(instants);
-    shown.params = Some(schedule.params.clone());
+    shown.params = Some(schedule.params.value());
     Ok(axum::Json(shown))
 }
 
@@ -170,7 +170,7 @@ fn view(
         runbook: schedule.runbook.clone(),
         file: schedule.source.file.display().to_string(),
         line: schedule.source.line,
-        revision: schedule.hash.clone(),
+        revision: schedule.hash.to_string(),
         priority: schedule.run.priority.level(),
         queue: schedule.run.queue.clone(),
         upcoming: None,
@@ -205,7 +205,7 @@ pub(super) async fn run(
     let live = Arc::clone(app.live()?);
     let schedule = find(&app.catalog(), &id)?;
     if let (Some(kind), Some(changes)) = (kind(&schedule.kind), &request.params) {
-        let mut params = schedule.params.clone();
+        let mut params = schedule.params.value();
         if let (Some(own), Some(changes)) = (params.as_object_mut(), changes.as_object()) {
             own.extend(changes.clone());
         }

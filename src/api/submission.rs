@@ -7,8 +7,8 @@ use super::problem::{FieldError, Problem};
 use super::wire::Submission;
 use crate::jobs::{explain, kind};
 use crate::model::{
-    Actor, Backoff, Dependency, DependencyNeeds, HumanDuration, JobId, JobSettings, NewJob,
-    Priority, RetryPolicy, UniqueKey,
+    Actor, Backoff, Dependency, DependencyNeeds, HumanDuration, JobId, JobSettings, JsonText,
+    NewJob, Priority, RetryPolicy, UniqueKey,
 };
 
 /// How many jobs one call may submit.
@@ -108,7 +108,7 @@ fn checked(
     let mut refuse = |field: &str, detail: String| {
         wrong.push(FieldError { pointer: format!("{prefix}/{field}"), detail });
     };
-    let mut job = NewJob::new(kind.name, params, now, actor.clone());
+    let mut job = NewJob::new(kind.name, JsonText::from(&params), now, actor.clone());
     if let Some(value) = submission.priority {
         match serde_json::from_value::<Priority>(value) {
             Ok(priority) => job.priority = priority,

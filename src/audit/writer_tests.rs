@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::audit::{FILE_NAME, verify};
 use crate::clock::{Clock as _, ManualClock};
-use crate::model::{Actor, AuditEvent, NewJob, NodeId};
+use crate::model::{Actor, AuditEvent, JsonText, NewJob, NodeId};
 use crate::queue::Ageing;
 use crate::store::audit::append_event;
 use crate::store::jobs::{SubmitContext, submit};
@@ -66,7 +66,8 @@ impl Bench {
 
     async fn submit(&self, count: usize) {
         let now = self.clock.now();
-        let new = NewJob::new("http", json!({}), now, Actor::named("cli:alice(1000)"));
+        let new =
+            NewJob::new("http", JsonText::from(&json!({})), now, Actor::named("cli:alice(1000)"));
         let context = SubmitContext { now, node: NodeId(1), ageing: Ageing::DEFAULT };
         self.store
             .write(move |conn| submit(conn, &vec![new.clone(); count], context))

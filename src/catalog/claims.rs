@@ -24,7 +24,7 @@ pub(super) fn settle(
     now: Timestamp,
 ) -> Files {
     let before = owners(previous);
-    let position = |file: &LoadedFile| order.iter().position(|path| *path == file.directory);
+    let position = |file: &LoadedFile| order.iter().position(|path| **path == *file.directory);
     let mut sequence: Vec<(&OsString, &Arc<LoadedFile>)> = files.iter().collect();
     sequence.sort_by_key(|(name, file)| (position(file), *name));
 
@@ -137,6 +137,6 @@ fn conflict(file: &LoadedFile, schedule: &Schedule, owner: &Schedule) -> Diagnos
         owner.source.file.display(),
         owner.source.line,
     );
-    Diagnostic::about(&file.path, Severity::Error, Code::DuplicateId, message)
+    Diagnostic::about(&*file.path, Severity::Error, Code::DuplicateId, message)
         .with_help("give one of the two another name")
 }

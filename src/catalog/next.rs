@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use jiff::Timestamp;
 
@@ -17,7 +17,7 @@ use super::scan::{Content, DirectoryScan, Entries, Listing, Scan, ScannedFile};
 use super::snapshot::{Broken, Catalog, DirectoryState, LoadedFile, revision};
 use crate::jobs::Kind;
 use crate::model::ScheduleId;
-use crate::schedule::{Code, Defaults, Diagnostic, Schedule, Severity, parse_file};
+use crate::schedule::{Code, Defaults, Diagnostic, Severity, parse_file};
 
 /// How files are read: with which defaults, for which kinds.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ struct Sighting {
 )]
 enum Seen {
     /// Read in this scan.
-    Now { directory: PathBuf, file: ScannedFile },
+    Now { directory: Arc<Path>, file: ScannedFile },
     /// Kept from the previous snapshot, because its directory is not what it was.
     Kept(Arc<LoadedFile>),
 }
@@ -75,7 +75,7 @@ impl Sighting {
         let before = previous.directories.get(&scanned.path).copied();
         let path = scanned.path;
         self.order.push(path.clone());
-        let count = previous.files.values().filter(|file| file.directory == path).count();
+        let count = previous.files.values().filter(|file| *file.directory == *path).count();
         let had_files = count > 0;
         let alarm = match &scanned.listing {
             Listing::Missing => Some("this directory of schedules is not there".to_owned()),
@@ -107,19 +107,20 @@ impl Sighting {
         }
     }
 
-    fn entries(&mut self, directory: PathBuf, entries: Entries) {
+    fn entries(&mut self, path: PathBuf, entries: Entries) {
+        let directory: Arc<Path> = path.as_path().into();
         for file in entries.files {
             if matches!(file.content, Content::Masked) {
                 self.files.remove(&file.name);
             } else {
                 let name = file.name.clone();
-                self.files.insert(name, Seen::Now { directory: directory.clone(), file });
+                self.files.insert(name, Seen::Now { directory: Arc::clone(&directory), file });
             }
         }
         self.ignored.extend(entries.ignored);
         self.diagnostics.extend(entries.diagnostics);
         let identity = Some(entries.identity);
-        self.directories.insert(directory, DirectoryState { identity, is_lost: false });
+        self.directories.insert(path, DirectoryState { identity, is_lost: false });
     }
 }
 
@@ -147,32 +148,34 @@ fn load(
     reading: &Reading,
     now: Timestamp,
 ) -> BTreeMap<OsString, Arc<LoadedFile>> {
-    let mut files = BTreeMap::new();
+    let mut files = Vec::with_capacity(seen.len());
     let mut changed = Vec::new();
     for (name, seen) in seen {
         let before = previous.files.get(&name);
         match seen {
             Seen::Kept(file) => {
-                files.insert(name, file);
+                files.push((name, file));
             }
             Seen::Now { directory, file } => match carry_over(before, &file) {
                 Some(same) => {
-                    files.insert(name, same);
+                    files.push((name, same));
                 }
                 None => changed.push((name, directory, file, before)),
             },
         }
     }
-    let read = |(name, directory, file, before): (OsString, PathBuf, ScannedFile, _)| {
-        (name, Arc::new(read_file(directory, file, before, reading, now)))
+    let read = |(name, directory, file, before): (OsString, Arc<Path>, ScannedFile, _)| {
+        (name, read_file(directory, file, before, reading, now))
     };
-    files.extend(in_parallel(changed, read));
-    files
+    let keep = |(name, file): &(OsString, LoadedFile)| (name.clone(), Arc::new(file.copied()));
+    files.extend(in_parallel(changed, read, keep));
+    // A map that is made of a list is packed; one that grows an entry at a time in the order of its keys is half empty.
+    files.into_iter().collect()
 }
 
 /// The file as it was, when its content is what it was.
 fn carry_over(before: Option<&Arc<LoadedFile>>, file: &ScannedFile) -> Option<Arc<LoadedFile>> {
-    let before = before.filter(|before| before.path == file.path)?;
+    let before = before.filter(|before| *before.path == *file.path)?;
     match &file.content {
         Content::Same => Some(Arc::clone(before)),
         // Read again and found to be the same: it was too fresh to trust its metadata, or only those changed.
@@ -185,14 +188,14 @@ fn carry_over(before: Option<&Arc<LoadedFile>>, file: &ScannedFile) -> Option<Ar
 }
 
 fn read_file(
-    directory: PathBuf,
+    directory: Arc<Path>,
     file: ScannedFile,
     before: Option<&Arc<LoadedFile>>,
     reading: &Reading,
     now: Timestamp,
 ) -> LoadedFile {
     let mut loaded = LoadedFile {
-        path: file.path,
+        path: file.path.into(),
         directory,
         stamp: None,
         hash: None,
@@ -205,7 +208,8 @@ fn read_file(
     };
     match file.content {
         Content::Text { text, hash, stamp, warnings } => {
-            let parsed = parse_file(&loaded.path, &text, &reading.defaults, reading.kinds, now);
+            let parsed =
+                parse_file(Arc::clone(&loaded.path), &text, &reading.defaults, reading.kinds, now);
             loaded.stamp = Some(stamp);
             loaded.hash = Some(hash);
             if !parsed.has_errors() {
@@ -223,26 +227,39 @@ fn read_file(
 
 /// Applies `work` to every item, on as many threads as there are processors when there is enough to do. The order of the results is
 /// that of the items.
-fn in_parallel<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+fn in_parallel<T: Send, R: Send, K>(
+    items: Vec<T>,
+    work: impl Fn(T) -> R + Sync,
+    keep: impl Fn(&R) -> K,
+) -> Vec<K> {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = processors.min(items.len() / FILES_WORTH_A_THREAD);
     if threads < 2 {
-        return items.into_iter().map(work).collect();
+        return items.into_iter().map(|item| keep(&work(item))).collect();
     }
     let share = items.len().div_ceil(threads);
-    let mut items = items.into_iter();
+    let (results, finished) = mpsc::channel();
+    let mut items = items.into_iter().enumerate();
+    let work = &work;
     std::thread::scope(|scope| {
-        let shares: Vec<_> = std::iter::from_fn(|| {
-            let share: Vec<T> = items.by_ref().take(share).collect();
-            (!share.is_empty()).then_some(share)
-        })
-        .map(|share| scope.spawn(|| share.into_iter().map(&work).collect::<Vec<R>>()))
-        .collect();
-        let finished = shares.into_iter().flat_map(|thread| match thread.join() {
-            Ok(results) => results,
-            Err(panic) => std::panic::resume_unwind(panic),
-        });
-        finished.collect()
+        loop {
+            let share: Vec<(usize, T)> = items.by_ref().take(share).collect();
+            if share.is_empty() {
+                break;
+            }
+            let results = results.clone();
+            scope.spawn(move || {
+                for (position, item) in share {
+                    // Nobody stops listening before the last result.
+                    let _ = results.send((position, work(item)));
+                }
+            });
+        }
+        drop(results);
+        let mut kept: Vec<(usize, K)> =
+            finished.iter().map(|(position, result)| (position, keep(&result))).collect();
+        kept.sort_unstable_by_key(|(position, _)| *position);
+        kept.into_iter().map(|(_, result)| result).collect()
     })
 }
 
@@ -253,21 +270,21 @@ fn assemble(
     ignored: Vec<PathBuf>,
     now: Timestamp,
 ) -> Catalog {
-    let mut schedules: BTreeMap<ScheduleId, Arc<Schedule>> = BTreeMap::new();
     let (mut stale, mut invalid) = (BTreeMap::new(), BTreeMap::new());
     for file in files.values() {
         let found = file.access.iter().chain(&file.diagnostics).chain(&file.conflicts);
         diagnostics.extend(found.cloned());
-        schedules.extend(file.in_force.iter().map(|it| (it.id.clone(), Arc::clone(it))));
         let (Some(since), Some(error)) = (file.broken_since, file.first_error()) else { continue };
         let broken = Broken { error: error.clone(), since };
         if file.in_force.is_empty() {
-            invalid.insert(file.path.clone(), broken);
+            invalid.insert(file.path.to_path_buf(), broken);
         } else {
             let ids = file.in_force.iter().map(|it| it.id.clone());
             stale.extend(ids.map(|id| (id, broken.clone())));
         }
     }
+    let in_force = files.values().flat_map(|file| &file.in_force);
+    let schedules = in_force.map(|it| (it.id.clone(), Arc::clone(it))).collect();
     Catalog {
         revision: revision(&schedules),
         schedules,

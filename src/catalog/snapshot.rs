@@ -70,7 +70,7 @@ impl Catalog {
 
     /// The files that were read, in the order of their names.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.files.values().map(|file| file.path.as_path())
+        self.files.values().map(|file| &*file.path)
     }
 
     /// Whether every file and directory could be used.
@@ -89,15 +89,15 @@ impl Catalog {
     /// What need not be read again.
     pub(super) fn known(&self) -> Known<'_> {
         let files = self.files.values();
-        files.filter_map(|file| Some((file.path.as_path(), file.stamp?))).collect()
+        files.filter_map(|file| Some((&*file.path, file.stamp?))).collect()
     }
 }
 
 /// What is known of one file.
 #[derive(Debug, Clone)]
 pub(super) struct LoadedFile {
-    pub(super) path: PathBuf,
-    pub(super) directory: PathBuf,
+    pub(super) path: Arc<Path>,
+    pub(super) directory: Arc<Path>,
     /// Of the present content; none when it could not be read.
     pub(super) stamp: Option<Stamp>,
     pub(super) hash: Option<ContentHash>,
@@ -116,6 +116,14 @@ pub(super) struct LoadedFile {
 }
 
 impl LoadedFile {
+    /// Itself in memory of its own, definitions included.
+    pub(super) fn copied(&self) -> Self {
+        let anew = |schedules: &Vec<Arc<Schedule>>| {
+            schedules.iter().map(|schedule| Arc::new(Schedule::clone(schedule))).collect()
+        };
+        Self { defined: self.defined.as_ref().map(anew), ..self.clone() }
+    }
+
     pub(super) fn first_error(&self) -> Option<&Diagnostic> {
         self.diagnostics.iter().chain(&self.conflicts).find(|found| found.is_error())
     }
@@ -134,10 +142,7 @@ pub(super) struct DirectoryState {
 pub(super) fn revision(schedules: &BTreeMap<ScheduleId, Arc<Schedule>>) -> Revision {
     let mut hasher = blake3::Hasher::new();
     for (id, schedule) in schedules {
-        for part in [id.as_str(), &schedule.hash] {
-            hasher.update(part.as_bytes());
-            hasher.update(b"\n");
-        }
+        hasher.update(format!("{id}\n{}\n", schedule.hash).as_bytes());
     }
     Revision(hasher.finalize().to_hex()[..32].to_owned())
 }

@@ -31,8 +31,13 @@ pub(super) fn validate(session: &Session, args: &Validate) -> Outcome {
             .read_to_string(&mut text)
             .map_err(|error| Failure::new(Exit::Usage, format!("stdin cannot be read: {error}")))?;
         let reading = reading(session.settings());
-        let parsed =
-            parse_file(Path::new("stdin.toml"), &text, &reading.defaults, reading.kinds, now);
+        let parsed = parse_file(
+            Path::new("stdin.toml").into(),
+            &text,
+            &reading.defaults,
+            reading.kinds,
+            now,
+        );
         (1, parsed.schedules.len(), parsed.diagnostics)
     } else {
         let paths = if args.paths.is_empty() {
@@ -147,7 +152,7 @@ pub(super) fn explain(session: &Session, args: &Explain) -> Outcome {
             "times": times,
             "dst_warnings": warnings,
             "fields": schedule.as_deref().map(crate::schedule::fields),
-            "file": schedule.as_ref().map(|schedule| schedule.source.file.clone()),
+            "file": schedule.as_ref().map(|schedule| schedule.source.file.to_path_buf()),
         }));
         return Ok(Exit::Ok);
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,9 +41,10 @@ impl fmt::Display for NodeId {
 ///
 /// Lower-case letters, digits, `-` and `_`, 1 to 64 bytes, starting with a letter or digit: it turns up in file
 /// names, metric labels and log lines, so nothing in it may need quoting there.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct ScheduleId(String);
+///
+/// A copy shares the text: the scheduler, the catalog and each decision hold the same name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScheduleId(Arc<str>);
 
 impl ScheduleId {
     /// The longest name, in bytes.
@@ -71,7 +73,7 @@ impl FromStr for ScheduleId {
         let starts_well = text.bytes().next().is_some_and(legal);
         let all_legal = text.bytes().all(|byte| legal(byte) || byte == b'-' || byte == b'_');
         if starts_well && all_legal && text.len() <= Self::MAX_BYTES {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(ScheduleIdError(text.chars().take(100).collect()))
         }
@@ -83,6 +85,12 @@ impl TryFrom<String> for ScheduleId {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()
+    }
+}
+
+impl Serialize for ScheduleId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

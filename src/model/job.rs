@@ -7,7 +7,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Actor, HumanDuration, JobId, Outcome, Priority, RetryPolicy, ScheduleId};
+use super::{Actor, HumanDuration, JobId, JsonText, Outcome, Priority, RetryPolicy, ScheduleId};
 
 /// Where a job is.
 ///
@@ -218,7 +218,7 @@ pub struct NewJob {
     /// What it does.
     pub kind: String,
     /// For the kind.
-    pub params: serde_json::Value,
+    pub params: JsonText,
     /// How urgent it is.
     pub priority: Priority,
     /// The lane it waits in.
@@ -242,12 +242,7 @@ pub struct NewJob {
 impl NewJob {
     /// A job of `kind` with every other choice left at its default.
     #[must_use]
-    pub fn new(
-        kind: impl Into<String>,
-        params: serde_json::Value,
-        run_at: Timestamp,
-        actor: Actor,
-    ) -> Self {
+    pub fn new(kind: impl Into<String>, params: JsonText, run_at: Timestamp, actor: Actor) -> Self {
         Self {
             kind: kind.into(),
             params,

@@ -9,8 +9,8 @@ pub struct Ledger {
     pub decided_until: Timestamp,
     /// When its last job ended.
     pub last_end: Option<Timestamp>,
-    /// Whether it is paused.
-    pub pause: Option<Pause>,
+    /// Whether it is paused. Apart, because few are, and the scheduler keeps a ledger for each schedule.
+    pub pause: Option<Box<Pause>>,
 }
 
 /// A schedule that is held back by hand.

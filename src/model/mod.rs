@@ -12,6 +12,7 @@ mod duration;
 mod event;
 mod ids;
 mod job;
+mod json;
 mod ledger;
 mod occurrence;
 mod priority;
@@ -30,6 +31,7 @@ pub use job::{
     AfterAttempt, Dependency, DependencyNeeds, FinalState, IllegalTransition, JobSettings,
     JobState, Labels, NewJob, UniqueKey,
 };
+pub use json::JsonText;
 pub use ledger::{Ledger, Pause};
 pub use occurrence::{Decision, Occurrence, OverlapVerdict};
 pub use priority::{Priority, PriorityError};

@@ -1,16 +1,16 @@
 //! A checked schedule: what its file said, with every default filled in.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::Rule;
-use crate::model::{ByteSize, HumanDuration, Labels, Priority, RetryPolicy, ScheduleId};
+use crate::model::{ByteSize, HumanDuration, JsonText, Labels, Priority, RetryPolicy, ScheduleId};
 
 /// A named rule from a file: when, what, and under which policies.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,17 +36,36 @@ pub struct Schedule {
     /// What its jobs do: the name of its kind table.
     pub kind: String,
     /// The kind table, checked by the kind.
-    pub params: Value,
-    /// Content hash of everything above except the source, as lower-case hex: comments, formatting and moving the
-    /// file do not count.
-    pub hash: String,
+    pub params: JsonText,
+    /// Of everything above except the source: comments, formatting and moving the file do not count.
+    pub hash: ContentHash,
+}
+
+/// Tells versions of a schedule apart: 128 bits of BLAKE3, enough for ever and short enough to be kept with every occurrence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ContentHash([u8; 16]);
+
+impl From<blake3::Hash> for ContentHash {
+    /// Its first half.
+    fn from(whole: blake3::Hash) -> Self {
+        let mut half = [0; 16];
+        half.copy_from_slice(&whole.as_bytes()[..16]);
+        Self(half)
+    }
+}
+
+impl fmt::Display for ContentHash {
+    /// As lower-case hex.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// Where a definition was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The file, as it was named to the parser.
-    pub file: PathBuf,
+    pub file: Arc<Path>,
     /// The line its definition starts in, from 1.
     pub line: u32,
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::definition::Schedule;
+use super::definition::{ContentHash, Schedule};
 use super::weekdays::Weekdays;
 use super::{Rule, Trigger};
 use crate::model::{Backoff, HumanDuration, Labels};
@@ -23,14 +23,13 @@ pub fn fields(schedule: &Schedule) -> BTreeMap<String, String> {
     when_fields(schedule, &mut fields);
     run_fields(schedule, &mut fields);
     fields.put("kind", &schedule.kind);
-    fields.put_json(&schedule.kind, &schedule.params);
+    fields.put_json(&schedule.kind, &schedule.params.value());
     fields.0
 }
 
-/// The content hash of a definition: 128 bits of BLAKE3 as lower-case hex, enough to tell versions apart for ever and short
-/// enough to be kept with every occurrence.
+/// The content hash of a definition.
 #[must_use]
-pub(super) fn hash(schedule: &Schedule) -> String {
+pub(super) fn hash(schedule: &Schedule) -> ContentHash {
     let mut hasher = blake3::Hasher::new();
     for (name, value) in fields(schedule) {
         for part in [name, value] {
@@ -38,7 +37,7 @@ pub(super) fn hash(schedule: &Schedule) -> String {
             hasher.update(part.as_bytes());
         }
     }
-    hasher.finalize().to_hex()[..32].to_owned()
+    hasher.finalize().into()
 }
 
 /// Those fields that make a schedule's instants what they are. When one of them changes, the schedule starts afresh; jitter, offset

@@ -185,7 +185,7 @@ fn decisions(
     undecided: &Undecided,
     now: Timestamp,
 ) -> Vec<DueDecision> {
-    let pause = entry.ledger.pause.as_ref();
+    let pause = entry.ledger.pause.as_deref();
     let when = &entry.schedule.when;
     let exclusion = |nominal, fire_at| Exclusion::of(when, pause, nominal, fire_at, now);
     let rows: Vec<(Candidate, Option<Exclusion<'_>>)> = undecided

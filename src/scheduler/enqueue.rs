@@ -8,7 +8,9 @@ use tokio::sync::broadcast;
 
 use super::requirements::unmet;
 use crate::clock::SharedClock;
-use crate::model::{Actor, Decision, Event, JobId, JobSettings, NewJob, NodeId, ScheduleId};
+use crate::model::{
+    Actor, Decision, Event, JobId, JobSettings, JsonText, NewJob, NodeId, ScheduleId,
+};
 use crate::queue::{Ageing, Signals};
 use crate::schedule::{Overlap, Requirement, Schedule};
 use crate::store::jobs::SubmitContext;
@@ -76,7 +78,9 @@ impl Enqueuer {
         let blocked = self.unmet(schedule.run.requires.clone()).await;
         let now = self.clock.now();
         let mut job = new_job(schedule, now, now, run.actor.clone());
-        job.params = merged(schedule.params.clone(), run.params);
+        if let Some(changes) = run.params {
+            job.params = JsonText::from(&merged(schedule.params.value(), changes));
+        }
         job.settings.dry_run = run.dry_run;
         let plan = match &blocked {
             Some(_) => Plan::Settle(Decision::SkippedRequirement),
@@ -86,7 +90,7 @@ impl Enqueuer {
             schedule: schedule.id.clone(),
             nominal_at: run.nominal_at.unwrap_or(now),
             reason: blocked.unwrap_or_else(|| format!("run by hand by {}", run.actor)),
-            revision: schedule.hash.clone(),
+            revision: schedule.hash.to_string(),
             instants: 1,
             actor: run.actor,
             advances: false,
@@ -174,13 +178,12 @@ pub fn new_job(
 }
 
 /// Fields of `changes` over fields of `params`; anything but an object replaces the whole.
-fn merged(params: Value, changes: Option<Value>) -> Value {
+fn merged(params: Value, changes: Value) -> Value {
     match (params, changes) {
-        (Value::Object(mut params), Some(Value::Object(changes))) => {
+        (Value::Object(mut params), Value::Object(changes)) => {
             params.extend(changes);
             Value::Object(params)
         }
-        (_, Some(changes)) => changes,
-        (params, None) => params,
+        (_, changes) => changes,
     }
 }

@@ -94,8 +94,6 @@ struct Reloaded<'a> {
 
 struct Slot {
     schedule: Arc<Schedule>,
-    /// See [`rule_of`].
-    rule: String,
     ledger: Ledger,
     live: bool,
     /// What comes for the second time, after the clock was set back.
@@ -404,8 +402,7 @@ impl State {
             .collect();
         let now = self.own.enqueuer.clock.now();
         self.settle_replaced(&definitions, now).await?;
-        let rules = definitions.clone();
-        let (ledgers, live) = self
+        let (mut ledgers, live) = self
             .own
             .enqueuer
             .store
@@ -414,16 +411,17 @@ impl State {
             })
             .await?;
         let mut before = std::mem::take(&mut self.slots);
-        for (schedule, Definition { rule, .. }) in catalog.schedules.values().zip(rules) {
-            let Some(ledger) = ledgers.get(&schedule.id).cloned() else { continue };
-            let live = live.contains(schedule.id.as_str());
+        let slots = catalog.schedules.iter().filter_map(|(id, schedule)| {
+            let ledger = ledgers.remove(id)?;
+            let live = live.contains(id.as_str());
             let schedule = Arc::clone(schedule);
-            let slot = match before.remove(&schedule.id) {
-                Some(before) => before.followed_by(schedule, rule, ledger, live),
-                None => Slot { schedule, rule, ledger, live, again: None, next: None },
+            let slot = match before.remove(id) {
+                Some(before) => before.followed_by(schedule, ledger, live),
+                None => Slot { schedule, ledger, live, again: None, next: None },
             };
-            self.slots.insert(slot.schedule.id.clone(), slot);
-        }
+            Some((id.clone(), slot))
+        });
+        self.slots = slots.collect();
         self.rebuild();
         Ok(())
     }
@@ -437,7 +435,9 @@ impl State {
     ) -> Result<(), StoreError> {
         let new: HashMap<&ScheduleId, &str> =
             definitions.iter().map(|new| (&new.id, new.rule.as_str())).collect();
-        let stays = |id: &ScheduleId, slot: &Slot| new.get(id) == Some(&slot.rule.as_str());
+        let stays = |id: &ScheduleId, slot: &Slot| {
+            new.get(id).is_some_and(|rule| *rule == rule_of(&slot.schedule))
+        };
         let replaced = self.slots.iter().filter(|(id, slot)| !stays(id, slot));
         let spread = self.own.draws.spread();
         let decisions: Vec<DueDecision> = replaced
@@ -483,7 +483,7 @@ impl Slot {
             schedule: schedule.id.clone(),
             nominal_at: nominal,
             reason,
-            revision: schedule.hash.clone(),
+            revision: schedule.hash.to_string(),
             instants: decision.instants,
             actor: Actor::scheduler(),
             advances: true,
@@ -500,18 +500,12 @@ impl Slot {
     }
 
     /// What of this slot holds for the one that follows it after a reload.
-    fn followed_by(
-        mut self,
-        schedule: Arc<Schedule>,
-        rule: String,
-        ledger: Ledger,
-        live: bool,
-    ) -> Self {
+    fn followed_by(mut self, schedule: Arc<Schedule>, ledger: Ledger, live: bool) -> Self {
         if self.schedule.when.rule != schedule.when.rule {
             self.again = None;
         }
         self.read_again(ledger);
-        Self { schedule, rule, live, next: None, ..self }
+        Self { schedule, live, next: None, ..self }
     }
 }
 

@@ -474,7 +474,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{Actor, NewJob};
+    use crate::model::{Actor, JsonText, NewJob};
     use crate::queue::Ageing;
     use crate::store::Purpose;
     use crate::store::jobs::{SubmitContext, submit};
@@ -490,7 +490,7 @@ mod tests {
 
     fn submit_calls(conn: &mut Conn, calls: &[usize]) {
         let now = Timestamp::UNIX_EPOCH;
-        let job = NewJob::new("http", json!({}), now, Actor::system());
+        let job = NewJob::new("http", JsonText::from(&json!({})), now, Actor::system());
         let context = SubmitContext { now, node: NodeId(1), ageing: Ageing::DEFAULT };
         for count in calls {
             submit(conn, &vec![job.clone(); *count], context).unwrap();

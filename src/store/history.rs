@@ -97,7 +97,7 @@ impl JobRecord {
             queue: job.queue,
             priority: job.priority.level().into(),
             state,
-            params: job.params,
+            params: job.params.value(),
             labels: job.labels,
             settings: job.settings,
             unique_key: job.unique.map(|unique| unique.key),

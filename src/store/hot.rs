@@ -88,7 +88,7 @@ statements! {
         ", " queue: &'a str as Text,
         ", " priority: i16 as SmallInt,
         ", " rank: i64 as BigInt,
-        ", " params: String as Text,
+        ", " params: &'a str as Text,
         ", " labels: Option<String> as Nullable<Text>,
         ", " settings: Option<String> as Nullable<Text>,
         ", " unique_key: Option<&'a str> as Nullable<Text>,

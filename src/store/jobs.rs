@@ -112,7 +112,6 @@ fn insert(
     let settings = (job.settings != JobSettings::default())
         .then(|| to_json("settings", &job.settings))
         .transpose()?;
-    let params = to_json("params", &job.params)?;
     let schedule = job.schedule.as_ref();
     let row = InsertJob {
         submission,
@@ -122,7 +121,7 @@ fn insert(
         queue: &job.queue,
         priority: i16::from(job.priority.level()),
         rank: context.ageing.rank(job.run_at, job.priority),
-        params,
+        params: job.params.as_str(),
         labels,
         settings,
         unique_key: job.unique.as_ref().map(|unique| unique.key.as_str()),

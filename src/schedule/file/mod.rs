@@ -18,6 +18,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use toml::de::DeTable;
@@ -30,11 +31,13 @@ pub use syntax::read_toml;
 use self::findings::{Finding, Findings, Span};
 use self::reader::{Item, Table, quoted};
 use self::source::SourceText;
-use super::definition::{CatchUp, CatchUpPolicy, Defaults, Overlap, Schedule, Source, When};
+use super::definition::{
+    CatchUp, CatchUpPolicy, ContentHash, Defaults, Overlap, Schedule, Source, When,
+};
 use super::diagnostic::{Code, Diagnostic};
 use super::fields;
 use crate::jobs::{Kind, suggest};
-use crate::model::ScheduleId;
+use crate::model::{JsonText, ScheduleId};
 
 /// The most `[[schedule]]` entries of one file.
 pub const MAX_SCHEDULES: usize = 10_000;
@@ -66,14 +69,14 @@ impl Parsed {
 /// nothing but warnings.
 #[must_use]
 pub fn parse_file(
-    file: &Path,
+    file: Arc<Path>,
     text: &str,
     defaults: &Defaults,
     kinds: &[Kind],
     now: Timestamp,
 ) -> Parsed {
     let source = SourceText::new(text.strip_prefix('\u{feff}').unwrap_or(text));
-    let mut findings = Findings::new(file, &source);
+    let mut findings = Findings::new(&file, &source);
     if let Some(offset) = depth::too_deep(source.text()) {
         let message = "tables and lists inside each other without end";
         findings.add(Finding::error(Code::TooDeep, &(offset..offset + 1), message));
@@ -82,7 +85,7 @@ pub fn parse_file(
     let (document, syntax_errors) = read_toml(source.text());
 
     let mut schedules =
-        Reading { file, defaults, kinds, now }.document(document.get_ref(), &mut findings);
+        Reading { file: &file, defaults, kinds, now }.document(document.get_ref(), &mut findings);
 
     let first_break = syntax_errors.iter().map(|error| error.span().map_or(0, |span| span.start));
     if let Some(offset) = first_break.min() {
@@ -100,7 +103,7 @@ pub fn parse_file(
 
 /// What stays the same while a file is read.
 struct Reading<'a> {
-    file: &'a Path,
+    file: &'a Arc<Path>,
     defaults: &'a Defaults,
     kinds: &'a [Kind],
     now: Timestamp,
@@ -239,7 +242,7 @@ impl Reading<'_> {
 
         let mut schedule = Schedule {
             id: id?,
-            source: Source { file: self.file.to_owned(), line },
+            source: Source { file: Arc::clone(self.file), line },
             description: description.unwrap_or_default(),
             enabled: enabled.unwrap_or(true),
             tags,
@@ -248,8 +251,8 @@ impl Reading<'_> {
             when,
             run,
             kind: kind.name.to_owned(),
-            params,
-            hash: String::new(),
+            params: JsonText::from(&params),
+            hash: ContentHash::default(),
         };
         schedule.hash = fields::hash(&schedule);
         Some(schedule)

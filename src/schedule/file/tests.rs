@@ -40,7 +40,7 @@ fn now() -> Timestamp {
 }
 
 fn parse(text: &str) -> Parsed {
-    parse_file(Path::new("schedules/tidy.toml"), text, &Defaults::default(), KINDS, now())
+    parse_file(Path::new("schedules/tidy.toml").into(), text, &Defaults::default(), KINDS, now())
 }
 
 fn good(text: &str) -> Schedule {
@@ -124,8 +124,8 @@ fn a_whole_file_is_read() {
     assert!(
         matches!(&run.requires[2], Requirement::Free { at_least, .. } if at_least.0 == 5 << 30)
     );
-    assert_eq!(schedule.params["since"], "2026-01-01T00:00:00Z");
-    assert_eq!(schedule.params["limits"]["max_files"], 10);
+    assert_eq!(schedule.params.value()["since"], "2026-01-01T00:00:00Z");
+    assert_eq!(schedule.params.value()["limits"]["max_files"], 10);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn what_is_left_out_comes_from_the_settings() {
         timezone: jiff::tz::TimeZone::get("Asia/Tokyo").unwrap(),
         ..Defaults::default()
     };
-    let parsed = parse_file(Path::new("a.toml"), "[idle]", &defaults, KINDS, now());
+    let parsed = parse_file(Path::new("a.toml").into(), "[idle]", &defaults, KINDS, now());
     let schedule = &parsed.schedules[0];
     assert!(schedule.when.is_manual());
     assert_eq!(schedule.when.rule.zone, defaults.timezone);
@@ -301,7 +301,7 @@ fn e6_names_with_hidden_characters_are_refused() {
         assert!(!found[0].contains('\u{202e}'));
     }
     let parsed =
-        parse_file(Path::new("Tidy Up.toml"), "[idle]", &Defaults::default(), KINDS, now());
+        parse_file(Path::new("Tidy Up.toml").into(), "[idle]", &Defaults::default(), KINDS, now());
     assert_eq!(parsed.diagnostics[0].code, Code::BadId);
 }
 
@@ -391,7 +391,7 @@ fn a_number_that_json_cannot_keep_is_refused() {
     for number in ["inf", "nan", "99999999999999999999"] {
         assert!(parse(&format!("[idle]\na = {number}\n")).has_errors(), "{number}");
     }
-    assert_eq!(good("[idle]\na = 18446744073709551615\n").params["a"], u64::MAX);
+    assert_eq!(good("[idle]\na = 18446744073709551615\n").params.value()["a"], u64::MAX);
 }
 
 proptest! {

@@ -141,7 +141,7 @@ proptest! {
         for step in &steps {
             now += SignedDuration::from_secs(*step);
             // The pause comes into force while the passes go on, as it does in life.
-            ledger.pause = (now >= since).then(|| pause.clone());
+            ledger.pause = (now >= since).then(|| Box::new(pause.clone()));
             for one in decide(&Entry { schedule: &schedule, ledger: &ledger, live: false }, &SPREAD, now).decisions {
                 let in_force = now >= since && pause.is_active(now);
                 prop_assert!(!in_force || one.verdict == Verdict::SkippedPaused);

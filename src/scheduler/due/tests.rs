@@ -1,12 +1,13 @@
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::model::{Labels, Pause, Priority, RetryPolicy};
+use crate::model::{JsonText, Labels, Pause, Priority, RetryPolicy};
 use crate::schedule::{
-    Blackout, CatchUp, CatchUpPolicy, CronExpression, DstPolicy, Overlap, Rule, Run, Source,
-    Trigger, When,
+    Blackout, CatchUp, CatchUpPolicy, ContentHash, CronExpression, DstPolicy, Overlap, Rule, Run,
+    Source, Trigger, When,
 };
 
 pub(super) const SPREAD: Spread<'_> = Spread { host: "alpha", seed: "installation" };
@@ -23,7 +24,7 @@ pub(super) fn schedule(trigger: Trigger) -> Schedule {
     let zone = TimeZone::get("Europe/Berlin").unwrap();
     Schedule {
         id: "backup".parse().unwrap(),
-        source: Source { file: "backup.toml".into(), line: 1 },
+        source: Source { file: Path::new("backup.toml").into(), line: 1 },
         description: String::new(),
         enabled: true,
         tags: Vec::new(),
@@ -49,8 +50,8 @@ pub(super) fn schedule(trigger: Trigger) -> Schedule {
             labels: Labels::default(),
         },
         kind: "command".to_owned(),
-        params: serde_json::Value::Null,
-        hash: "0".to_owned(),
+        params: JsonText::from(&serde_json::Value::Null),
+        hash: ContentHash::default(),
     }
 }
 
@@ -69,13 +70,13 @@ pub(super) fn ledger(decided_until: Timestamp) -> Ledger {
     Ledger { decided_until, last_end: None, pause: None }
 }
 
-fn pause(since: &str, until: Option<&str>) -> Option<Pause> {
-    Some(Pause {
+fn pause(since: &str, until: Option<&str>) -> Option<Box<Pause>> {
+    Some(Box::new(Pause {
         since: at(since),
         until: until.map(at),
         by: "cli:alice(1000)".to_owned(),
         reason: "moving house".to_owned(),
-    })
+    }))
 }
 
 fn decide_idle(schedule: &Schedule, ledger: &Ledger, now: Timestamp) -> Due {

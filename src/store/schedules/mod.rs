@@ -29,11 +29,13 @@ struct Row {
 
 impl Row {
     fn ledger(self) -> Ledger {
-        let pause = self.paused_at.map(|since| Pause {
-            since: since.into(),
-            until: self.paused_until.map(Timestamp::from),
-            by: self.paused_by.unwrap_or_default(),
-            reason: self.pause_reason.unwrap_or_default(),
+        let pause = self.paused_at.map(|since| {
+            Box::new(Pause {
+                since: since.into(),
+                until: self.paused_until.map(Timestamp::from),
+                by: self.paused_by.unwrap_or_default(),
+                reason: self.pause_reason.unwrap_or_default(),
+            })
         });
         Ledger {
             decided_until: self.decided_until.into(),

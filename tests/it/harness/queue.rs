@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sexton::model::{
-    Actor, AfterAttempt, FinalState, FinishedAttempt, JobId, JobState, NewJob, NodeId, Outcome,
+    Actor, AfterAttempt, FinalState, FinishedAttempt, JobId, JobState, JsonText, NewJob, NodeId,
+    Outcome,
 };
 use sexton::queue::Ageing;
 use sexton::store::claim::{ClaimRequest, ClaimedJob};
@@ -34,7 +35,7 @@ pub(crate) fn at(second: i64) -> Timestamp {
 
 /// A job for the kind `noop` that may start at once.
 pub(crate) fn job() -> NewJob {
-    NewJob::new("noop", serde_json::json!({}), at(0), Actor::named("test"))
+    NewJob::new("noop", JsonText::from(&serde_json::json!({})), at(0), Actor::named("test"))
 }
 
 /// The same, for a later time.

@@ -278,7 +278,11 @@ async fn a_pause_is_remembered_until_it_is_taken_back(queue: Queue) {
     let asked = pause.clone();
     queue.write(move |conn| schedules::pause(conn, &id("nightly"), &asked)).await;
     let queue = queue.reopen().await;
-    assert_eq!(adopt(&queue, 20, "nightly", "edited").await.pause, Some(pause), "through edits");
+    assert_eq!(
+        adopt(&queue, 20, "nightly", "edited").await.pause,
+        Some(Box::new(pause)),
+        "through edits"
+    );
     assert!(queue.write(|conn| schedules::resume(conn, &id("nightly"))).await);
     assert!(!queue.write(|conn| schedules::resume(conn, &id("nightly"))).await);
     assert_eq!(ledger(&queue, "nightly").await.pause, None);

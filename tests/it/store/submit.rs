@@ -61,7 +61,9 @@ async fn a_job_comes_back_as_it_was_submitted(queue: Queue) {
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
     let new = NewJob {
-        params: serde_json::json!({"text": "nul \u{0} and quote '", "list": [1, 2.5, null]}),
+        params: JsonText::from(
+            &serde_json::json!({"text": "nul \u{0} and quote '", "list": [1, 2.5, null]}),
+        ),
         labels,
         queue: "reports".to_owned(),
         schedule: Some(("nightly".parse().unwrap(), at(-5))),
@@ -69,7 +71,7 @@ async fn a_job_comes_back_as_it_was_submitted(queue: Queue) {
     };
     let id = queue.submit(0, new.clone()).await;
     let stored = queue.job(id).await;
-    assert_eq!(stored.params, new.params);
+    assert_eq!(stored.params, new.params.value());
     assert_eq!(stored.labels, new.labels);
     assert_eq!(stored.queue, "reports");
     assert_eq!(stored.schedule.as_deref(), Some("nightly"));
