@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use sexton::api::wire::{PauseRequest, RunRequest, Selection};
 use sexton::api::{MAX_SUBMISSION, Problem, check_submission, read_body};
-use sexton::jobs::kind;
+use sexton::jobs::{KINDS, kind};
 use sexton::model::{Actor, Backoff, NewJob, ScheduleId};
 use sexton::queue::retry_delay;
 
@@ -17,7 +17,8 @@ pub(crate) fn check(data: &[u8]) {
     let now = Timestamp::from_second(NOW_SECONDS).expect("it is a time");
     let body = read_body::<Value>(data);
     let document = body.as_ref().ok().cloned();
-    let submitted = body.and_then(|body| check_submission(body, now, &Actor::named("api:uid=33")));
+    let submitted =
+        body.and_then(|body| check_submission(body, KINDS, now, &Actor::named("api:uid=33")));
     match submitted {
         Ok(submitted) => {
             assert!(submitted.jobs.len() <= MAX_SUBMISSION);
@@ -38,8 +39,8 @@ pub(crate) fn check(data: &[u8]) {
 
 /// Whatever comes in over HTTP is held to what a schedule file is held to, and is stored as what it was understood as.
 fn is_within_limits(job: &NewJob) {
-    let kind = kind(&job.kind).expect("its kind is known");
-    assert_eq!((kind.check)(&job.params.value()), [], "params of {}", kind.name);
+    let kind = kind(KINDS, &job.kind).expect("its kind is known");
+    assert_eq!(kind.check(&job.params.value()), [], "params of {}", kind.name);
     assert!(job.queue.parse::<ScheduleId>().is_ok(), "queue {:?}", job.queue);
     assert_eq!(job.run_at.subsec_nanosecond() % 1000, 0, "{}", job.run_at);
     assert!(job.labels.len() <= 32, "{} labels", job.labels.len());

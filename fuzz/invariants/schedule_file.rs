@@ -74,9 +74,9 @@ fn points_into(text: &str, diagnostic: &Diagnostic) {
 
 fn is_within_limits(schedule: &Schedule) {
     let (when, run) = (&schedule.when, &schedule.run);
-    assert_eq!(schedule.hash.len(), 32);
-    let kind = kind(&schedule.kind).expect("its kind is known");
-    assert_eq!((kind.check)(&schedule.params), [], "params of {}", schedule.id);
+    assert_eq!(schedule.hash.to_string().len(), 32);
+    let kind = kind(KINDS, &schedule.kind).expect("its kind is known");
+    assert_eq!(kind.check(&schedule.params.value()), [], "params of {}", schedule.id);
     assert!(run.queue.parse::<ScheduleId>().is_ok(), "no settings can name queue {:?}", run.queue);
     assert!(run.retry.max_attempts >= 1);
     assert!(run.timeout.is_none_or(|timeout| !timeout.get().is_zero()));

@@ -104,7 +104,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let live = Arc::clone(app.live()?);
     let now = app.clock.now();
-    let Submitted { jobs, is_bulk } = check_submission(body, now, &actor)?;
+    let Submitted { jobs, is_bulk } = check_submission(body, app.catalog().kinds(), now, &actor)?;
     let ageing = Ageing::new(app.settings.workers.ageing.get());
     let context = SubmitContext { now, node: live.node, ageing };
     let jobs = Arc::new(jobs);

@@ -4,6 +4,7 @@
 //! kernel vouches for who asks.
 
 mod jobs;
+mod kinds;
 mod paging;
 mod problem;
 mod schedules;
@@ -39,6 +40,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(jobs::retry_many))
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::log))
+        .routes(routes!(kinds::index))
+        .routes(routes!(kinds::show))
         .routes(routes!(schedules::index))
         .routes(routes!(schedules::show))
         .routes(routes!(schedules::run))

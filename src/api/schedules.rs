@@ -203,15 +203,17 @@ pub(super) async fn run(
     Body(request): Body<RunRequest>,
 ) -> Result<Response, Problem> {
     let live = Arc::clone(app.live()?);
-    let schedule = find(&app.catalog(), &id)?;
-    if let (Some(kind), Some(changes)) = (kind(&schedule.kind), &request.params) {
+    let catalog = app.catalog();
+    let schedule = find(&catalog, &id)?;
+    let kind = kind(catalog.kinds(), &schedule.kind);
+    if let (Some(kind), Some(changes)) = (kind, &request.params) {
         let mut params = schedule.params.value();
         if let (Some(own), Some(changes)) = (params.as_object_mut(), changes.as_object()) {
             own.extend(changes.clone());
         }
-        let problems = (kind.check)(&params);
+        let problems = kind.check(&params);
         if !problems.is_empty() {
-            return Err(Problem::invalid_params(kind.name, "/params", &problems));
+            return Err(Problem::invalid_params(&kind.name, "/params", &problems));
         }
     }
     let nominal_at = instant("nominal_at", request.nominal_at)?;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::problem::{FieldError, Problem};
 use super::wire::Submission;
-use crate::jobs::{explain, kind};
+use crate::jobs::{Kind, explain, kind};
 use crate::model::{
     Actor, Backoff, Dependency, DependencyNeeds, HumanDuration, JobId, JobSettings, JsonText,
     NewJob, Priority, RetryPolicy, UniqueKey,
@@ -40,11 +40,16 @@ pub struct Submitted {
 ///
 /// # Errors
 /// What is wrong, each with its place in the body. Then nothing is to be submitted, not even what is right.
-pub fn check_submission(body: Value, now: Timestamp, actor: &Actor) -> Result<Submitted, Problem> {
+pub fn check_submission(
+    body: Value,
+    kinds: &[Kind],
+    now: Timestamp,
+    actor: &Actor,
+) -> Result<Submitted, Problem> {
     let (submissions, is_bulk) = submissions(body)?;
     let mut jobs = Vec::with_capacity(submissions.len());
     for (index, submission) in submissions.into_iter().enumerate() {
-        jobs.push(checked(submission, &prefix(index, is_bulk), now, actor)?);
+        jobs.push(checked(submission, &prefix(index, is_bulk), kinds, now, actor)?);
     }
     Ok(Submitted { jobs, is_bulk })
 }
@@ -81,11 +86,12 @@ fn submissions(body: Value) -> Result<(Vec<Submission>, bool), Problem> {
 fn checked(
     submission: Submission,
     prefix: &str,
+    kinds: &[Kind],
     now: Timestamp,
     actor: &Actor,
 ) -> Result<NewJob, Problem> {
-    let kind = kind(&submission.kind).ok_or_else(|| {
-        let known: Vec<&str> = crate::jobs::KINDS.iter().map(|kind| kind.name).collect();
+    let kind = kind(kinds, &submission.kind).ok_or_else(|| {
+        let known: Vec<&str> = kinds.iter().map(|kind| &*kind.name).collect();
         let detail = format!(
             "there is no kind `{}`; the kinds are {}",
             shown(&submission.kind),
@@ -100,15 +106,20 @@ fn checked(
         Value::Null => json!({}),
         given => given,
     };
-    let problems = (kind.check)(&params);
+    let problems = kind.check(&params);
     if !problems.is_empty() {
-        return Err(Problem::invalid_params(kind.name, &format!("{prefix}/params"), &problems));
+        return Err(Problem::invalid_params(&kind.name, &format!("{prefix}/params"), &problems));
     }
     let mut wrong = Vec::new();
     let mut refuse = |field: &str, detail: String| {
         wrong.push(FieldError { pointer: format!("{prefix}/{field}"), detail });
     };
-    let mut job = NewJob::new(kind.name, JsonText::from(&params), now, actor.clone());
+    let defaults = kind.defaults();
+    let mut job = NewJob::new(&*kind.name, JsonText::from(&params), now, actor.clone());
+    if let Some(queue) = &defaults.queue {
+        job.queue.clone_from(queue);
+    }
+    job.priority = defaults.priority.unwrap_or(job.priority);
     if let Some(value) = submission.priority {
         match serde_json::from_value::<Priority>(value) {
             Ok(priority) => job.priority = priority,
@@ -153,7 +164,7 @@ fn checked(
     if submission.labels.len() > MAX_LABELS {
         refuse("labels", format!("more than {MAX_LABELS} labels"));
     }
-    let retry = match retry_policy(submission.max_attempts, submission.backoff) {
+    let retry = match retry_policy(submission.max_attempts, submission.backoff, &defaults.retry) {
         Ok(retry) => retry,
         Err((field, detail)) => {
             refuse(field, detail);
@@ -177,6 +188,7 @@ fn checked(
     if !wrong.is_empty() {
         return Err(Problem::invalid("the submission is not valid", wrong));
     }
+    let timeout = timeout.or(defaults.timeout);
     job.settings = JobSettings { retry, timeout, total_timeout, dry_run: submission.dry_run };
     job.labels = submission.labels;
     job.unique = submission.unique.map(|key| UniqueKey { key, period });
@@ -190,11 +202,12 @@ fn checked(
 fn retry_policy(
     max: Option<u32>,
     backoff: Option<Value>,
+    default: &Option<RetryPolicy>,
 ) -> Result<Option<RetryPolicy>, (&'static str, String)> {
     if max.is_none() && backoff.is_none() {
-        return Ok(None);
+        return Ok(default.clone());
     }
-    let mut policy = RetryPolicy::default();
+    let mut policy = default.clone().unwrap_or_default();
     if let Some(max) = max {
         if !(1..=MAX_ATTEMPTS).contains(&max) {
             return Err(("max_attempts", format!("must be from 1 to {MAX_ATTEMPTS}")));
@@ -231,9 +244,10 @@ fn in_micros(at: Timestamp) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::KINDS;
 
     fn check(body: Value) -> Result<Submitted, Problem> {
-        check_submission(body, Timestamp::UNIX_EPOCH, &Actor::named("test"))
+        check_submission(body, KINDS, Timestamp::UNIX_EPOCH, &Actor::named("test"))
     }
 
     fn places(body: &Value) -> Vec<String> {

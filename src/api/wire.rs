@@ -241,6 +241,28 @@ pub struct Submission {
     pub dry_run: bool,
 }
 
+/// What a job can be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Kind {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// The file that declares it; none for those of the program.
+    pub file: Option<String>,
+    /// The lane its jobs wait in unless they say otherwise.
+    pub queue: Option<String>,
+    /// How urgent they are unless they say otherwise, 1 to 10.
+    pub priority: Option<u8>,
+    /// The longest one attempt may take unless they say otherwise.
+    pub timeout: Option<String>,
+    /// How many attempts they have in all unless they say otherwise.
+    pub max_attempts: Option<u32>,
+    /// JSON Schema of its params, where one kind was asked for and a file declares it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params_schema: Option<Value>,
+}
+
 /// A schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Schedule {

@@ -28,6 +28,21 @@ pub struct Diff {
     pub recovered: Vec<ScheduleId>,
     /// Why and since when a file cannot be used, for files that define nothing that is in force.
     pub invalid: Vec<Broken>,
+    /// Kinds that files declare, by name, and what became of them. Jobs that run go on as they began.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub kinds: BTreeMap<String, KindChange>,
+}
+
+/// What became of a kind that a file declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KindChange {
+    /// It is new.
+    Added,
+    /// Its file says something else than before.
+    Changed,
+    /// It is gone: jobs of it fail.
+    Removed,
 }
 
 /// A schedule whose file broke.
@@ -117,6 +132,7 @@ impl Diff {
                 .filter(|(file, broken)| is_new(before.invalid.get(*file), broken))
                 .map(|(_, broken)| broken.clone())
                 .collect(),
+            kinds: kind_changes(before, after),
         }
     }
 
@@ -125,6 +141,22 @@ impl Diff {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+fn kind_changes(before: &Catalog, after: &Catalog) -> BTreeMap<String, KindChange> {
+    let mut then: BTreeMap<&str, _> =
+        before.kinds.declared().map(|(name, declared)| (name, declared.hash)).collect();
+    let mut changes = BTreeMap::new();
+    for (name, declared) in after.kinds.declared() {
+        let change = match then.remove(name) {
+            Some(hash) if hash == declared.hash => continue,
+            Some(_) => KindChange::Changed,
+            None => KindChange::Added,
+        };
+        changes.insert(name.to_owned(), change);
+    }
+    changes.extend(then.into_keys().map(|name| (name.to_owned(), KindChange::Removed)));
+    changes
 }
 
 fn changed(before: &Schedule, after: &Schedule, now: Timestamp) -> Changed {
@@ -198,6 +230,13 @@ impl fmt::Display for Diff {
         }
         for id in &self.recovered {
             writeln!(f, "= {id} is up to date again")?;
+        }
+        for (name, change) in &self.kinds {
+            match change {
+                KindChange::Added => writeln!(f, "+ kind {name}")?,
+                KindChange::Changed => writeln!(f, "~ kind {name}")?,
+                KindChange::Removed => writeln!(f, "- kind {name}")?,
+            }
         }
         Ok(())
     }

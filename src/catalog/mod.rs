@@ -4,6 +4,7 @@ mod access;
 mod check;
 mod claims;
 mod diff;
+mod kinds;
 mod next;
 mod reload;
 mod scan;
@@ -16,7 +17,7 @@ mod zones;
 mod tests;
 
 pub use check::{CheckReport, check, look};
-pub use diff::{Changed, Diff, FieldChange, Moved, Stale};
+pub use diff::{Changed, Diff, FieldChange, KindChange, Moved, Stale};
 pub use next::Reading;
 pub use reload::{LookOn, ReloadReport, Reloader, Stopping};
 pub use snapshot::{Broken, Catalog};

@@ -13,7 +13,8 @@ use std::sync::{Arc, mpsc};
 use jiff::Timestamp;
 
 use super::claims;
-use super::scan::{Content, DirectoryScan, Entries, Listing, Scan, ScannedFile};
+use super::kinds::KindSet;
+use super::scan::{Content, DirectoryScan, Entries, Known, Listing, Scan, ScannedFile, scan};
 use super::snapshot::{Broken, Catalog, DirectoryState, LoadedFile, revision};
 use crate::jobs::Kind;
 use crate::model::ScheduleId;
@@ -24,17 +25,38 @@ use crate::schedule::{Code, Defaults, Diagnostic, Severity, parse_file};
 pub struct Reading {
     /// What schedules may leave out.
     pub defaults: Defaults,
-    /// What they may do.
+    /// What they may do without a file that declares it.
     pub kinds: &'static [Kind],
+    /// Where files are that declare more.
+    pub kind_dirs: Vec<PathBuf>,
 }
 
 /// Below this number of changed files one thread reads them all: starting another one would take longer.
 const FILES_WORTH_A_THREAD: usize = 64;
 
+/// Looks at the disk: first at the kinds, because what a schedule file may say depends on them, then at the schedules.
+pub(super) fn look(
+    previous: &Catalog,
+    schedules: impl FnOnce(&Known<'_>) -> Scan,
+    reading: &Reading,
+    now: Timestamp,
+) -> Catalog {
+    let directories = scan(&reading.kind_dirs, &Known::new(), now).directories;
+    let kinds = previous.kinds.next(reading.kinds, directories);
+    if kinds.is_same(&previous.kinds) {
+        let scan = schedules(&previous.known());
+        return next_catalog(previous, scan, kinds, reading, now);
+    }
+    let all: Vec<OsString> = previous.files.keys().cloned().collect();
+    let previous = previous.without_what_is_known_of(&all);
+    next_catalog(&previous, schedules(&Known::new()), kinds, reading, now)
+}
+
 /// The snapshot that follows `previous` when `scan` is what is on disk.
-pub(super) fn next_catalog(
+fn next_catalog(
     previous: &Catalog,
     scan: Scan,
+    kinds: KindSet,
     reading: &Reading,
     now: Timestamp,
 ) -> Catalog {
@@ -42,9 +64,11 @@ pub(super) fn next_catalog(
     for directory in scan.directories {
         sighting.directory(previous, directory);
     }
-    let files = load(previous, sighting.files, reading, now);
+    let files = load(previous, sighting.files, (&reading.defaults, &kinds.all), now);
     let files = claims::settle(previous, files, &sighting.order, now);
-    assemble(files, sighting.directories, sighting.diagnostics, sighting.ignored, now)
+    let mut diagnostics = kinds.diagnostics.clone();
+    diagnostics.append(&mut sighting.diagnostics);
+    assemble(files, kinds, sighting.directories, diagnostics, sighting.ignored, now)
 }
 
 /// What is seen in all directories together.
@@ -145,7 +169,7 @@ fn lost(path: &Path, message: String, was_expected: bool) -> Diagnostic {
 fn load(
     previous: &Catalog,
     seen: BTreeMap<OsString, Seen>,
-    reading: &Reading,
+    reading: (&Defaults, &[Kind]),
     now: Timestamp,
 ) -> BTreeMap<OsString, Arc<LoadedFile>> {
     let mut files = Vec::with_capacity(seen.len());
@@ -191,7 +215,7 @@ fn read_file(
     directory: Arc<Path>,
     file: ScannedFile,
     before: Option<&Arc<LoadedFile>>,
-    reading: &Reading,
+    (defaults, kinds): (&Defaults, &[Kind]),
     now: Timestamp,
 ) -> LoadedFile {
     let mut loaded = LoadedFile {
@@ -208,8 +232,7 @@ fn read_file(
     };
     match file.content {
         Content::Text { text, hash, stamp, warnings } => {
-            let parsed =
-                parse_file(Arc::clone(&loaded.path), &text, &reading.defaults, reading.kinds, now);
+            let parsed = parse_file(Arc::clone(&loaded.path), &text, defaults, kinds, now);
             loaded.stamp = Some(stamp);
             loaded.hash = Some(hash);
             if !parsed.has_errors() {
@@ -265,6 +288,7 @@ fn in_parallel<T: Send, R: Send, K>(
 
 fn assemble(
     files: BTreeMap<OsString, Arc<LoadedFile>>,
+    kinds: KindSet,
     directories: BTreeMap<PathBuf, DirectoryState>,
     mut diagnostics: Vec<Diagnostic>,
     ignored: Vec<PathBuf>,
@@ -286,7 +310,7 @@ fn assemble(
     let in_force = files.values().flat_map(|file| &file.in_force);
     let schedules = in_force.map(|it| (it.id.clone(), Arc::clone(it))).collect();
     Catalog {
-        revision: revision(&schedules),
+        revision: revision(&schedules, &kinds),
         schedules,
         stale,
         invalid,
@@ -295,6 +319,7 @@ fn assemble(
         loaded_at: now,
         files,
         directories,
+        kinds,
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::diff::Diff;
-use super::next::{Reading, next_catalog};
+use super::next::{Reading, look};
 use super::scan::scan;
 use super::snapshot::Catalog;
 use super::zones;
@@ -180,15 +180,14 @@ impl Reloader {
     async fn look_once(&self, before: &Arc<Catalog>) -> Result<Catalog, tokio::task::JoinError> {
         let (before, directories) = (Arc::clone(before), self.directories.clone());
         let (reading, now) = (self.reading.clone(), self.clock.now());
-        let look = move || {
+        let work = move || {
             let before = zones::forget_outdated(&before);
             let reading = zones::renew(&reading);
-            let scan = scan(&directories, &before.known(), now);
-            next_catalog(&before, scan, &reading, now)
+            look(&before, |known| scan(&directories, known, now), &reading, now)
         };
         match self.look_on {
-            LookOn::BlockingThread => tokio::task::spawn_blocking(look).await,
-            LookOn::Caller => Ok(look()),
+            LookOn::BlockingThread => tokio::task::spawn_blocking(work).await,
+            LookOn::Caller => Ok(work()),
         }
     }
 

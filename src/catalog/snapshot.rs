@@ -8,8 +8,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::kinds::KindSet;
 use super::scan::{ContentHash, Identity, Known};
 use super::stamp::Stamp;
+use crate::jobs::{KINDS, Kind};
 use crate::model::{Revision, ScheduleId};
 use crate::schedule::{Diagnostic, Schedule};
 
@@ -33,6 +35,7 @@ pub struct Catalog {
     /// By file name, which is what a later directory overrides.
     pub(super) files: BTreeMap<OsString, Arc<LoadedFile>>,
     pub(super) directories: BTreeMap<PathBuf, DirectoryState>,
+    pub(super) kinds: KindSet,
 }
 
 /// Why and since when a file cannot be used.
@@ -48,9 +51,9 @@ impl Catalog {
     /// What is in force before anything was read.
     #[must_use]
     pub fn empty() -> Self {
-        let schedules = BTreeMap::new();
+        let (schedules, kinds) = (BTreeMap::new(), KindSet::built_in(KINDS));
         Self {
-            revision: revision(&schedules),
+            revision: revision(&schedules, &kinds),
             schedules,
             stale: BTreeMap::new(),
             invalid: BTreeMap::new(),
@@ -59,6 +62,7 @@ impl Catalog {
             loaded_at: Timestamp::UNIX_EPOCH,
             files: BTreeMap::new(),
             directories: BTreeMap::new(),
+            kinds,
         }
     }
 
@@ -84,6 +88,24 @@ impl Catalog {
         let is_lost =
             |path: &PathBuf| self.directories.get(path).is_some_and(|state| state.is_lost);
         self.diagnostics.iter().filter(move |found| found.is_error() && is_lost(&found.file))
+    }
+
+    /// Every kind that a job can be of.
+    #[must_use]
+    pub fn kinds(&self) -> &[Kind] {
+        &self.kinds.all
+    }
+
+    /// The same, with those files to be read again.
+    pub(super) fn without_what_is_known_of(&self, files: &[OsString]) -> Self {
+        let mut forgetful = self.clone();
+        for name in files {
+            if let Some(file) = forgetful.files.get_mut(name) {
+                let unread = LoadedFile { stamp: None, hash: None, ..LoadedFile::clone(file) };
+                *file = Arc::new(unread);
+            }
+        }
+        forgetful
     }
 
     /// What need not be read again.
@@ -138,11 +160,17 @@ pub(super) struct DirectoryState {
     pub(super) is_lost: bool,
 }
 
-/// The content hash of a set of schedules.
-pub(super) fn revision(schedules: &BTreeMap<ScheduleId, Arc<Schedule>>) -> Revision {
+/// The content hash of a set of schedules and of the kinds that files declare.
+pub(super) fn revision(
+    schedules: &BTreeMap<ScheduleId, Arc<Schedule>>,
+    kinds: &KindSet,
+) -> Revision {
     let mut hasher = blake3::Hasher::new();
     for (id, schedule) in schedules {
         hasher.update(format!("{id}\n{}\n", schedule.hash).as_bytes());
+    }
+    for (name, declared) in kinds.declared() {
+        hasher.update(format!("[{name}]\n{}\n", declared.hash).as_bytes());
     }
     Revision(hasher.finalize().to_hex()[..32].to_owned())
 }

@@ -2,6 +2,7 @@
 //! whose own files stay as they are.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -28,12 +29,8 @@ pub(super) fn forget_outdated(catalog: &Arc<Catalog>) -> Arc<Catalog> {
     if outdated.is_empty() {
         return Arc::clone(catalog);
     }
-    let mut forgetful = Catalog::clone(catalog);
-    for (name, file) in outdated {
-        let unread = LoadedFile { stamp: None, hash: None, ..LoadedFile::clone(file) };
-        forgetful.files.insert(name.clone(), Arc::new(unread));
-    }
-    Arc::new(forgetful)
+    let outdated: Vec<OsString> = outdated.into_iter().map(|(name, _)| name.clone()).collect();
+    Arc::new(catalog.without_what_is_known_of(&outdated))
 }
 
 /// How files are read, with the present rules of the zone that they may leave out.

@@ -33,6 +33,11 @@ pub enum Command {
     Next(Next),
     /// Explain a schedule or a rule in a sentence, with its next instants and what daylight saving does to them.
     Explain(Explain),
+    /// List the kinds that a job can be of, or show one with the schema of its params.
+    Kinds {
+        /// The kind.
+        name: Option<String>,
+    },
     /// List the schedules.
     #[command(visible_alias = "ls")]
     Schedules(Page),
@@ -114,7 +119,7 @@ pub struct Page {
 /// `validate`.
 #[derive(Debug, Args)]
 pub struct Validate {
-    /// Files or directories; the configured ones when none is given; `-` reads a schedule from stdin.
+    /// Files or directories of schedules or kinds; the configured ones when none is given; `-` reads a schedule from stdin.
     pub paths: Vec<PathBuf>,
     /// Do not look at anything but the files themselves (directories, the database).
     #[arg(long)]

@@ -119,6 +119,7 @@ async fn dispatch(session: &Session, command: Command) -> Outcome {
         Command::Retry(args) => jobs::touch(session, &args, "retry").await,
         Command::Logs(args) => jobs::logs(session, &args).await,
         Command::Stats => system::stats(session).await,
+        Command::Kinds { name } => system::kinds(session, name).await,
         Command::Queues(args) => system::queues(session, args.action).await,
         Command::Workers => system::workers(session).await,
         Command::Nodes => system::nodes(session).await,

@@ -157,5 +157,9 @@ impl Session {
 /// How schedule files are read.
 #[must_use]
 pub(super) fn reading(settings: &Settings) -> catalog::Reading {
-    catalog::Reading { defaults: crate::daemon::schedule_defaults(settings), kinds: KINDS }
+    catalog::Reading {
+        defaults: crate::daemon::schedule_defaults(settings),
+        kinds: KINDS,
+        kind_dirs: settings.kind_dirs.clone(),
+    }
 }

@@ -153,6 +153,30 @@ pub(super) async fn queues(session: &Session, action: Option<QueueAction>) -> Ou
     Ok(Exit::Ok)
 }
 
+pub(super) async fn kinds(session: &Session, name: Option<String>) -> Outcome {
+    let client = session.reader().await?;
+    if let Some(name) = name {
+        let kind = client.get(&format!("/api/v1/kinds/{}", encode(&name))).await?;
+        if session.json {
+            json(&kind);
+            return Ok(Exit::Ok);
+        }
+        for field in ["name", "description", "file", "queue", "priority", "timeout", "max_attempts"]
+        {
+            line(format!("{field:<14}{}", text(&kind, field)));
+        }
+        if let Some(schema) = kind.get("params_schema") {
+            line(format!("params\n{}", plain(&format!("{schema:#}"))));
+        }
+        return Ok(Exit::Ok);
+    }
+    let list = client.get("/api/v1/kinds").await?;
+    let row = |row: &Value| {
+        vec![text(row, "name"), text(row, "description"), text(row, "queue"), text(row, "file")]
+    };
+    show_list(session, &list, &["KIND", "WHAT IT DOES", "QUEUE", "FILE"], row)
+}
+
 pub(super) async fn workers(session: &Session) -> Outcome {
     let list = session.reader().await?.get("/api/v1/workers").await?;
     let now = session.now();

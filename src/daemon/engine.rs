@@ -24,14 +24,15 @@ use crate::audit::{AuditHandle, AuditHealth};
 use crate::catalog::{Catalog, LookOn, Reading, ReloadReport, Reloader};
 use crate::clock::{CautiousClock, SharedClock};
 use crate::config::Settings;
-use crate::jobs::{KINDS, RunPaths};
+use crate::jobs::command::CommandHandler;
+use crate::jobs::{DeclaredHandler, KINDS, RunPaths, kind};
 use crate::model::{Actor, AuditEvent, Chain, Event, JobId, NodeId};
 use crate::queue::{Ageing, Signals};
 use crate::scheduler::{Alarm, Draws, Enqueuer, Scheduler, Ticker};
 use crate::store::audit::append_event;
 use crate::store::{Condition, Conn, DatabaseUrl, Store, StoreError, nodes};
 use crate::upkeep::{History, Upkeep};
-use crate::worker::{Draw, Pool, PoolHandle, PoolSettings, Registry};
+use crate::worker::{Draw, Find, Pool, PoolHandle, PoolSettings, Registry};
 
 /// How many events a slow listener may be behind before it misses some.
 const EVENTS_KEPT: usize = 4096;
@@ -148,7 +149,11 @@ impl Engine {
         let audit = start_audit(&store, &clock, audit_options, threads).await?;
 
         let (stop_scheduling, stop) = (CancellationToken::new(), CancellationToken::new());
-        let reading = Reading { defaults: schedule_defaults(&settings), kinds: KINDS };
+        let reading = Reading {
+            defaults: schedule_defaults(&settings),
+            kinds: KINDS,
+            kind_dirs: settings.kind_dirs.clone(),
+        };
         let look_on = match threads {
             Threads::Own => LookOn::BlockingThread,
             Threads::None { .. } => LookOn::Caller,
@@ -162,6 +167,7 @@ impl Engine {
         )
         .await;
 
+        let registry = registry.or_find(declared_kinds(Arc::clone(&reloader)));
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let (signals, signal_receiver) = Signals::new();
         let pool = Pool {
@@ -514,6 +520,15 @@ fn pool_settings(settings: &Settings) -> PoolSettings {
         stop_grace: STOP_GRACE,
         max_output: MAX_OUTPUT_BYTES,
     }
+}
+
+/// The handlers of the kinds that files declare, as they are at the moment of the attempt.
+fn declared_kinds(reloader: Arc<Reloader>) -> Find {
+    let commands = CommandHandler::new();
+    Arc::new(move |name| {
+        let declared = Arc::clone(kind(reloader.current().kinds(), name)?.declared()?);
+        Some(Arc::new(DeclaredHandler::new(declared, commands.clone())))
+    })
 }
 
 async fn record_start(

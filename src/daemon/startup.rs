@@ -162,7 +162,7 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let reloader = Arc::clone(engine.reloader());
     let wake_reloader = Arc::clone(&reloader);
     let watcher = Watcher::spawn(
-        settings.schedule_dirs.clone(),
+        settings.schedule_dirs.iter().chain(&settings.kind_dirs).cloned().collect(),
         move || wake_reloader.wake(),
         engine.stop_scheduling(),
     );

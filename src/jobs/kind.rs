@@ -1,22 +1,95 @@
-//! The one visible list of everything a job can be.
+//! What a job can be: the one visible list of built-in kinds, and what is known of any kind.
+
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Problem;
+use super::{Declared, Problem};
+use crate::model::{HumanDuration, Priority, RetryPolicy};
 
 /// What is known of a kind before anything of it runs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Kind {
     /// Its name, which is also the name of its table in a schedule file.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What it does, in half a sentence.
-    pub summary: &'static str,
-    /// Finds everything wrong in its params.
-    pub check: fn(&Value) -> Vec<Problem>,
+    pub summary: Cow<'static, str>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where a kind comes from, and with it who knows what its params may be.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// Code of this program, which finds everything wrong in its params.
+    BuiltIn(fn(&Value) -> Vec<Problem>),
+    /// A file in `kinds.dirs`.
+    File(Arc<Declared>),
+}
+
+/// What a kind gives to jobs that do not say otherwise.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct JobDefaults {
+    /// The lane they wait in.
+    pub queue: Option<String>,
+    /// How urgent they are.
+    pub priority: Option<Priority>,
+    /// The longest one attempt may take.
+    pub timeout: Option<HumanDuration>,
+    /// How often they are tried.
+    pub retry: Option<RetryPolicy>,
+}
+
+impl JobDefaults {
+    const NONE: &'static Self = &Self { queue: None, priority: None, timeout: None, retry: None };
+}
+
+impl Kind {
+    /// A kind that is code of this program.
+    #[must_use]
+    pub const fn built_in(
+        name: &'static str,
+        summary: &'static str,
+        check: fn(&Value) -> Vec<Problem>,
+    ) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            summary: Cow::Borrowed(summary),
+            origin: Origin::BuiltIn(check),
+        }
+    }
+
+    /// Everything that is wrong with params for it.
+    #[must_use]
+    pub fn check(&self, params: &Value) -> Vec<Problem> {
+        match &self.origin {
+            Origin::BuiltIn(check) => check(params),
+            Origin::File(declared) => declared.check(params),
+        }
+    }
+
+    /// What it gives to jobs that do not say otherwise.
+    #[must_use]
+    pub fn defaults(&self) -> &JobDefaults {
+        match &self.origin {
+            Origin::BuiltIn(_) => JobDefaults::NONE,
+            Origin::File(declared) => &declared.defaults,
+        }
+    }
+
+    /// What its file declares; none for a built-in kind.
+    #[must_use]
+    pub fn declared(&self) -> Option<&Arc<Declared>> {
+        match &self.origin {
+            Origin::BuiltIn(_) => None,
+            Origin::File(declared) => Some(declared),
+        }
+    }
 }
 
 /// Every built-in kind.
-pub const KINDS: &[Kind] = &[
+pub static KINDS: &[Kind] = &[
     super::cleanup::KIND,
     super::command::KIND,
     super::data_sync::KIND,
@@ -25,8 +98,8 @@ pub const KINDS: &[Kind] = &[
     super::stats_report::KIND,
 ];
 
-/// The kind of that name.
+/// The kind of that name among `kinds`.
 #[must_use]
-pub fn kind(name: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|kind| kind.name == name)
+pub fn kind<'a>(kinds: &'a [Kind], name: &str) -> Option<&'a Kind> {
+    kinds.iter().find(|kind| kind.name == name)
 }

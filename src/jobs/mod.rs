@@ -4,6 +4,7 @@ pub mod cleanup;
 pub mod command;
 mod context;
 pub mod data_sync;
+mod declared;
 mod handler;
 pub mod http;
 pub mod kb_validation;
@@ -11,14 +12,17 @@ mod kind;
 mod output;
 mod params;
 pub mod ports;
+mod schema;
 pub mod secret;
 pub mod stats_report;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use context::{Context, JobInfo, Progress, ProgressReport, RunPaths, StopReason};
+pub use declared::{Declared, DeclaredHandler};
 pub use handler::{Answer, Failure, Handler, RetryAdvice};
-pub use kind::{KINDS, Kind, kind};
+pub use kind::{JobDefaults, KINDS, Kind, Origin, kind};
 pub use output::{DEFAULT_MAX_OUTPUT, Output, OutputSummary, Stream, escape_for_terminal};
 pub(crate) use params::explain;
 pub use params::{Params, Problem, Segment, check_as, parse_params, suggest};
+pub use schema::Schema;

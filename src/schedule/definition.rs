@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::Rule;
+use crate::jobs::JobDefaults;
 use crate::model::{ByteSize, HumanDuration, JsonText, Labels, Priority, RetryPolicy, ScheduleId};
 
 /// A named rule from a file: when, what, and under which policies.
@@ -231,6 +232,21 @@ pub struct Defaults {
     pub retry: RetryPolicy,
     /// See [`When::catch_up`].
     pub catch_up: CatchUp,
+}
+
+impl Defaults {
+    /// The same under what a kind gives to its jobs.
+    #[must_use]
+    pub fn under(&self, kind: &JobDefaults) -> Self {
+        Self {
+            timezone: self.timezone.clone(),
+            priority: kind.priority.unwrap_or(self.priority),
+            queue: kind.queue.clone().unwrap_or_else(|| self.queue.clone()),
+            timeout: kind.timeout.or(self.timeout),
+            retry: kind.retry.clone().unwrap_or_else(|| self.retry.clone()),
+            catch_up: self.catch_up.clone(),
+        }
+    }
 }
 
 impl Default for Defaults {

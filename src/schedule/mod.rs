@@ -24,8 +24,8 @@ pub use diagnostic::{Code, Diagnostic, Look, Place, Severity, render, render_all
 pub use dst::{DstPolicy, Gap, Repeat};
 pub use fields::{fields, rule_fields, zone_name};
 pub use file::{
-    MAX_FILE_BYTES, MAX_SCHEDULES, NotText, Parsed, is_secret_name, parse_file, read_toml, text_of,
-    too_deep,
+    MAX_FILE_BYTES, MAX_SCHEDULES, NotText, Parsed, ParsedKind, is_secret_name, parse_file,
+    parse_kind, read_toml, text_of, too_deep,
 };
 pub use rule::Rule;
 pub use trigger::Trigger;

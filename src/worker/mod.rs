@@ -11,5 +11,5 @@ mod registry;
 mod status;
 
 pub use pool::{Draw, Pool, PoolHandle, PoolSettings};
-pub use registry::Registry;
+pub use registry::{Find, Registry};
 pub use status::{PoolStatus, RunningAttempt};

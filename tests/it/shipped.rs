@@ -11,7 +11,7 @@ use sexton::schedule::{Defaults, Look, render_all};
 #[test]
 fn every_shipped_schedule_is_valid_and_fires() {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/schedules"));
-    let reading = Reading { defaults: Defaults::default(), kinds: KINDS };
+    let reading = Reading { defaults: Defaults::default(), kinds: KINDS, kind_dirs: Vec::new() };
     let now: Timestamp = "2026-11-23T00:00:00Z".parse().unwrap();
     let report = check(&[folder], &reading, now);
     let diagnostics = render_all(&report.diagnostics, Look::Plain);

@@ -1,6 +1,7 @@
 //! Real directories and real edits.
 
 mod editing;
+mod kinds;
 mod snapshots;
 
 use std::fs;
@@ -13,10 +14,10 @@ use super::*;
 use crate::jobs::Kind;
 use crate::schedule::{Code, Defaults, Diagnostic};
 
-const KINDS: &[Kind] = &[Kind { name: "idle", summary: "does nothing", check: |_| Vec::new() }];
+const KINDS: &[Kind] = &[Kind::built_in("idle", "does nothing", |_| Vec::new())];
 
 fn reading() -> Reading {
-    Reading { defaults: Defaults::default(), kinds: KINDS }
+    Reading { defaults: Defaults::default(), kinds: KINDS, kind_dirs: Vec::new() }
 }
 
 /// Long after the files of a test were made, so that their metadata are believed.

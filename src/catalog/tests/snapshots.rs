@@ -3,13 +3,12 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 
-use super::super::next::next_catalog;
+use super::super::next::look;
 use super::super::scan::{Content, Listing, scan};
 use super::*;
 
 fn next(previous: &Catalog, directories: &[PathBuf]) -> Catalog {
-    let scan = scan(directories, &previous.known(), later());
-    next_catalog(previous, scan, &reading(), later())
+    look(previous, |known| scan(directories, known, later()), &reading(), later())
 }
 
 fn first(place: &Place) -> Catalog {

@@ -25,11 +25,11 @@ pub use params::{Cleanup, EntryType, GroupBy, History, Keep, Limits, OnExceed, S
 use super::{Kind, check_as};
 
 /// The `cleanup` kind.
-pub const KIND: Kind = Kind {
-    name: "cleanup",
-    summary: "deletes old files below given roots, and finished jobs from the history",
-    check: check_as::<Cleanup>,
-};
+pub const KIND: Kind = Kind::built_in(
+    "cleanup",
+    "deletes old files below given roots, and finished jobs from the history",
+    check_as::<Cleanup>,
+);
 
 #[cfg(test)]
 mod tests;

@@ -36,8 +36,7 @@ pub use params::{CommandParams, EnvValue, Leftovers, Limits, ResultFrom, Umask};
 pub use record::{Leftover, kill_leftovers};
 
 /// The kind `command`.
-pub const KIND: Kind =
-    Kind { name: "command", summary: "runs a program", check: check_as::<CommandParams> };
+pub const KIND: Kind = Kind::built_in("command", "runs a program", check_as::<CommandParams>);
 
 /// Runs programs.
 #[derive(Debug, Clone)]
@@ -67,25 +66,42 @@ impl Default for CommandHandler {
 
 impl Handler for CommandHandler {
     fn run(&self, context: Context) -> BoxFuture<'_, Answer> {
-        async move { self.attempt(&context).await.unwrap_or_else(Answer::Failed) }.boxed()
+        async move {
+            match parse_params(&context.job.params) {
+                Ok(params) => self.run_as(&context, &params).await,
+                Err(problems) => {
+                    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                    let problems = problems.join("; ");
+                    Failure::error(format!("its params are not valid: {problems}"))
+                        .for_good()
+                        .into()
+                }
+            }
+        }
+        .boxed()
     }
 }
 
 impl CommandHandler {
-    async fn attempt(&self, context: &Context) -> Result<Answer, Failure> {
-        let params: CommandParams = parse_params(&context.job.params).map_err(|problems| {
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            Failure::error(format!("its params are not valid: {}", problems.join("; "))).for_good()
-        })?;
+    /// Runs the program that `params` name as the work of this job.
+    pub(in crate::jobs) async fn run_as(
+        &self,
+        context: &Context,
+        params: &CommandParams,
+    ) -> Answer {
+        self.attempt(context, params).await.unwrap_or_else(Answer::Failed)
+    }
+
+    async fn attempt(&self, context: &Context, params: &CommandParams) -> Result<Answer, Failure> {
         let invocation = params
             .invocation()
             .map_err(|problem| Failure::error(problem.to_string()).for_good())?;
         let environment =
-            environment::environment(&params, &context.job, |name| std::env::var_os(name))
+            environment::environment(params, &context.job, |name| std::env::var_os(name))
                 .map_err(|error| Failure::error(Chain(&error).to_string()))?;
-        let program = start::program(&params, invocation, environment, key(&context.job))?;
+        let program = start::program(params, invocation, environment, key(&context.job))?;
         if context.job.dry_run {
-            return Ok(show(context, &params, invocation, &program));
+            return Ok(show(context, params, invocation, &program));
         }
         context.output.limit_to(params.max_output.0);
         let record = RunRecord::create(&context.paths, &context.job, &program.key);
@@ -113,7 +129,7 @@ impl CommandHandler {
             let _written = record.started(main);
         }
         context.progress.report(None, format!("runs as process {}", running.pid()));
-        let attempt = Attempt { context, params: &params, started };
+        let attempt = Attempt { context, params, started };
         let (facts, was_stopped) = attempt
             .see_through(running)
             .await
@@ -121,7 +137,7 @@ impl CommandHandler {
         if was_stopped {
             return Ok(Answer::Stopped { result: Some(facts.result()) });
         }
-        Ok(verdict::answer(&params, invocation.name(), &facts))
+        Ok(verdict::answer(params, invocation.name(), &facts))
     }
 }
 

@@ -30,11 +30,11 @@ use super::{Answer, Context, Handler, Kind, check_as};
 use params::SyncParams;
 
 /// The `data_sync` kind.
-pub const KIND: Kind = Kind {
-    name: "data_sync",
-    summary: "makes a local directory like a directory or files on the web",
-    check: check_as::<SyncParams>,
-};
+pub const KIND: Kind = Kind::built_in(
+    "data_sync",
+    "makes a local directory like a directory or files on the web",
+    check_as::<SyncParams>,
+);
 
 /// Runs `data_sync` jobs.
 pub struct DataSyncHandler {

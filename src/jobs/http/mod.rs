@@ -20,11 +20,11 @@ use request::Prepared;
 use verdict::{Received, Verdict, judge};
 
 /// The `http` kind.
-pub const KIND: Kind = Kind {
-    name: "http",
-    summary: "sends a request to a web server and checks the answer",
-    check: check_as::<HttpParams>,
-};
+pub const KIND: Kind = Kind::built_in(
+    "http",
+    "sends a request to a web server and checks the answer",
+    check_as::<HttpParams>,
+);
 
 /// Sends requests for `http` jobs.
 pub struct HttpHandler {

@@ -46,11 +46,11 @@ use self::verdict::Verdict;
 use super::{Answer, Context, Failure, Handler, Kind, check_as, parse_params};
 
 /// The `kb_validation` kind.
-pub const KIND: Kind = Kind {
-    name: "kb_validation",
-    summary: "checks the files of a folder: syntax, schemas, tables, links, checksums",
-    check: check_as::<KbValidation>,
-};
+pub const KIND: Kind = Kind::built_in(
+    "kb_validation",
+    "checks the files of a folder: syntax, schemas, tables, links, checksums",
+    check_as::<KbValidation>,
+);
 
 /// Runs jobs of the kind `kb_validation`.
 #[derive(Debug, Clone, Copy, Default)]

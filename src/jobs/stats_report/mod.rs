@@ -25,11 +25,11 @@ use crate::report::{self, Format, GatherError, Numbers, Request, Source};
 use place::{Place, Tidying, tidy};
 
 /// The kind.
-pub const KIND: Kind = Kind {
-    name: "stats_report",
-    summary: "reports on the jobs of a period as HTML, Markdown, JSON and CSV files",
-    check: check_as::<StatsReport>,
-};
+pub const KIND: Kind = Kind::built_in(
+    "stats_report",
+    "reports on the jobs of a period as HTML, Markdown, JSON and CSV files",
+    check_as::<StatsReport>,
+);
 
 /// Makes reports from a source of rows.
 #[derive(Clone)]

@@ -5,6 +5,7 @@
 mod depth;
 mod findings;
 mod instant;
+mod kind;
 mod params;
 mod reader;
 mod retry;
@@ -24,6 +25,7 @@ use jiff::Timestamp;
 use toml::de::DeTable;
 
 pub use depth::too_deep;
+pub use kind::{ParsedKind, parse_kind};
 pub use params::is_secret_name;
 pub use source::{MAX_FILE_BYTES, NotText, text_of};
 pub use syntax::read_toml;
@@ -77,9 +79,7 @@ pub fn parse_file(
 ) -> Parsed {
     let source = SourceText::new(text.strip_prefix('\u{feff}').unwrap_or(text));
     let mut findings = Findings::new(&file, &source);
-    if let Some(offset) = depth::too_deep(source.text()) {
-        let message = "tables and lists inside each other without end";
-        findings.add(Finding::error(Code::TooDeep, &(offset..offset + 1), message));
+    if refuse_depth(&source, &mut findings) {
         return Parsed { schedules: Vec::new(), diagnostics: findings.into_diagnostics() };
     }
     let (document, syntax_errors) = read_toml(source.text());
@@ -87,18 +87,31 @@ pub fn parse_file(
     let mut schedules =
         Reading { file: &file, defaults, kinds, now }.document(document.get_ref(), &mut findings);
 
-    let first_break = syntax_errors.iter().map(|error| error.span().map_or(0, |span| span.start));
-    if let Some(offset) = first_break.min() {
-        findings.trust_only_before(offset);
-    }
-    for error in &syntax_errors {
-        let span = error.span().unwrap_or(0..0);
-        findings.add(Finding::error(Code::Syntax, &span, error.message()));
-    }
+    add_syntax_errors(&syntax_errors, &mut findings);
     if findings.error_count() > 0 {
         schedules.clear();
     }
     Parsed { schedules, diagnostics: findings.into_diagnostics() }
+}
+
+/// Whether the file is nested too deep to be read at all, which is a finding.
+fn refuse_depth(source: &SourceText<'_>, findings: &mut Findings<'_>) -> bool {
+    let Some(offset) = depth::too_deep(source.text()) else { return false };
+    let message = "tables and lists inside each other without end";
+    findings.add(Finding::error(Code::TooDeep, &(offset..offset + 1), message));
+    true
+}
+
+/// Adds what the parser of TOML could not read, and drops what was found behind the first such place.
+fn add_syntax_errors(errors: &[toml::de::Error], findings: &mut Findings<'_>) {
+    let first_break = errors.iter().map(|error| error.span().map_or(0, |span| span.start));
+    if let Some(offset) = first_break.min() {
+        findings.trust_only_before(offset);
+    }
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        findings.add(Finding::error(Code::Syntax, &span, error.message()));
+    }
 }
 
 /// What stays the same while a file is read.
@@ -109,8 +122,12 @@ struct Reading<'a> {
     now: Timestamp,
 }
 
-impl Reading<'_> {
-    fn document(&self, document: &DeTable<'_>, findings: &mut Findings<'_>) -> Vec<Schedule> {
+impl<'a> Reading<'a> {
+    fn document<'t>(
+        &self,
+        document: &'t DeTable<'_>,
+        findings: &mut Findings<'_>,
+    ) -> Vec<Schedule> {
         let mut root = Table::new("the file", 0..0, document);
         match root.get("schedule") {
             Some(entries) => {
@@ -215,9 +232,12 @@ impl Reading<'_> {
             Some(Some(section)) => when::read(section, seed, self.defaults, self.now, findings),
             Some(None) | None => when::manual(self.defaults),
         };
+        let kind_table = self.kind_table(&mut table, findings);
+        let own = kind_table.as_ref().map(|(kind, _)| self.defaults.under(kind.defaults()));
+        let defaults = own.as_ref().unwrap_or(self.defaults);
         let run = match table.get("run").map(|item| item.table("[run]", findings)) {
-            Some(Some(section)) => run::read(section, self.defaults, findings),
-            Some(None) | None => run::default(self.defaults),
+            Some(Some(section)) => run::read(section, defaults, findings),
+            Some(None) | None => run::default(defaults),
         };
         if let Some(why) = skipped_catch_up(&when, run.overlap) {
             let finding = Finding::warning(Code::SkippedCatchUp, table.span(), why);
@@ -235,7 +255,6 @@ impl Reading<'_> {
             ],
             findings,
         );
-        let kind_table = self.kind_table(&mut table, findings);
         table.finish(findings);
         let (kind, item) = kind_table?;
         let params = params::read(&item, kind, findings)?;
@@ -250,7 +269,7 @@ impl Reading<'_> {
             runbook,
             when,
             run,
-            kind: kind.name.to_owned(),
+            kind: kind.name.clone().into_owned(),
             params: JsonText::from(&params),
             hash: ContentHash::default(),
         };
@@ -264,8 +283,11 @@ impl Reading<'_> {
         table: &mut Table<'t, 'i>,
         findings: &mut Findings<'_>,
     ) -> Option<(&Kind, Item<'t, 'i>)> {
-        let found: Vec<(&Kind, Item<'t, 'i>)> =
-            self.kinds.iter().filter_map(|kind| Some((kind, table.get(kind.name)?))).collect();
+        let found: Vec<(&Kind, Item<'t, 'i>)> = self
+            .kinds
+            .iter()
+            .filter_map(|kind| Some((kind, table.get(kind.name.clone())?)))
+            .collect();
         if let [_, others @ ..] = &found[..] {
             for (kind, item) in others {
                 let message = format!("[{}] is the second thing to do in one schedule", kind.name);
@@ -276,7 +298,7 @@ impl Reading<'_> {
             }
         }
         if found.is_empty() {
-            let names: Vec<&str> = self.kinds.iter().map(|kind| kind.name).collect();
+            let names: Vec<&str> = self.kinds.iter().map(|kind| &*kind.name).collect();
             let unknown = table.others().find(|item| item.value.get_ref().is_table());
             let help = unknown
                 .and_then(|item| suggest(&item.name, &names))

@@ -14,13 +14,18 @@ const MAX_DEPTH: usize = 32;
 
 /// Reads a kind table and lets the kind check it.
 pub(super) fn read(item: &Item<'_, '_>, kind: &Kind, findings: &mut Findings<'_>) -> Option<Value> {
-    item.table(&item.name, findings)?;
-    let params = json(item.value, 1, findings)?;
-    for problem in (kind.check)(&params) {
+    let params = tree(item, findings)?;
+    for problem in kind.check(&params) {
         findings.add(located(item, problem));
     }
     warn_of_secrets(item.value, findings);
     Some(params)
+}
+
+/// A table as JSON.
+pub(super) fn tree(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Value> {
+    item.table(&item.name, findings)?;
+    json(item.value, 1, findings)
 }
 
 /// `None` when something has no place in JSON, which is reported; the rest is read all the same.
@@ -71,7 +76,7 @@ fn object(
 }
 
 /// The kind's problem at its place in the file.
-fn located(item: &Item<'_, '_>, problem: Problem) -> Finding {
+pub(super) fn located(item: &Item<'_, '_>, problem: Problem) -> Finding {
     let is_unknown = problem.message.starts_with("unknown key");
     let (code, message) = match problem.message.strip_prefix("missing field") {
         Some(rest) => (Code::MissingKey, format!("missing key{rest} in [{}]", item.name)),

@@ -3,6 +3,7 @@
 //! serde stops at the first error and loses positions in the places that matter (enums, flattened tables), so tables are
 //! read key by key. What was asked for is what is known; [`Table::finish`] reports the rest.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -20,7 +21,7 @@ pub(super) struct Table<'t, 'i> {
     label: String,
     span: Span,
     entries: &'t DeTable<'i>,
-    known: Vec<&'static str>,
+    known: Vec<Cow<'static, str>>,
 }
 
 impl<'t, 'i> Table<'t, 'i> {
@@ -33,17 +34,27 @@ impl<'t, 'i> Table<'t, 'i> {
     }
 
     /// The value at `key`, which is a known key from here on.
-    pub(super) fn get(&mut self, key: &'static str) -> Option<Item<'t, 'i>> {
+    pub(super) fn get(&mut self, key: impl Into<Cow<'static, str>>) -> Option<Item<'t, 'i>> {
+        let key = key.into();
+        let found = self.entries.get_key_value(&*key).map(|(name, value)| Item {
+            name: key.to_string(),
+            key_span: name.span(),
+            value,
+        });
         self.known.push(key);
-        let (name, value) = self.entries.get_key_value(key)?;
-        Some(Item { name: key.to_owned(), key_span: name.span(), value })
+        found
     }
 
     /// Every key that nobody has asked for.
     pub(super) fn others(&self) -> impl Iterator<Item = Item<'t, 'i>> + '_ {
-        self.entries.iter().filter(|(name, _)| !self.known.contains(&name.get_ref().as_ref())).map(
-            |(name, value)| Item { name: name.get_ref().to_string(), key_span: name.span(), value },
-        )
+        self.entries
+            .iter()
+            .filter(|(name, _)| !self.known.iter().any(|known| known == name.get_ref()))
+            .map(|(name, value)| Item {
+                name: name.get_ref().to_string(),
+                key_span: name.span(),
+                value,
+            })
     }
 
     /// Reports keys that are announced in the documentation and not there yet.
@@ -53,7 +64,7 @@ impl<'t, 'i> Table<'t, 'i> {
         findings: &mut Findings<'_>,
     ) {
         for (key, instead) in unsupported {
-            if let Some(item) = self.get(key) {
+            if let Some(item) = self.get(*key) {
                 let message = format!("`{key}` is not supported yet");
                 findings.add(
                     Finding::error(Code::Unsupported, &item.key_span, message)
@@ -65,12 +76,13 @@ impl<'t, 'i> Table<'t, 'i> {
 
     /// Reports every key that nobody has asked for.
     pub(super) fn finish(self, findings: &mut Findings<'_>) {
+        let known: Vec<&str> = self.known.iter().map(|known| &**known).collect();
         for item in self.others() {
             if findings.is_full() {
                 break;
             }
-            let help = suggest(&item.name, &self.known)
-                .unwrap_or_else(|| format!("known keys: {}", self.known.join(", ")));
+            let help = suggest(&item.name, &known)
+                .unwrap_or_else(|| format!("known keys: {}", known.join(", ")));
             let message = format!("unknown key `{}` in {}", item.name.escape_debug(), self.label);
             findings.add(Finding::error(Code::UnknownKey, &item.key_span, message).help(help));
         }

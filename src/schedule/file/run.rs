@@ -76,7 +76,7 @@ pub(super) fn read(
     run
 }
 
-fn priority(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Priority> {
+pub(super) fn priority(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Priority> {
     if item.value.get_ref().is_integer() {
         let level = item.integer(1, 10, findings)?;
         return Priority::new(i64::from(level)).ok();
@@ -84,7 +84,7 @@ fn priority(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Priority
     item.parse("low, normal, high, critical or a number from 1 to 10", findings)
 }
 
-fn queue(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<String> {
+pub(super) fn queue(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<String> {
     let name = item.text("the name of a queue", findings)?;
     // The same rule as in the settings and over HTTP: a queue that they cannot name could be neither limited nor paused.
     if name.parse::<ScheduleId>().is_err() {

@@ -31,8 +31,8 @@ struct SweepLimits {
 
 impl Params for Sweep {}
 
-const SWEEP: Kind = Kind { name: "sweep", summary: "sweeps", check: check_as::<Sweep> };
-const IDLE: Kind = Kind { name: "idle", summary: "does nothing", check: |_| Vec::new() };
+const SWEEP: Kind = Kind::built_in("sweep", "sweeps", check_as::<Sweep>);
+const IDLE: Kind = Kind::built_in("idle", "does nothing", |_| Vec::new());
 const KINDS: &[Kind] = &[SWEEP, IDLE];
 
 fn now() -> Timestamp {

@@ -17,7 +17,7 @@ use crate::store::finish::finish;
 use crate::store::nodes;
 use crate::store::testing::{TestDatabase, sqlite};
 
-const KINDS: &[Kind] = &[Kind { name: "idle", summary: "does nothing", check: |_| Vec::new() }];
+const KINDS: &[Kind] = &[Kind::built_in("idle", "does nothing", |_| Vec::new())];
 
 const MINUTE: Duration = Duration::from_secs(60);
 const YEAR: i64 = 365 * 86_400;
@@ -76,7 +76,7 @@ impl World {
         let shared: crate::clock::SharedClock = Arc::new(clock.clone());
         let (reloader, first) = Reloader::start(
             vec![place.path().to_owned()],
-            Reading { defaults: Defaults::default(), kinds: KINDS },
+            Reading { defaults: Defaults::default(), kinds: KINDS, kind_dirs: Vec::new() },
             Arc::clone(&shared),
             LookOn::Caller,
             stop.clone(),

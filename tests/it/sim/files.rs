@@ -88,7 +88,7 @@ impl Files {
         std::fs::rename(&aside, &path).expect("a schedule file is put in place");
         let parsed = parse_file(path.as_path().into(), &text, &self.defaults, KINDS, now);
         for schedule in parsed.schedules {
-            self.versions.insert((name.to_owned(), schedule.hash.clone()), schedule);
+            self.versions.insert((name.to_owned(), schedule.hash.to_string()), schedule);
         }
         self.texts.insert(name.to_owned(), text);
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use sexton::model::{
-    Dependency, DependencyNeeds, FinalState, HumanDuration, JobId, JobState, Labels, NewJob,
-    UniqueKey,
+    Dependency, DependencyNeeds, FinalState, HumanDuration, JobId, JobState, JsonText, Labels,
+    NewJob, UniqueKey,
 };
 use sexton::store::jobs;
 use sexton::store::prune::{self, PruneJobs};
