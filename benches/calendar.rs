@@ -48,7 +48,7 @@ fn schedules(count: usize) -> Vec<Schedule> {
         );
         let path = format!("schedule-{number}.toml");
         let parsed =
-            parse_file(Path::new(&path).into(), &text, &Defaults::default(), KINDS, start());
+            parse_file(&Path::new(&path).into(), &text, &Defaults::default(), KINDS, start());
         schedules.extend(parsed.schedules);
     }
     assert_eq!(schedules.len(), count);

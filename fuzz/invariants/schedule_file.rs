@@ -53,7 +53,7 @@ fn now() -> Timestamp {
 }
 
 fn parse(text: &str) -> Parsed {
-    parse_file(Path::new("schedules/fuzz.toml").into(), text, &Defaults::default(), KINDS, now())
+    parse_file(&Path::new("schedules/fuzz.toml").into(), text, &Defaults::default(), KINDS, now())
 }
 
 fn points_into(text: &str, diagnostic: &Diagnostic) {

@@ -6,6 +6,7 @@ use super::problem::Problem;
 use super::state::App;
 use super::wire::{Kind, List};
 use crate::jobs;
+use crate::model::Priority;
 
 /// Every kind: those of the program, and those that files declare.
 #[utoipa::path(get, path = "/api/v1/kinds", responses((status = 200, body = List<Kind>)))]
@@ -38,7 +39,7 @@ fn view(kind: &jobs::Kind) -> Kind {
         description: kind.summary.clone().into_owned(),
         file: kind.declared().map(|declared| declared.file.display().to_string()),
         queue: defaults.queue.clone(),
-        priority: defaults.priority.map(|priority| priority.level()),
+        priority: defaults.priority.map(Priority::level),
         timeout: defaults.timeout.map(|timeout| timeout.to_string()),
         max_attempts: defaults.retry.as_ref().map(|retry| retry.max_attempts),
         params_schema: None,

@@ -92,7 +92,7 @@ impl KindSet {
             // Never: nothing is known of them when they are looked at.
             Content::Same => (before, Vec::new()),
             Content::Text { text, mut warnings, .. } => {
-                let parsed = parse_kind(file.path.into(), &text);
+                let parsed = parse_kind(&file.path.into(), &text);
                 warnings.extend(parsed.diagnostics);
                 (parsed.kind.or(before), warnings)
             }

@@ -232,7 +232,7 @@ fn read_file(
     };
     match file.content {
         Content::Text { text, hash, stamp, warnings } => {
-            let parsed = parse_file(Arc::clone(&loaded.path), &text, defaults, kinds, now);
+            let parsed = parse_file(&loaded.path, &text, defaults, kinds, now);
             loaded.stamp = Some(stamp);
             loaded.hash = Some(hash);
             if !parsed.has_errors() {

@@ -32,7 +32,7 @@ pub(super) fn validate(session: &Session, args: &Validate) -> Outcome {
             .map_err(|error| Failure::new(Exit::Usage, format!("stdin cannot be read: {error}")))?;
         let reading = reading(session.settings());
         let parsed = parse_file(
-            Path::new("stdin.toml").into(),
+            &Path::new("stdin.toml").into(),
             &text,
             &reading.defaults,
             reading.kinds,

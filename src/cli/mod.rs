@@ -30,6 +30,8 @@ const ABANDON_TIME: Duration = Duration::from_secs(2);
 /// Runs the program with these arguments, the first of which is its name.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Before anything else is opened, so that programs find it where they expect it. Without it jobs run as well.
+    let _as_they_come = crate::jobs::ports::process::reserve_channel();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Failure, Output};
 use crate::clock::SharedClock;
-use crate::model::{JobId, Labels, Priority, ScheduleId};
+use crate::model::{JobId, JsonText, Labels, Priority, ScheduleId};
 
 /// Everything one attempt may use. Cheap to clone, so that it can go to other threads.
 #[derive(Debug, Clone)]
@@ -53,6 +53,8 @@ pub struct JobInfo {
     pub labels: Labels,
     /// Plan and report, change nothing.
     pub dry_run: bool,
+    /// Where an earlier attempt got to, see [`Progress::checkpoint`].
+    pub checkpoint: Option<JsonText>,
 }
 
 /// Where the daemon keeps things that handlers need.
@@ -114,6 +116,8 @@ pub struct ProgressReport {
     pub percent: Option<u8>,
     /// What it is doing.
     pub message: String,
+    /// Where the job's next attempt can go on, if there is one.
+    pub checkpoint: Option<JsonText>,
 }
 
 /// The handler's end of the progress channel. Only the latest report is kept, so reporting often is cheap.
@@ -136,9 +140,33 @@ impl Progress {
 
     /// Reports a percentage, or only a message where none can be said.
     pub fn report(&self, percent: Option<u8>, message: impl Into<String>) {
-        let report =
-            ProgressReport { percent: percent.map(|p| p.min(100)), message: message.into() };
-        self.0.send_replace(report);
+        self.0.send_modify(|report| {
+            report.percent = percent.map(|percent| percent.min(100));
+            report.message = message.into();
+        });
+    }
+
+    /// Reports what is given, and leaves the rest as it was.
+    pub fn update(&self, percent: Option<u8>, message: Option<String>) {
+        self.0.send_modify(|report| {
+            report.percent = percent.map(|percent| percent.min(100)).or(report.percent);
+            if let Some(message) = message {
+                report.message = message;
+            }
+        });
+    }
+
+    /// Keeps where the job's next attempt can go on, should this one not get to its end. It is stored within a second.
+    pub fn checkpoint(&self, checkpoint: JsonText) {
+        self.0.send_modify(|report| report.checkpoint = Some(checkpoint));
+    }
+}
+
+impl Progress {
+    /// The last checkpoint that was reported.
+    #[must_use]
+    pub fn latest_checkpoint(&self) -> Option<JsonText> {
+        self.0.borrow().checkpoint.clone()
     }
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn context(kind: &str, params: Value) -> (Context, TempDir) {
         priority: Priority::default(),
         labels: Labels::default(),
         dry_run: false,
+        checkpoint: None,
     };
     let now: Timestamp = NOW.parse().expect("a valid instant");
     let context = Context {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::JobId;
+use super::{JobId, JsonText};
 
 /// How an attempt ended, in OpenTelemetry's words for CI/CD runs plus `interrupted`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -100,6 +100,8 @@ pub struct FinishedAttempt {
     pub result: Option<serde_json::Value>,
     /// The last part of the output.
     pub output_tail: Option<String>,
+    /// Where the job's next attempt can go on, if this one has said so and there is another.
+    pub checkpoint: Option<JsonText>,
     /// What becomes of the job. Decided by `queue::retry::after_attempt`.
     pub next: super::job::AfterAttempt,
 }

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use super::finish::finish;
 use super::hot::{DeleteReady, InsertRunning, JobToRun};
 use super::jobs::from_json;
-use super::schema::{attempts, jobs, jobs_ready, queues};
+use super::schema::{attempts, job_checkpoints, jobs, jobs_ready, queues};
 use super::{Conn, Micros, StoreError, on_each_backend};
 use crate::model::{
-    AfterAttempt, Chain, FinalState, FinishedAttempt, JobId, JobSettings, Labels, NodeId, Outcome,
-    Priority, ScheduleId,
+    AfterAttempt, Chain, FinalState, FinishedAttempt, JobId, JobSettings, JsonText, Labels, NodeId,
+    Outcome, Priority, ScheduleId,
 };
 
 /// What a node has room for.
@@ -55,6 +55,8 @@ pub struct ClaimedJob {
     pub run_at: Timestamp,
     /// When its first execution began, where that is needed to bound all of them.
     pub first_started_at: Option<Timestamp>,
+    /// Where an earlier execution got to.
+    pub checkpoint: Option<JsonText>,
 }
 
 #[derive(Debug, Queryable)]
@@ -119,6 +121,7 @@ fn fail(
         error: Some(Chain(why).to_string()),
         result: None,
         output_tail: None,
+        checkpoint: None,
         next: AfterAttempt::End(FinalState::Failed),
     };
     finish(conn, request.node, &[attempt])?;
@@ -260,7 +263,15 @@ fn claimed(
         settings,
         run_at: row.run_at.into(),
         first_started_at,
+        checkpoint: if ready.number > 0 { checkpoint(conn, row.id)? } else { None },
     })
+}
+
+fn checkpoint(conn: &mut Conn, id: i64) -> Result<Option<JsonText>, StoreError> {
+    let kept = job_checkpoints::table.find(id).select(job_checkpoints::checkpoint);
+    let text: Option<String> = kept.first(conn).optional()?;
+    let value = text.map(|text| from_json::<serde_json::Value>("job's checkpoint", &text));
+    Ok(value.transpose()?.as_ref().map(JsonText::from))
 }
 
 fn first_start(conn: &mut Conn, id: i64) -> Result<Option<Timestamp>, StoreError> {

@@ -5,10 +5,11 @@ use jiff::Timestamp;
 
 use super::hot::{DeleteLive, DeleteRunning, InsertAttempt, InsertResult, NoteEnd, TiesOfJob};
 use super::jobs::to_json;
-use super::schema::{attempts, jobs_running, jobs_scheduled, unique_keys};
+use super::schema::{attempts, job_checkpoints, jobs_running, jobs_scheduled, unique_keys};
 use super::{Conn, Micros, StoreError, dependencies, jobs as rows, on_each_backend};
 use crate::model::{
-    AfterAttempt, FinalState, FinishedAttempt, JobId, JobState, NodeId, Outcome, ScheduleId,
+    AfterAttempt, FinalState, FinishedAttempt, JobId, JobState, JsonText, NodeId, Outcome,
+    ScheduleId,
 };
 
 /// What came of a report that an attempt has ended.
@@ -56,6 +57,11 @@ fn finish_one(
         on_each_backend!(conn, |inner| owned.get_result(inner).optional()?);
     let Some(running) = running else { return Ok(Finished::Fenced) };
     record(conn, node, attempt)?;
+    if attempt.next != AfterAttempt::End(FinalState::Completed)
+        && let Some(checkpoint) = &attempt.checkpoint
+    {
+        keep_checkpoint(conn, id, checkpoint)?;
+    }
     // A cancel that came while the attempt was ending must not be undone by its retry.
     let next = match attempt.next {
         AfterAttempt::End(end) => AfterAttempt::End(end),
@@ -210,6 +216,7 @@ fn interrupt(
             error: Some(given_up.unwrap_or_else(|| why.to_owned())),
             result: None,
             output_tail: None,
+            checkpoint: None,
             next,
         };
         finish_one(conn, node, &attempt)?;
@@ -270,6 +277,21 @@ pub struct ProgressUpdate {
     pub percent: Option<u8>,
     /// What it is doing.
     pub message: String,
+    /// Where the job's next attempt can go on, where that is new.
+    pub checkpoint: Option<JsonText>,
+}
+
+/// Keeps where the job's next attempt can go on. It stays with the job, so that one that failed for good and is tried again by hand goes on
+/// there as well.
+fn keep_checkpoint(conn: &mut Conn, job: i64, checkpoint: &JsonText) -> Result<(), StoreError> {
+    let text = job_checkpoints::checkpoint.eq(checkpoint.as_str());
+    on_each_backend!(conn, |inner| diesel::insert_into(job_checkpoints::table)
+        .values((job_checkpoints::job_id.eq(job), text))
+        .on_conflict(job_checkpoints::job_id)
+        .do_update()
+        .set(text)
+        .execute(inner)?);
+    Ok(())
 }
 
 /// Stores how far running attempts are; reports of attempts that no longer own their job are ignored.
@@ -281,12 +303,15 @@ pub fn record_progress(conn: &mut Conn, updates: &[ProgressUpdate]) -> Result<()
         let owned = jobs_running::table
             .filter(jobs_running::job_id.eq(update.job.0))
             .filter(jobs_running::number.eq(i32::try_from(update.number).unwrap_or(i32::MAX)));
-        diesel::update(owned)
+        let told = diesel::update(owned)
             .set((
                 jobs_running::progress.eq(update.percent.map(i16::from)),
                 jobs_running::message.eq(Some(&update.message)),
             ))
             .execute(conn)?;
+        if let Some(checkpoint) = update.checkpoint.as_ref().filter(|_| told > 0) {
+            keep_checkpoint(conn, update.job.0, checkpoint)?;
+        }
     }
     Ok(())
 }

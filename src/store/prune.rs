@@ -3,7 +3,9 @@
 use diesel::prelude::*;
 use jiff::Timestamp;
 
-use super::schema::{attempts, job_labels, job_results, jobs, nodes, occurrences, unique_keys};
+use super::schema::{
+    attempts, job_checkpoints, job_labels, job_results, jobs, nodes, occurrences, unique_keys,
+};
 use super::{Conn, StoreError};
 use crate::model::{FinalState, JobId};
 
@@ -39,6 +41,8 @@ pub fn jobs(conn: &mut Conn, what: PruneJobs) -> Result<PrunedJobs, StoreError> 
     let (candidates, deletable) = deletable_jobs(conn, what)?;
     for chunk in deletable.chunks(super::jobs::CHUNK_ROWS) {
         diesel::delete(attempts::table.filter(attempts::job_id.eq_any(chunk))).execute(conn)?;
+        diesel::delete(job_checkpoints::table.filter(job_checkpoints::job_id.eq_any(chunk)))
+            .execute(conn)?;
         // Marks are keyed by label, so they are found through the job's own list of them.
         forget_labels(conn, chunk)?;
         diesel::delete(unique_keys::table.filter(unique_keys::job_id.eq_any(chunk)))

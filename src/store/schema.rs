@@ -97,6 +97,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    job_checkpoints (job_id) {
+        job_id -> BigInt,
+        checkpoint -> Text,
+    }
+}
+
+diesel::table! {
     unique_keys (key) {
         key -> Text,
         job_id -> BigInt,
@@ -227,6 +234,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     jobs_running,
     jobs_blocked,
     job_dependencies,
+    job_checkpoints,
     unique_keys,
     attempts,
     job_results,

@@ -172,6 +172,7 @@ impl Attempt {
             error: verdict.error.map(|text| storable(&text)),
             result: verdict.result.filter(|value| !value.is_null()),
             output_tail: self.context.output.finish().tail,
+            checkpoint: self.context.progress.latest_checkpoint(),
             next,
         }
     }

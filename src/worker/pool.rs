@@ -13,7 +13,7 @@ use super::registry::Registry;
 use super::status::{Board, PoolStatus};
 use crate::clock::SharedClock;
 use crate::jobs::{Context, JobInfo, Output, Progress, ProgressReport, RunPaths, StopReason};
-use crate::model::{Chain, Event, FinishedAttempt, HumanDuration, JobId, NodeId};
+use crate::model::{Chain, Event, FinishedAttempt, HumanDuration, JobId, JsonText, NodeId};
 use crate::queue::SignalReceiver;
 use crate::store::claim::{ClaimRequest, ClaimedJob};
 use crate::store::finish::{Finished, ProgressUpdate, finish};
@@ -104,6 +104,8 @@ struct Running {
     progress: watch::Receiver<ProgressReport>,
     output: Output,
     started_at: Timestamp,
+    /// The last checkpoint that was stored.
+    kept: Option<JsonText>,
 }
 
 struct State {
@@ -387,6 +389,9 @@ impl State {
                 number: running.job.attempt,
                 percent: report.percent,
                 message: report.message,
+                checkpoint: report
+                    .checkpoint
+                    .filter(|new| running.kept.replace(new.clone()).as_ref() != Some(new)),
             })
         });
         changed.collect()
@@ -430,8 +435,14 @@ impl State {
         let handler = self.pool.registry.get(&job.kind);
         self.board.seen().running.insert(job.id, (Arc::clone(&job), now));
         let output = context.output.clone();
-        let running =
-            Running { job, stop: stop.clone(), progress: receiver, output, started_at: now };
+        let running = Running {
+            job,
+            stop: stop.clone(),
+            progress: receiver,
+            output,
+            started_at: now,
+            kept: None,
+        };
         self.running.insert(running.job.id, running);
         attempt::spawn(Attempt { handler, context, bounds, stop }, self.done.clone());
     }
@@ -461,6 +472,7 @@ impl State {
                 priority: job.priority,
                 labels: job.labels,
                 dry_run: job.settings.dry_run,
+                checkpoint: job.checkpoint,
             }),
         }
     }

@@ -7,6 +7,7 @@
 
 mod environment;
 mod params;
+mod protocol;
 mod pump;
 mod record;
 mod start;
@@ -24,6 +25,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use self::params::Invocation;
+use self::protocol::Listener;
 use self::pump::Pump;
 use self::record::RunRecord;
 use self::start::NotStarted;
@@ -173,7 +175,8 @@ impl Attempt<'_> {
     /// Waits for the program's end or brings it about, and leaves no process behind. True when it was told to stop.
     async fn see_through(&self, mut running: Running) -> io::Result<(Facts, bool)> {
         self.confine(&running)?;
-        let mut pump = Pump::start(&mut running, self.params, &self.context.output)?;
+        let listener = Listener::new(self.context.progress.clone(), self.context.output.clone());
+        let mut pump = Pump::start(&mut running, self.params, &self.context.output, &listener)?;
         let was_stopped = tokio::select! {
             biased;
             ended = running.ended() => { ended?; false }
@@ -205,6 +208,7 @@ impl Attempt<'_> {
             truncated: self.context.output.summary().truncated,
             output: pump.last_line(),
             leftovers: leftovers.asked + leftovers.killed,
+            said: listener.said(),
         };
         Ok((facts, was_stopped))
     }

@@ -11,8 +11,10 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::ChildStdin;
 use tokio::task::{AbortHandle, JoinSet};
+use tracing::Instrument;
 
 use super::params::{CommandParams, ResultFrom};
+use super::protocol::Listener;
 use crate::jobs::ports::process::Running;
 use crate::jobs::{Output, Stream};
 
@@ -45,6 +47,7 @@ impl Pump {
         running: &mut Running,
         params: &CommandParams,
         output: &Output,
+        listener: &Listener,
     ) -> io::Result<Self> {
         let wants_line = params.result == ResultFrom::LastLine;
         let seen = Arc::new(Seen { last_line: wants_line.then(Mutex::default), ..Seen::default() });
@@ -55,6 +58,9 @@ impl Pump {
         }
         if let Some(pipe) = stderr {
             readers.spawn(read(pipe, Stream::Stderr, output.clone(), Arc::clone(&seen)));
+        }
+        if let Some(pipe) = running.take_channel() {
+            readers.spawn(listener.clone().listen(pipe).in_current_span());
         }
         let mut feeding = JoinSet::new();
         let feeder = match (running.take_stdin()?, &params.input) {

@@ -110,7 +110,7 @@ async fn input_that_is_not_read_is_no_failure() {
 }
 
 #[tokio::test]
-async fn h7_h11_a_program_gets_three_descriptors_and_a_quiet_standard_input() {
+async fn h7_h11_a_program_gets_its_own_descriptors_and_a_quiet_standard_input() {
     // What this test process was itself given without close-on-exec is not the handler's to close.
     let inherited: Vec<String> = fs::read_dir("/proc/self/fdinfo")
         .unwrap()
@@ -122,15 +122,25 @@ async fn h7_h11_a_program_gets_three_descriptors_and_a_quiet_standard_input() {
             is_kept.then(|| entry.file_name().into_string().unwrap())
         })
         .collect();
+    // A program that runs meanwhile: nothing of it may reach the other one, or its pipes would stay open with that.
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = fifo(folder.path());
+    let (waits, goes_on) = (format!("cat {}", fifo.display()), fifo.clone());
+    let neighbour = tokio::spawn(async move { run(json!({ "shell": waits })).await.0 });
+    tokio::task::yield_now().await;
     // `ls` looks at the shell, because a shell that looks at itself has the directory open.
-    let script = "readlink /proc/$$/fd/0; ls /proc/$$/fd; true";
+    let script = "readlink /proc/$$/fd/0; echo $SEXTON_PROTOCOL_FD; ls /proc/$$/fd; true";
     let (answer, context, _folder) = run(json!({"shell": script})).await;
     result(answer);
     let output = tail(&context);
     let mut lines = output.lines();
     assert_eq!(lines.next(), Some("/dev/null"));
+    let protocol = lines.next().unwrap();
     let own: Vec<&str> = lines.filter(|fd| !inherited.iter().any(|kept| kept == fd)).collect();
-    assert!(own.iter().all(|fd| ["0", "1", "2"].contains(fd)), "{own:?}");
+    assert!(own.contains(&protocol), "{protocol}: {own:?}");
+    assert!(own.iter().all(|fd| ["0", "1", "2", protocol].contains(fd)), "{protocol}: {own:?}");
+    tokio::fs::write(&goes_on, "go on").await.unwrap();
+    result(neighbour.await.unwrap());
 }
 
 #[tokio::test]
@@ -490,4 +500,40 @@ async fn params_that_are_not_valid_fail_for_good() {
     let failure = failure(answer);
     assert_eq!(failure.retry, RetryAdvice::Never);
     assert!(failure.message.contains("nothing to run") && failure.message.contains("nice"));
+}
+
+#[tokio::test]
+async fn a_program_speaks_on_its_descriptor() {
+    let script = r#"
+        exec 1>&2
+        say() { printf '%s\n' "$1" >"/proc/self/fd/$SEXTON_PROTOCOL_FD"; }
+        say '{"progress": 50, "message": "half"}'
+        say 'what?'
+        say '{"metric": "rows", "value": 2}'
+        say '{"checkpoint": [1, 2]}'
+        say '{"log": "done", "fields": {"rows": 2}}'
+        say '{"result": {"ok": true}}'
+    "#;
+    let (context, _folder) = attempt(json!({ "shell": script }));
+    let (progress, reports) = Progress::channel();
+    let context = Context { progress, ..context };
+    let result = result(CommandHandler::new().run(context.clone()).await);
+    assert_eq!(result["output"], json!({ "ok": true }));
+    assert_eq!(result["metrics"], json!({ "rows": 2.0 }));
+    assert_eq!(result["malformed_lines"], 1);
+    let report = reports.borrow().clone();
+    assert_eq!((report.percent, &*report.message), (Some(50), "half"));
+    assert_eq!(report.checkpoint.unwrap().as_str(), "[1,2]");
+    let log = tail(&context);
+    assert!(log.contains("info: done {\"rows\":2}"), "{log}");
+    assert!(log.contains("not understood") && log.contains("what?"), "{log}");
+}
+
+#[tokio::test]
+async fn a_program_gets_the_checkpoint_of_an_earlier_attempt() {
+    let (mut context, _folder) = attempt(json!({ "shell": "echo \"$SEXTON_CHECKPOINT\"" }));
+    Arc::make_mut(&mut context.job).checkpoint =
+        Some(crate::model::JsonText::from(&json!({ "page": 7 })));
+    result(CommandHandler::new().run(context.clone()).await);
+    assert_eq!(tail(&context), "{\"page\":7}\n");
 }

@@ -7,7 +7,8 @@ use rustix::process::Signal;
 use serde_json::{Map, Value, json};
 
 use super::params::CommandParams;
-use crate::jobs::{Answer, Failure};
+use super::protocol::{Advice, Said};
+use crate::jobs::{Answer, Failure, RetryAdvice};
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub(super) struct Facts {
     pub(super) output: Option<Value>,
     /// Processes it left behind that had to be ended.
     pub(super) leftovers: usize,
+    /// What it said beside its output.
+    pub(super) said: Said,
 }
 
 impl Facts {
@@ -57,15 +60,46 @@ impl Facts {
             "truncated": self.truncated,
             "leftovers": self.leftovers,
         });
-        if let Some(output) = &self.output {
+        if let Some(output) = self.said.result.as_ref().or(self.output.as_ref()) {
             result["output"] = output.clone();
+        }
+        if !self.said.metrics.is_empty() {
+            result["metrics"] = json!(self.said.metrics);
+        }
+        if self.said.malformed > 0 {
+            result["malformed_lines"] = self.said.malformed.into();
         }
         result
     }
 }
 
-/// The answer for a program that ended by itself.
+/// The answer for a program that ended by itself. Its own word on what is to happen next comes before what its exit code means, except that
+/// nothing is tried again that it did well.
 pub(super) fn answer(params: &CommandParams, name: &str, facts: &Facts) -> Answer {
+    let by_code = by_code(params, name, facts);
+    match (&facts.said.advice, by_code) {
+        (Some(Advice::Snooze { delay, reason }), _) => {
+            Answer::Snooze { delay: *delay, reason: reason.clone() }
+        }
+        (Some(Advice::Final(why)), answer) => {
+            let (exit_code, result) = match answer {
+                Answer::Failed(failure) => (failure.exit_code, failure.result),
+                _ => (None, Some(facts.result())),
+            };
+            let failure = Failure { result, ..Failure::answer(format!("`{name}`: {why}")) };
+            failure.with_exit_code(exit_code).for_good().into()
+        }
+        (Some(Advice::RetryAfter(delay)), Answer::Failed(mut failure)) => {
+            if failure.retry != RetryAdvice::Never {
+                failure.retry = RetryAdvice::After(*delay);
+            }
+            failure.into()
+        }
+        (_, answer) => answer,
+    }
+}
+
+fn by_code(params: &CommandParams, name: &str, facts: &Facts) -> Answer {
     let result = facts.result();
     let code = match facts.end {
         End::Exited(code) => code,
@@ -164,11 +198,53 @@ pub(super) fn signal_name(number: i32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::jobs::RetryAdvice;
 
     fn facts(end: End) -> Facts {
-        Facts { end, duration_ms: 5, output_bytes: 0, truncated: false, output: None, leftovers: 0 }
+        Facts {
+            end,
+            duration_ms: 5,
+            output_bytes: 0,
+            truncated: false,
+            output: None,
+            leftovers: 0,
+            said: Said::default(),
+        }
+    }
+
+    fn advised(advice: Advice, code: i32) -> Answer {
+        let params: CommandParams =
+            serde_json::from_value(json!({"argv": ["prog"], "final_codes": [4]})).unwrap();
+        let said = Said { advice: Some(advice), ..Said::default() };
+        answer(&params, "prog", &Facts { said, ..facts(End::Exited(code)) })
+    }
+
+    #[test]
+    fn a_program_may_say_when_to_try_again() {
+        let minute = Duration::from_secs(60);
+        let Answer::Failed(failure) = advised(Advice::RetryAfter(minute), 1) else {
+            panic!("it failed")
+        };
+        assert_eq!(failure.retry, RetryAdvice::After(minute));
+        let Answer::Failed(failure) = advised(Advice::RetryAfter(minute), 4) else {
+            panic!("it failed")
+        };
+        assert_eq!(failure.retry, RetryAdvice::Never, "a final code stays final");
+        assert!(matches!(advised(Advice::RetryAfter(minute), 0), Answer::Done(_)));
+        for code in [0, 1] {
+            let closed = Advice::Snooze { delay: minute, reason: "closed".to_owned() };
+            assert!(matches!(advised(closed, code), Answer::Snooze { .. }));
+            let Answer::Failed(failure) = advised(Advice::Final("no such page".to_owned()), code)
+            else {
+                panic!("it failed")
+            };
+            assert_eq!(
+                (failure.retry, &*failure.message),
+                (RetryAdvice::Never, "`prog`: no such page")
+            );
+        }
     }
 
     fn verdict(params: &Value, end: End) -> Answer {

@@ -27,16 +27,16 @@ pub struct ParsedKind {
 
 /// Reads a kind file, whose stem is the kind's name.
 #[must_use]
-pub fn parse_kind(file: Arc<Path>, text: &str) -> ParsedKind {
+pub fn parse_kind(file: &Arc<Path>, text: &str) -> ParsedKind {
     let source = SourceText::new(text.strip_prefix('\u{feff}').unwrap_or(text));
-    let mut findings = Findings::new(&file, &source);
+    let mut findings = Findings::new(file, &source);
     if super::refuse_depth(&source, &mut findings) {
         return ParsedKind { kind: None, diagnostics: findings.into_diagnostics() };
     }
     let (document, syntax_errors) = read_toml(source.text());
     let root = Table::new("the file", 0..0, document.get_ref());
-    let declared = declared(&file, text, root, &mut findings);
-    let name = name(&file, &mut findings);
+    let declared = declared(file, text, root, &mut findings);
+    let name = name(file, &mut findings);
     add_syntax_errors(&syntax_errors, &mut findings);
     let is_sound = findings.error_count() == 0;
     let kind = name.zip(declared).filter(|_| is_sound).map(|(name, (summary, declared))| Kind {
@@ -203,7 +203,7 @@ properties.source.type = "string"
 "#;
 
     fn parse(name: &str, text: &str) -> ParsedKind {
-        parse_kind(Path::new(&format!("/etc/sexton/kinds/{name}.toml")).into(), text)
+        parse_kind(&Path::new(&format!("/etc/sexton/kinds/{name}.toml")).into(), text)
     }
 
     #[test]

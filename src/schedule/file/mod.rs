@@ -71,21 +71,21 @@ impl Parsed {
 /// nothing but warnings.
 #[must_use]
 pub fn parse_file(
-    file: Arc<Path>,
+    file: &Arc<Path>,
     text: &str,
     defaults: &Defaults,
     kinds: &[Kind],
     now: Timestamp,
 ) -> Parsed {
     let source = SourceText::new(text.strip_prefix('\u{feff}').unwrap_or(text));
-    let mut findings = Findings::new(&file, &source);
+    let mut findings = Findings::new(file, &source);
     if refuse_depth(&source, &mut findings) {
         return Parsed { schedules: Vec::new(), diagnostics: findings.into_diagnostics() };
     }
     let (document, syntax_errors) = read_toml(source.text());
 
     let mut schedules =
-        Reading { file: &file, defaults, kinds, now }.document(document.get_ref(), &mut findings);
+        Reading { file, defaults, kinds, now }.document(document.get_ref(), &mut findings);
 
     add_syntax_errors(&syntax_errors, &mut findings);
     if findings.error_count() > 0 {
@@ -122,12 +122,8 @@ struct Reading<'a> {
     now: Timestamp,
 }
 
-impl<'a> Reading<'a> {
-    fn document<'t>(
-        &self,
-        document: &'t DeTable<'_>,
-        findings: &mut Findings<'_>,
-    ) -> Vec<Schedule> {
+impl Reading<'_> {
+    fn document(&self, document: &DeTable<'_>, findings: &mut Findings<'_>) -> Vec<Schedule> {
         let mut root = Table::new("the file", 0..0, document);
         match root.get("schedule") {
             Some(entries) => {

@@ -40,7 +40,7 @@ fn now() -> Timestamp {
 }
 
 fn parse(text: &str) -> Parsed {
-    parse_file(Path::new("schedules/tidy.toml").into(), text, &Defaults::default(), KINDS, now())
+    parse_file(&Path::new("schedules/tidy.toml").into(), text, &Defaults::default(), KINDS, now())
 }
 
 fn good(text: &str) -> Schedule {
@@ -136,7 +136,7 @@ fn what_is_left_out_comes_from_the_settings() {
         timezone: jiff::tz::TimeZone::get("Asia/Tokyo").unwrap(),
         ..Defaults::default()
     };
-    let parsed = parse_file(Path::new("a.toml").into(), "[idle]", &defaults, KINDS, now());
+    let parsed = parse_file(&Path::new("a.toml").into(), "[idle]", &defaults, KINDS, now());
     let schedule = &parsed.schedules[0];
     assert!(schedule.when.is_manual());
     assert_eq!(schedule.when.rule.zone, defaults.timezone);
@@ -301,7 +301,7 @@ fn e6_names_with_hidden_characters_are_refused() {
         assert!(!found[0].contains('\u{202e}'));
     }
     let parsed =
-        parse_file(Path::new("Tidy Up.toml").into(), "[idle]", &Defaults::default(), KINDS, now());
+        parse_file(&Path::new("Tidy Up.toml").into(), "[idle]", &Defaults::default(), KINDS, now());
     assert_eq!(parsed.diagnostics[0].code, Code::BadId);
 }
 

@@ -360,6 +360,7 @@ async fn run_one(world: &World, outcome: Outcome, next: AfterAttempt) -> JobId {
                 error: None,
                 result: None,
                 output_tail: None,
+                checkpoint: None,
                 next,
             };
             finish(conn, node, &[attempt])?;

@@ -5,6 +5,7 @@ mod contract;
 mod files;
 mod help;
 mod jobs;
+mod kinds;
 mod offline;
 mod overlap;
 mod reload;

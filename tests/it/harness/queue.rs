@@ -60,6 +60,7 @@ pub(crate) fn ended(
         error: (outcome != Outcome::Success).then(|| format!("it was a {outcome}")),
         result: None,
         output_tail: None,
+        checkpoint: None,
         next,
     }
 }

@@ -86,7 +86,7 @@ impl Files {
         let aside = self.folder.join(format!(".{name}.{}", self.edits));
         std::fs::write(&aside, &text).expect("a schedule file is written");
         std::fs::rename(&aside, &path).expect("a schedule file is put in place");
-        let parsed = parse_file(path.as_path().into(), &text, &self.defaults, KINDS, now);
+        let parsed = parse_file(&path.as_path().into(), &text, &self.defaults, KINDS, now);
         for schedule in parsed.schedules {
             self.versions.insert((name.to_owned(), schedule.hash.to_string()), schedule);
         }

@@ -1,9 +1,10 @@
 //! The end of an attempt, and what it means for its job.
 
 use sexton::model::{
-    AfterAttempt, FinalState, FinishedAttempt, JobState, NewJob, Outcome, Priority,
+    AfterAttempt, FinalState, FinishedAttempt, JobState, JsonText, NewJob, Outcome, Priority,
 };
 use sexton::queue::{MOST_LOSSES, after_loss};
+use sexton::store::claim::ClaimedJob;
 use sexton::store::finish::{self, Finished, ProgressUpdate, Rescued};
 use sexton::store::{Conn, nodes, removal};
 
@@ -25,6 +26,8 @@ on_both_backends![
     a_cancel_that_comes_while_the_attempt_ends_wins_over_its_retry,
     a_success_wins_over_a_cancel_that_came_too_late,
     progress_is_stored_for_the_attempt_that_owns_the_job,
+    a_checkpoint_comes_back_with_every_later_attempt,
+    a_checkpoint_of_an_attempt_that_does_not_own_its_job_is_not_kept,
     d4_a_retry_that_was_put_off_by_a_clock_far_ahead_goes_at_once_when_the_clock_is_right,
     d6_a_node_that_was_declared_dead_lives_again_and_what_it_claims_can_be_rescued,
     a_node_that_stopped_without_recording_an_attempt_is_still_looked_after,
@@ -44,6 +47,7 @@ async fn a_finished_job_keeps_its_result_and_its_attempt(queue: Queue) {
         exit_code: Some(0),
         result: Some(serde_json::json!({"deleted": 3})),
         output_tail: Some("done\n".to_owned()),
+        checkpoint: None,
         ..succeeded(&claimed, 2)
     };
     assert_eq!(queue.finish(report).await, recorded(JobState::Completed));
@@ -295,11 +299,55 @@ async fn progress_is_stored_for_the_attempt_that_owns_the_job(queue: Queue) {
         number,
         percent,
         message: message.to_owned(),
+        checkpoint: None,
     };
     let updates = [update(1, Some(42), "half way"), update(2, Some(99), "not the owner")];
     queue.write(move |conn| finish::record_progress(conn, &updates)).await;
     let running = queue.job(id).await;
     assert_eq!((running.progress, running.message.as_deref()), (Some(42), Some("half way")));
+}
+
+fn checkpoint(page: i64) -> Option<JsonText> {
+    Some(JsonText::from(&serde_json::json!({ "page": page })))
+}
+
+fn keep(claimed: &ClaimedJob, page: i64) -> ProgressUpdate {
+    ProgressUpdate {
+        job: claimed.id,
+        number: claimed.number,
+        percent: None,
+        message: String::new(),
+        checkpoint: checkpoint(page),
+    }
+}
+
+async fn a_checkpoint_comes_back_with_every_later_attempt(queue: Queue) {
+    queue.submit(0, job()).await;
+    let first = queue.claim_one(1).await;
+    assert_eq!(first.checkpoint, None);
+    let update = keep(&first, 1);
+    queue.write(move |conn| finish::record_progress(conn, std::slice::from_ref(&update))).await;
+    let interrupted = ended(&first, 2, Outcome::Interrupted, AfterAttempt::GiveBack);
+    queue.finish(interrupted).await;
+    let second = queue.claim_one(3).await;
+    assert_eq!(second.checkpoint, checkpoint(1), "as a killed daemon left it");
+    let failed = FinishedAttempt { checkpoint: checkpoint(2), ..retried(&second, 4, 5) };
+    queue.finish(failed).await;
+    queue.promote(5).await;
+    let third = queue.claim_one(5).await;
+    assert_eq!(third.checkpoint, checkpoint(2), "as the attempt itself left it");
+    queue.finish(ended(&third, 6, Outcome::Failure, AfterAttempt::End(FinalState::Failed))).await;
+    queue.redrive(7, third.id).await;
+    assert_eq!(queue.claim_one(8).await.checkpoint, checkpoint(2), "a redrive goes on there");
+}
+
+async fn a_checkpoint_of_an_attempt_that_does_not_own_its_job_is_not_kept(queue: Queue) {
+    queue.submit(0, job()).await;
+    let first = queue.claim_one(1).await;
+    let late = ProgressUpdate { number: 7, ..keep(&first, 1) };
+    queue.write(move |conn| finish::record_progress(conn, std::slice::from_ref(&late))).await;
+    queue.finish(ended(&first, 2, Outcome::Interrupted, AfterAttempt::GiveBack)).await;
+    assert_eq!(queue.claim_one(3).await.checkpoint, None);
 }
 
 async fn d4_a_retry_that_was_put_off_by_a_clock_far_ahead_goes_at_once_when_the_clock_is_right(

@@ -1,5 +1,6 @@
 //! Starting programs, waiting for them, and leaving nothing of them behind.
 
+mod channel;
 mod family;
 mod proc;
 mod reaper;
@@ -9,7 +10,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -20,10 +21,11 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
+pub use channel::{PROTOCOL_VARIABLE, reserve_channel};
 pub use family::{Ended, Family, KEY_VARIABLE, ProcessName, Survivor};
 pub use reaper::{adopt_orphans, reap_orphans};
 
-/// A program to start. Its environment is exactly [`Program::environment`] plus [`KEY_VARIABLE`].
+/// A program to start. Its environment is exactly [`Program::environment`] plus [`KEY_VARIABLE`] and [`PROTOCOL_VARIABLE`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Program {
     /// The file. It is not searched for.
@@ -84,8 +86,11 @@ impl Launch for Machine {
         if let Some(cwd) = &program.cwd {
             command.current_dir(cwd);
         }
-        let child = reaper::start_expected(|| command.spawn(), pid_of)?;
-        Running::new(child, program.key.clone())
+        let (child, channel) = channel::with_channel(|number| {
+            command.env(PROTOCOL_VARIABLE, number.to_string());
+            reaper::start_expected(|| command.spawn(), pid_of)
+        })?;
+        Running::new(child, channel, program.key.clone())
     }
 }
 
@@ -93,6 +98,7 @@ impl Launch for Machine {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
+    channel: Option<PipeReader>,
     family: Family,
     /// Readable when the program has ended.
     ended: Option<AsyncFd<OwnedFd>>,
@@ -113,12 +119,13 @@ fn watch(process: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 }
 
 impl Running {
-    fn new(child: Child, key: String) -> io::Result<Self> {
+    fn new(child: Child, channel: PipeReader, key: String) -> io::Result<Self> {
         let pid = pid_of(&child);
         let main = proc::Stat::of(pid).map(|stat| ProcessName { pid, started: stat.started });
         let family = Family { key, main };
         // From here on, dropping `running` cleans up.
-        let mut running = Self { child, family, ended: None, is_reaped: false };
+        let mut running =
+            Self { child, channel: Some(channel), family, ended: None, is_reaped: false };
         proc::drop_oom_protection(pid);
         let number = Pid::from_raw(pid).ok_or_else(|| io::Error::other("the child has no pid"))?;
         let descriptor = pidfd_open(number, PidfdFlags::empty())?;
@@ -154,6 +161,12 @@ impl Running {
         let stdout = self.child.stdout.take().map(ChildStdout::from_std).transpose()?;
         let stderr = self.child.stderr.take().map(ChildStderr::from_std).transpose()?;
         Ok((stdout, stderr))
+    }
+
+    /// The reading end of the descriptor that the program has beside its output, the first time this is asked.
+    #[must_use]
+    pub fn take_channel(&mut self) -> Option<PipeReader> {
+        self.channel.take()
     }
 
     /// Returns when the program has ended. It is not reaped by that, so that its pid, and with it the number of its

@@ -1,0 +1,124 @@
+//! Kinds that files declare: submitted, scheduled, edited while the daemon runs.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::json;
+
+use crate::harness::daemon::{Daemon, Home, eventually, items};
+
+const COUNT: &str = r#"#!/bin/sh
+# Counts to the number it is given and remembers how far it got.
+read -r input
+printf 'attempt %s, from %s: %s\n' "$SEXTON_ATTEMPT" "${SEXTON_CHECKPOINT:-nothing}" "$input"
+printf '{"progress": 50, "message": "counting"}\n{"checkpoint": %s}\n' "$SEXTON_INPUT_TO" >&3
+[ -n "$SEXTON_CHECKPOINT" ] || exit 1
+printf '{"result": {"counted": %s}}\n' "$SEXTON_INPUT_TO" >&3
+"#;
+
+const KIND: &str = r#"
+description = "Counts"
+[run]
+queue = "counting"
+priority = "high"
+retries = { max = 2, delays = ["0s"] }
+[command]
+argv = ["./count"]
+[params]
+type = "object"
+required = ["to"]
+additionalProperties = false
+properties.to = { type = "integer", minimum = 1 }
+"#;
+
+fn furnish(home: &mut Home) {
+    let kinds = home.path("kinds");
+    std::fs::create_dir(&kinds).expect("a folder");
+    std::fs::write(kinds.join("count.toml"), KIND).expect("a kind file");
+    let program = kinds.join("count");
+    std::fs::write(&program, COUNT).expect("a program");
+    std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    home.variable("SEXTON_KINDS__DIRS", kinds);
+}
+
+fn daemon() -> Daemon {
+    let mut home = Home::new();
+    furnish(&mut home);
+    home.schedule("nightly", "[when]\ndaily = \"02:00\"\n[count]\nto = 3\n");
+    Daemon::start_in(home)
+}
+
+#[test]
+fn a_job_of_a_declared_kind_goes_on_at_its_checkpoint_and_keeps_its_result() {
+    let daemon = daemon();
+    let submit = ["submit", "count", "--params", "{\"to\": 5}", "--wait", "--json"];
+    let job = daemon.cli(submit).exits(0).json();
+    assert_eq!(job["queue"], "counting");
+    assert_eq!(job["priority"], 8);
+    assert_eq!(job["max_attempts"], 3);
+    assert_eq!(job["attempt"], 2, "the first attempt failed: {job:#}");
+    assert_eq!(job["result"]["output"], json!({ "counted": 5 }));
+    let log = daemon.cli(["logs", &job["id"].to_string()]).exits(0).stdout;
+    assert!(log.contains("attempt 2, from 5: {\"to\":5}"), "{log}");
+    let scheduled = daemon.cli(["run", "nightly", "--wait", "--json"]).exits(0).json();
+    assert_eq!(scheduled["result"]["output"], json!({ "counted": 3 }));
+    assert_eq!(scheduled["queue"], "counting");
+}
+
+#[test]
+fn params_that_the_schema_refuses_are_refused_where_they_are_submitted() {
+    let daemon = daemon();
+    let refused = daemon.cli(["submit", "count", "--params", "{\"to\": 0, \"by\": 2}"]).exits(2);
+    insta::assert_snapshot!(refused.stderr);
+    let refused = daemon.cli(["run", "nightly", "--params", "{\"to\": \"x\"}"]).exits(2);
+    assert!(refused.stderr.contains("/params/to"), "{}", refused.stderr);
+    let none = daemon.cli(["jobs", "--json"]).exits(0).json();
+    assert_eq!(items(&none).len(), 0);
+}
+
+#[test]
+fn kinds_are_listed_with_where_they_come_from_and_what_their_params_are() {
+    let daemon = daemon();
+    let list = daemon.cli(["kinds", "--json"]).exits(0).json();
+    let names: Vec<_> = items(&list).iter().filter_map(|kind| kind["name"].as_str()).collect();
+    assert_eq!(names.last(), Some(&"count"));
+    let kind = daemon.cli(["kinds", "count", "--json"]).exits(0).json();
+    assert_eq!(kind["params_schema"]["required"], json!(["to"]));
+    assert!(kind["file"].as_str().is_some_and(|file| file.ends_with("kinds/count.toml")));
+    daemon.cli(["kinds", "cuont"]).exits(4);
+}
+
+#[test]
+fn an_edited_kind_counts_at_once_and_a_broken_one_changes_nothing() {
+    let daemon = daemon();
+    let file = daemon.path("kinds/count.toml");
+    std::fs::write(&file, KIND.replace("minimum = 1", "minimum = 100")).expect("a kind file");
+    daemon.cli(["reload"]).exits(78);
+    daemon.cli(["submit", "count", "--params", "{\"to\": 5}"]).exits(2);
+    let stale = daemon.cli(["show", "nightly", "--json"]).exits(0).json();
+    assert_eq!(stale["stale"], true, "its params are not what the kind takes now");
+    std::fs::write(&file, "[command\n").expect("a kind file");
+    let report = daemon.cli(["reload", "--json"]).exits(78).json();
+    assert!(
+        report["diagnostics"][0].as_str().is_some_and(|told| told.contains("S010")),
+        "{report:#}"
+    );
+    daemon.cli(["submit", "count", "--params", "{\"to\": 100}"]).exits(0);
+    std::fs::write(&file, KIND).expect("a kind file");
+    eventually("the edit is noticed without being told", || {
+        let shown = daemon.cli(["show", "nightly", "--json"]).exits(0).json();
+        (shown["stale"] == false).then_some(())
+    });
+}
+
+#[test]
+fn kind_files_are_checked_without_a_daemon() {
+    let mut home = Home::new();
+    furnish(&mut home);
+    home.cli(["validate"]).exits(0);
+    let file = home.path("kinds/count.toml");
+    std::fs::write(&file, KIND.replace("minimum = 1", "minimum = \"one\"")).expect("a kind file");
+    for arguments in [vec!["validate"], vec!["validate", file.to_str().expect("a path")]] {
+        let refused = home.cli(&arguments).exits(78);
+        assert!(refused.stderr.contains("count.toml:13:"), "{}", refused.stderr);
+    }
+}
