@@ -11,7 +11,7 @@ use sexton::clock::{Clock, SharedClock, SystemClock};
 use sexton::config::AuditJobs;
 use sexton::jobs::{Answer, Context, Handler, RunPaths};
 use sexton::model::{Actor, JsonText, NewJob, NodeId};
-use sexton::queue::{Ageing, Signals};
+use sexton::queue::{Ageing, Limits, Signals};
 use sexton::store::audit::AuditSource;
 use sexton::store::jobs::{SubmitContext, submit};
 use sexton::store::{DatabaseUrl, Store, nodes};
@@ -161,6 +161,7 @@ impl Engine {
             clock,
             registry: Registry::default().with("noop", Arc::new(Noop(Arc::clone(&count)))),
             draw: Arc::new(|| 0.5),
+            limits: Arc::new(Limits::default),
             paths: Arc::new(RunPaths::under(self.folder.path())),
             settings: PoolSettings::plain(slots),
             signals: receiver,

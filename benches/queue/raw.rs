@@ -19,12 +19,12 @@ pub(crate) struct Raw {
 
 const INSERT_JOB: &str = "INSERT INTO jobs (submission, kind, queue, priority, rank, params, run_at, created_at, actor, node_id) \
      VALUES (0, 'noop', 'default', 5, ?1, ?2, ?1, ?1, 'bench', 1)";
-const INSERT_READY: &str = "INSERT INTO jobs_ready (queue, rank, job_id, number, charged) VALUES ('default', ?1, ?2, 0, 0)";
+const INSERT_READY: &str = "INSERT INTO jobs_ready (subqueue, rank, job_id, number, charged) VALUES ('default', ?1, ?2, 0, 0)";
 const FIRST_READY: &str = "SELECT r.rank, r.job_id, j.kind, j.params, j.settings FROM jobs_ready r JOIN jobs j ON j.id = r.job_id \
-     WHERE r.queue = 'default' ORDER BY r.rank, r.job_id LIMIT ?1";
+     WHERE r.subqueue = 'default' ORDER BY r.rank, r.job_id LIMIT ?1";
 const DELETE_READY: &str =
-    "DELETE FROM jobs_ready WHERE queue = 'default' AND rank = ?1 AND job_id = ?2";
-const INSERT_RUNNING: &str = "INSERT INTO jobs_running (job_id, number, charged, node_id, started_at) VALUES (?1, 1, 0, 1, ?2)";
+    "DELETE FROM jobs_ready WHERE subqueue = 'default' AND rank = ?1 AND job_id = ?2";
+const INSERT_RUNNING: &str = "INSERT INTO jobs_running (job_id, number, charged, node_id, started_at, subqueue) VALUES (?1, 1, 0, 1, ?2, 'default')";
 const DELETE_RUNNING: &str =
     "DELETE FROM jobs_running WHERE job_id = ?1 AND number = 1 AND node_id = 1";
 const INSERT_ATTEMPT: &str = "INSERT INTO attempts (job_id, number, outcome, node_id, started_at, finished_at) \

@@ -42,6 +42,7 @@ fn view(kind: &jobs::Kind) -> Kind {
         priority: defaults.priority.map(Priority::level),
         timeout: defaults.timeout.map(|timeout| timeout.to_string()),
         max_attempts: defaults.retry.as_ref().map(|retry| retry.max_attempts),
+        concurrency: defaults.concurrency,
         params_schema: None,
     }
 }

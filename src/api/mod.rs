@@ -5,6 +5,7 @@
 
 mod jobs;
 mod kinds;
+mod limits;
 mod paging;
 mod problem;
 mod schedules;
@@ -42,6 +43,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(jobs::log))
         .routes(routes!(kinds::index))
         .routes(routes!(kinds::show))
+        .routes(routes!(limits::index, limits::set))
         .routes(routes!(schedules::index))
         .routes(routes!(schedules::show))
         .routes(routes!(schedules::run))

@@ -7,8 +7,8 @@ use super::problem::{FieldError, Problem};
 use super::wire::Submission;
 use crate::jobs::{Kind, explain, kind};
 use crate::model::{
-    Actor, Backoff, Dependency, DependencyNeeds, HumanDuration, JobId, JobSettings, JsonText,
-    NewJob, Priority, RetryPolicy, UniqueKey,
+    Actor, Backoff, Concurrency, Dependency, DependencyNeeds, HumanDuration, JobId, JobSettings,
+    JsonText, NewJob, Priority, RetryPolicy, UniqueKey,
 };
 
 /// How many jobs one call may submit.
@@ -161,6 +161,9 @@ fn checked(
     {
         refuse("unique", format!("a unique key has 1 to {MAX_UNIQUE_BYTES} bytes"));
     }
+    if let Some(problem) = submission.concurrency.as_ref().and_then(Concurrency::problem) {
+        refuse("concurrency", problem);
+    }
     if submission.labels.len() > MAX_LABELS {
         refuse("labels", format!("more than {MAX_LABELS} labels"));
     }
@@ -189,7 +192,14 @@ fn checked(
         return Err(Problem::invalid("the submission is not valid", wrong));
     }
     let timeout = timeout.or(defaults.timeout);
-    job.settings = JobSettings { retry, timeout, total_timeout, dry_run: submission.dry_run };
+    job.settings = JobSettings {
+        retry,
+        timeout,
+        total_timeout,
+        dry_run: submission.dry_run,
+        concurrency: submission.concurrency,
+        limited_kind: kind.declared().is_some(),
+    };
     job.labels = submission.labels;
     job.unique = submission.unique.map(|key| UniqueKey { key, period });
     let needs = DependencyNeeds::Success;

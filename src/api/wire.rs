@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{JobSettings, RetryPolicy};
+use crate::model::{Concurrency, JobSettings, RetryPolicy};
 use crate::store::Micros;
 use crate::store::history::{AttemptRecord, JobRecord, OccurrenceRecord};
 
@@ -230,6 +230,10 @@ pub struct Submission {
     /// How long after its submission a job holds the key, live or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique_period: Option<String>,
+    /// At most `max` jobs of that `key` at once, on all nodes together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub concurrency: Option<Concurrency>,
     /// Marks to find it by.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub labels: std::collections::BTreeMap<String, String>,
@@ -258,9 +262,39 @@ pub struct Kind {
     pub timeout: Option<String>,
     /// How many attempts they have in all unless they say otherwise.
     pub max_attempts: Option<u32>,
+    /// How many may run at once, unless an operator has set another limit.
+    pub concurrency: Option<u32>,
     /// JSON Schema of its params, where one kind was asked for and a file declares it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub params_schema: Option<Value>,
+}
+
+/// How many jobs may run at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Limit {
+    /// `queue:NAME`, `kind:NAME` or `key:KEY`.
+    pub name: String,
+    /// How many, on all nodes together.
+    pub max: u32,
+    /// What a kind's file or a job says, where that is not what counts as well.
+    pub declared: Option<u32>,
+    /// How many run.
+    pub running: u32,
+    /// Since when an operator's limit counts.
+    pub set_at: Option<String>,
+    /// Whose it is.
+    pub set_by: Option<String>,
+}
+
+/// Sets a limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitRequest {
+    /// `queue:NAME`, `kind:NAME` or `key:KEY`.
+    pub name: String,
+    /// How many at once; 0 lets none start. Left out: what is declared counts again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
 }
 
 /// A schedule.

@@ -33,6 +33,8 @@ pub enum Command {
     Next(Next),
     /// Explain a schedule or a rule in a sentence, with its next instants and what daylight saving does to them.
     Explain(Explain),
+    /// List how many jobs may run at once by queue, kind and key, or set such a limit.
+    Limits(Limits),
     /// List the kinds that a job can be of, or show one with the schema of its params.
     Kinds {
         /// The kind.
@@ -222,7 +224,7 @@ pub struct Run {
 /// `submit`.
 #[derive(Debug, Args)]
 pub struct Submit {
-    /// The kind: cleanup, kb_validation, stats_report, data_sync, command or http.
+    /// The kind; `sexton kinds` lists them.
     pub kind: String,
     /// The kind's params as JSON; `-` reads them from stdin.
     #[arg(long, value_name = "JSON|-")]
@@ -239,6 +241,9 @@ pub struct Submit {
     /// At most one live job with this key.
     #[arg(long, value_name = "KEY")]
     pub unique: Option<String>,
+    /// At most MAX jobs of that KEY at once, on all nodes together.
+    #[arg(long, value_name = "KEY=MAX")]
+    pub concurrency: Option<String>,
     /// Marks, key=value; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
@@ -317,6 +322,31 @@ pub struct Logs {
     /// Which attempt; the last.
     #[arg(long, value_name = "N")]
     pub attempt: Option<u32>,
+}
+
+/// `limits`.
+#[derive(Debug, Args)]
+pub struct Limits {
+    /// What to do; list them.
+    #[command(subcommand)]
+    pub action: Option<LimitAction>,
+}
+
+/// What to do with a limit.
+#[derive(Debug, Subcommand)]
+pub enum LimitAction {
+    /// Set a limit for all nodes. It counts from the next job on, and stays until somebody changes it.
+    Set {
+        /// queue:NAME, kind:NAME or key:KEY.
+        name: String,
+        /// How many jobs at once; 0 lets none start.
+        max: u32,
+    },
+    /// Let what is declared count again.
+    Unset {
+        /// queue:NAME, kind:NAME or key:KEY.
+        name: String,
+    },
 }
 
 /// `queues`.

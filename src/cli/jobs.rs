@@ -35,6 +35,7 @@ pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
         "depends_on": args.depends_on,
         "dry_run": args.dry_run,
     });
+    let concurrency = args.concurrency.as_deref().map(concurrency).transpose()?;
     let priority = args.priority.as_ref().map(|text| match text.parse::<i64>() {
         Ok(level) => json!(level),
         Err(_name) => json!(text),
@@ -46,6 +47,7 @@ pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
         ("unique", args.unique.as_ref().map(|key| json!(key))),
         ("max_attempts", args.max_attempts.map(|max| json!(max))),
         ("timeout", args.timeout.as_ref().map(|timeout| json!(timeout))),
+        ("concurrency", concurrency),
     ] {
         if let Some(value) = value {
             body[key] = value;
@@ -302,4 +304,14 @@ pub(super) async fn follow_log(
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+/// `host:a=2`: the number comes last, because a key may hold anything.
+fn concurrency(text: &str) -> Result<Value, Failure> {
+    let parts = text.rsplit_once('=').and_then(|(key, max)| Some((key, max.parse::<u32>().ok()?)));
+    let (key, max) = parts.ok_or_else(|| {
+        let message = format!("`{text}` is not a limit: write it as KEY=MAX, like host:a=2");
+        Failure::new(Exit::Usage, message)
+    })?;
+    Ok(json!({ "key": key, "max": max }))
 }

@@ -121,6 +121,7 @@ async fn dispatch(session: &Session, command: Command) -> Outcome {
         Command::Retry(args) => jobs::touch(session, &args, "retry").await,
         Command::Logs(args) => jobs::logs(session, &args).await,
         Command::Stats => system::stats(session).await,
+        Command::Limits(args) => system::limits(session, args.action).await,
         Command::Kinds { name } => system::kinds(session, name).await,
         Command::Queues(args) => system::queues(session, args.action).await,
         Command::Workers => system::workers(session).await,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::args::{Audit, AuditAction, QueueAction};
+use super::args::{Audit, AuditAction, LimitAction, QueueAction};
 use super::output::{Exit, Failure, Outcome, json, line, note, plain, table, text, when};
 use super::schedules::{encode, items, paging, query, tell_more};
 use super::session::Session;
@@ -153,6 +153,26 @@ pub(super) async fn queues(session: &Session, action: Option<QueueAction>) -> Ou
     Ok(Exit::Ok)
 }
 
+pub(super) async fn limits(session: &Session, action: Option<LimitAction>) -> Outcome {
+    let list = match action {
+        None => session.reader().await?.get("/api/v1/limits").await?,
+        Some(LimitAction::Set { name, max }) => {
+            let body = json!({ "name": name, "max": max });
+            session.daemon().await?.post("/api/v1/limits", &body).await?
+        }
+        Some(LimitAction::Unset { name }) => {
+            session.daemon().await?.post("/api/v1/limits", &json!({ "name": name })).await?
+        }
+    };
+    let row = |row: &Value| {
+        ["name", "max", "running", "declared", "set_by"]
+            .iter()
+            .map(|field| text(row, field))
+            .collect()
+    };
+    show_list(session, &list, &["LIMIT", "MAX", "RUNNING", "DECLARED", "SET BY"], row)
+}
+
 pub(super) async fn kinds(session: &Session, name: Option<String>) -> Outcome {
     let client = session.reader().await?;
     if let Some(name) = name {
@@ -161,8 +181,16 @@ pub(super) async fn kinds(session: &Session, name: Option<String>) -> Outcome {
             json(&kind);
             return Ok(Exit::Ok);
         }
-        for field in ["name", "description", "file", "queue", "priority", "timeout", "max_attempts"]
-        {
+        for field in [
+            "name",
+            "description",
+            "file",
+            "queue",
+            "priority",
+            "timeout",
+            "max_attempts",
+            "concurrency",
+        ] {
             line(format!("{field:<14}{}", text(&kind, field)));
         }
         if let Some(schema) = kind.get("params_schema") {

@@ -207,9 +207,10 @@ impl Settings {
             reserved_high: raw.workers.reserved_high.unwrap_or(0),
             ageing: raw.workers.ageing.unwrap_or(HumanDuration::from_secs(HOUR)),
         };
-        if workers.reserved_high > 0 {
-            let message = "reserving workers is not supported yet; leave it out".to_owned();
-            wrong("workers.reserved_high", message);
+        if workers.reserved_high >= workers.count.get() {
+            let message =
+                "some workers must be left for everything else: it must be below workers.count";
+            wrong("workers.reserved_high", message.to_owned());
         }
         if workers.ageing.get().is_zero() {
             wrong("workers.ageing", "it must be longer than zero".to_owned());

@@ -27,12 +27,12 @@ use crate::config::Settings;
 use crate::jobs::command::CommandHandler;
 use crate::jobs::{DeclaredHandler, KINDS, RunPaths, kind};
 use crate::model::{Actor, AuditEvent, Chain, Event, JobId, NodeId};
-use crate::queue::{Ageing, Signals};
+use crate::queue::{Ageing, Limits, Signals};
 use crate::scheduler::{Alarm, Draws, Enqueuer, Scheduler, Ticker};
 use crate::store::audit::append_event;
 use crate::store::{Condition, Conn, DatabaseUrl, Store, StoreError, nodes};
 use crate::upkeep::{History, Upkeep};
-use crate::worker::{Draw, Find, Pool, PoolHandle, PoolSettings, Registry};
+use crate::worker::{Draw, Find, FindLimits, Pool, PoolHandle, PoolSettings, Registry};
 
 /// How many events a slow listener may be behind before it misses some.
 const EVENTS_KEPT: usize = 4096;
@@ -180,6 +180,7 @@ impl Engine {
             signals: signal_receiver,
             events: events.clone(),
             draw,
+            limits: declared_limits(Arc::clone(&reloader)),
         }
         .spawn();
 
@@ -514,12 +515,26 @@ fn pool_settings(settings: &Settings) -> PoolSettings {
         .collect();
     PoolSettings {
         slots: usize::from(settings.workers.count.get()),
+        reserved_high: usize::from(settings.workers.reserved_high),
         queue_slots: slots,
         queue_timeouts: timeouts,
         timeout: Some(settings.defaults.timeout.get()),
         stop_grace: STOP_GRACE,
         max_output: MAX_OUTPUT_BYTES,
     }
+}
+
+/// How many of the kinds that files declare may run at once, as the files say at the moment of the claim.
+fn declared_limits(reloader: Arc<Reloader>) -> FindLimits {
+    Arc::new(move || {
+        let mut limits = Limits::default();
+        for kind in reloader.current().kinds() {
+            if let Some(max) = kind.defaults().concurrency {
+                limits.set(format!("kind:{}", kind.name), max);
+            }
+        }
+        limits
+    })
 }
 
 /// The handlers of the kinds that files declare, as they are at the moment of the attempt.

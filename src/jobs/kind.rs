@@ -39,10 +39,13 @@ pub struct JobDefaults {
     pub timeout: Option<HumanDuration>,
     /// How often they are tried.
     pub retry: Option<RetryPolicy>,
+    /// How many of the kind may run at once, on all nodes together.
+    pub concurrency: Option<u32>,
 }
 
 impl JobDefaults {
-    const NONE: &'static Self = &Self { queue: None, priority: None, timeout: None, retry: None };
+    const NONE: &'static Self =
+        &Self { queue: None, priority: None, timeout: None, retry: None, concurrency: None };
 }
 
 impl Kind {

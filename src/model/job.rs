@@ -7,7 +7,10 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Actor, HumanDuration, JobId, JsonText, Outcome, Priority, RetryPolicy, ScheduleId};
+use super::{
+    Actor, Concurrency, HumanDuration, JobId, JsonText, Outcome, Priority, RetryPolicy, ScheduleId,
+    Subqueue, is_high,
+};
 
 /// Where a job is.
 ///
@@ -182,6 +185,25 @@ pub struct JobSettings {
     /// Plan and report, change nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+    /// At most so many jobs of that key at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// Whether its kind can have a limit of its own, as those can that files declare.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub limited_kind: bool,
+}
+
+impl JobSettings {
+    /// The part of its queue that a job with these settings waits in.
+    #[must_use]
+    pub fn subqueue(&self, queue: &str, priority: Priority, kind: &str) -> Subqueue {
+        Subqueue {
+            queue: queue.to_owned(),
+            is_high: is_high(priority),
+            kind: self.limited_kind.then(|| kind.to_owned()),
+            concurrency: self.concurrency.clone(),
+        }
+    }
 }
 
 /// "At most one of these": a submission whose key is taken returns the job that has it.
@@ -256,6 +278,14 @@ impl NewJob {
             settings: JobSettings::default(),
             actor,
         }
+    }
+}
+
+impl NewJob {
+    /// The part of its queue that it waits in.
+    #[must_use]
+    pub fn subqueue(&self) -> Subqueue {
+        self.settings.subqueue(&self.queue, self.priority, &self.kind)
     }
 }
 

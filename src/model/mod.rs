@@ -17,6 +17,7 @@ mod ledger;
 mod occurrence;
 mod priority;
 mod retry;
+mod subqueue;
 mod text;
 
 pub use actor::Actor;
@@ -36,4 +37,5 @@ pub use ledger::{Ledger, Pause};
 pub use occurrence::{Decision, Occurrence, OverlapVerdict};
 pub use priority::{Priority, PriorityError};
 pub use retry::{Backoff, MAX_RETRY_DELAY, RetryPolicy};
+pub use subqueue::{Concurrency, Subqueue, is_high};
 pub use text::{inert, is_harmful};

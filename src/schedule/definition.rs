@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Rule;
 use crate::jobs::JobDefaults;
-use crate::model::{ByteSize, HumanDuration, JsonText, Labels, Priority, RetryPolicy, ScheduleId};
+use crate::model::{
+    ByteSize, Concurrency, HumanDuration, JsonText, Labels, Priority, RetryPolicy, ScheduleId,
+};
 
 /// A named rule from a file: when, what, and under which policies.
 #[derive(Debug, Clone, PartialEq)]
@@ -169,6 +171,10 @@ pub struct Run {
     pub requires: Vec<Requirement>,
     /// Marks to find them by.
     pub labels: Labels,
+    /// At most so many of that key at once, jobs of other schedules included.
+    pub concurrency: Option<Concurrency>,
+    /// Whether their kind can have a limit of its own.
+    pub limited_kind: bool,
 }
 
 /// What happens when an instant is due while the previous job still runs or waits.

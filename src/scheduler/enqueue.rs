@@ -172,6 +172,8 @@ pub fn new_job(
             timeout: run.timeout,
             total_timeout: run.total_timeout,
             dry_run: false,
+            concurrency: run.concurrency.clone(),
+            limited_kind: run.limited_kind,
         },
         ..NewJob::new(&schedule.kind, schedule.params.clone(), run_at, actor)
     }

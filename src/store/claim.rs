@@ -9,11 +9,12 @@ use super::finish::finish;
 use super::hot::{DeleteReady, InsertRunning, JobToRun};
 use super::jobs::from_json;
 use super::schema::{attempts, job_checkpoints, jobs, jobs_ready, queues};
-use super::{Conn, Micros, StoreError, on_each_backend};
+use super::{Conn, Micros, StoreError, limits, on_each_backend};
 use crate::model::{
     AfterAttempt, Chain, FinalState, FinishedAttempt, JobId, JobSettings, JsonText, Labels, NodeId,
-    Outcome, Priority, ScheduleId,
+    Outcome, Priority, ScheduleId, Subqueue,
 };
+use crate::queue::{Limits, Room};
 
 /// What a node has room for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +25,12 @@ pub struct ClaimRequest {
     pub now: Timestamp,
     /// How many jobs at the most.
     pub slots: usize,
-    /// How many of a queue at the most, for queues with a limit of their own.
+    /// How many of them at the most may be of a priority for which no workers are reserved.
+    pub normal_slots: usize,
+    /// How many of a queue at the most, for queues with a limit of their own on this node.
     pub queue_slots: BTreeMap<String, usize>,
+    /// Limits that files declare. Those that operators set come before them.
+    pub limits: Limits,
 }
 
 /// A job that now belongs to a node.
@@ -61,7 +66,7 @@ pub struct ClaimedJob {
 
 #[derive(Debug, Queryable)]
 struct Ready {
-    queue: String,
+    subqueue: String,
     rank: i64,
     job_id: i64,
     number: i32,
@@ -76,17 +81,32 @@ struct Ready {
 /// # Errors
 /// When the database refuses.
 pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
-    let mut ready = Vec::new();
-    for queue in queues_with_work(conn)? {
-        let slots = request.queue_slots.get(&queue).copied().unwrap_or(request.slots);
-        let limit = slots.min(request.slots);
-        if limit > 0 && !is_paused(conn, &queue)? {
-            ready.extend(first_ready(conn, &queue, limit)?);
+    let subqueues = subqueues_with_work(conn)?;
+    let mut limits = request.limits.clone();
+    limits::add_stored(conn, &mut limits)?;
+    let running = if limits.concern(subqueues.iter()) {
+        limits::lock(conn)?;
+        limits::running(conn)?
+    } else {
+        Vec::new()
+    };
+    let slots = (request.slots, request.normal_slots.min(request.slots));
+    let mut room = Room::new(&limits, &running, slots, &request.queue_slots);
+    let mut paused = Paused::default();
+    let mut ready: Vec<(&Subqueue, Ready)> = Vec::new();
+    for subqueue in &subqueues {
+        let most = room.of(subqueue);
+        if most > 0 && !paused.is(conn, &subqueue.queue)? {
+            let first = first_ready(conn, &subqueue.to_string(), most)?;
+            ready.extend(first.into_iter().map(|row| (subqueue, row)));
         }
     }
-    // The order of rows out of several queues, or out of a DELETE … RETURNING, is nobody's promise.
-    ready.sort_by_key(|row| (row.rank, row.job_id));
-    ready.truncate(request.slots);
+    // Each part of a queue is in order, and all of them together come in the same order.
+    ready.sort_by_key(|(_, row)| (row.rank, row.job_id));
+    let ready: Vec<Ready> = ready
+        .into_iter()
+        .filter_map(|(subqueue, row)| room.take(subqueue).then_some(row))
+        .collect();
     for row in &ready {
         start(conn, row, request)?;
     }
@@ -128,32 +148,43 @@ fn fail(
     Ok(())
 }
 
-/// The names of queues that have ready jobs, found by skipping from name to name: a DISTINCT would read every row.
-fn queues_with_work(conn: &mut Conn) -> Result<Vec<String>, StoreError> {
-    let mut names: Vec<String> = Vec::new();
+/// The parts of queues that have ready jobs, found by skipping from name to name: a DISTINCT would read every row.
+fn subqueues_with_work(conn: &mut Conn) -> Result<Vec<Subqueue>, StoreError> {
+    let mut last = String::new();
+    let mut subqueues = Vec::new();
     loop {
-        let after = names.last().cloned().unwrap_or_default();
         let first = jobs_ready::table
-            .filter(jobs_ready::queue.gt(after))
-            .select(diesel::dsl::min(jobs_ready::queue));
+            .filter(jobs_ready::subqueue.gt(last))
+            .select(diesel::dsl::min(jobs_ready::subqueue));
         let next: Option<String> = on_each_backend!(conn, |inner| first.get_result(inner)?);
-        match next {
-            Some(name) => names.push(name),
-            None => return Ok(names),
-        }
+        let Some(name) = next else { return Ok(subqueues) };
+        let Ok(subqueue) = name.parse::<Subqueue>();
+        subqueues.push(subqueue);
+        last = name;
     }
 }
 
-fn is_paused(conn: &mut Conn, queue: &str) -> Result<bool, StoreError> {
-    let row = queues::table.find(queue).select(queues::paused_at);
-    let paused_at: Option<Option<Micros>> =
-        on_each_backend!(conn, |inner| row.get_result(inner).optional()?);
-    Ok(paused_at.flatten().is_some())
+/// Which queues are paused, each looked up once.
+#[derive(Debug, Default)]
+struct Paused(BTreeMap<String, bool>);
+
+impl Paused {
+    fn is(&mut self, conn: &mut Conn, queue: &str) -> Result<bool, StoreError> {
+        if let Some(known) = self.0.get(queue) {
+            return Ok(*known);
+        }
+        let row = queues::table.find(queue).select(queues::paused_at);
+        let paused_at: Option<Option<Micros>> =
+            on_each_backend!(conn, |inner| row.get_result(inner).optional()?);
+        let is_paused = paused_at.flatten().is_some();
+        self.0.insert(queue.to_owned(), is_paused);
+        Ok(is_paused)
+    }
 }
 
-fn first_ready(conn: &mut Conn, queue: &str, limit: usize) -> Result<Vec<Ready>, StoreError> {
+fn first_ready(conn: &mut Conn, subqueue: &str, limit: usize) -> Result<Vec<Ready>, StoreError> {
     let first = jobs_ready::table
-        .filter(jobs_ready::queue.eq(queue))
+        .filter(jobs_ready::subqueue.eq(subqueue))
         .order((jobs_ready::rank, jobs_ready::job_id))
         .limit(i64::try_from(limit).unwrap_or(i64::MAX));
     Ok(match conn {
@@ -164,13 +195,14 @@ fn first_ready(conn: &mut Conn, queue: &str, limit: usize) -> Result<Vec<Ready>,
 }
 
 fn start(conn: &mut Conn, row: &Ready, request: &ClaimRequest) -> Result<(), StoreError> {
-    let ready = DeleteReady { queue: &row.queue, rank: row.rank, job_id: row.job_id };
+    let ready = DeleteReady { subqueue: &row.subqueue, rank: row.rank, job_id: row.job_id };
     let running = InsertRunning {
         job_id: row.job_id,
         number: row.number + 1,
         charged: row.charged,
         node_id: request.node.0,
         started_at: request.now.as_microsecond(),
+        subqueue: &row.subqueue,
     };
     on_each_backend!(conn, |inner| {
         ready.execute(inner)?;
@@ -183,6 +215,7 @@ fn start(conn: &mut Conn, row: &Ready, request: &ClaimRequest) -> Result<(), Sto
 struct JobRow {
     id: i64,
     kind: String,
+    queue: String,
     params: String,
     priority: i16,
     schedule: Option<String>,
@@ -207,6 +240,7 @@ fn load(conn: &mut Conn, ready: &[Ready]) -> Result<HashMap<i64, JobRow>, StoreE
             let columns = (
                 jobs::id,
                 jobs::kind,
+                jobs::queue,
                 jobs::params,
                 jobs::priority,
                 jobs::schedule,
@@ -251,7 +285,7 @@ fn claimed(
         charged: ready.charged.unsigned_abs(),
         kind: row.kind,
         params: from_json("job's params", &row.params)?,
-        queue: ready.queue.clone(),
+        queue: row.queue,
         priority: Priority::new(row.priority.into()).unwrap_or_default(),
         schedule,
         labels: row

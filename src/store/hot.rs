@@ -136,7 +136,7 @@ statements! {
 
     /// A job that may start.
     InsertReady<'a> {
-        "INSERT INTO jobs_ready (queue, rank, job_id, number, charged) VALUES (" queue: &'a str as Text,
+        "INSERT INTO jobs_ready (subqueue, rank, job_id, number, charged) VALUES (" subqueue: &'a str as Text,
         ", " rank: i64 as BigInt,
         ", " job_id: i64 as BigInt,
         ", " number: i32 as Integer,
@@ -146,19 +146,20 @@ statements! {
 
     /// A job that is being claimed.
     DeleteReady<'a> {
-        "DELETE FROM jobs_ready WHERE queue = " queue: &'a str as Text,
+        "DELETE FROM jobs_ready WHERE subqueue = " subqueue: &'a str as Text,
         " AND rank = " rank: i64 as BigInt,
         " AND job_id = " job_id: i64 as BigInt;
         ""
     }
 
     /// A job that was claimed.
-    InsertRunning {
-        "INSERT INTO jobs_running (job_id, number, charged, node_id, started_at) VALUES (" job_id: i64 as BigInt,
+    InsertRunning<'a> {
+        "INSERT INTO jobs_running (job_id, number, charged, node_id, started_at, subqueue) VALUES (" job_id: i64 as BigInt,
         ", " number: i32 as Integer,
         ", " charged: i32 as Integer,
         ", " node_id: i64 as BigInt,
-        ", " started_at: i64 as BigInt;
+        ", " started_at: i64 as BigInt,
+        ", " subqueue: &'a str as Text;
         ")"
     }
 
@@ -250,6 +251,7 @@ pub(super) type JobColumns = (
     BigInt,
     Text,
     Text,
+    Text,
     SmallInt,
     Nullable<Text>,
     Nullable<BigInt>,
@@ -261,7 +263,7 @@ pub(super) type JobColumns = (
 statements! {
     /// A job that was claimed, for its worker.
     JobToRun {
-        "SELECT id, kind, params, priority, schedule, nominal_at, labels, settings, run_at FROM jobs WHERE id = " id: i64 as BigInt;
+        "SELECT id, kind, queue, params, priority, schedule, nominal_at, labels, settings, run_at FROM jobs WHERE id = " id: i64 as BigInt;
         "" -> JobColumns
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::hot::{InsertJob, InsertLive, InsertReady, LastRowId, Returning};
 use super::schema::{job_labels, jobs, jobs_blocked, jobs_scheduled, unique_keys};
 use super::{Conn, Micros, StoreError, dependencies, on_each_backend};
-use crate::model::{JobId, JobSettings, JobState, NewJob, NodeId, UniqueKey};
+use crate::model::{JobId, JobSettings, JobState, NewJob, NodeId, Priority, UniqueKey};
 
 /// How many rows one statement names at most. SQLite stops at 32,766 variables; shorter statements are as fast.
 pub(super) const CHUNK_ROWS: usize = 500;
@@ -91,7 +91,7 @@ fn submit_one(
     } else {
         let place = Place {
             id,
-            queue: job.queue.clone(),
+            subqueue: job.subqueue().to_string(),
             rank: context.ageing.rank(job.run_at, job.priority),
             number: 0,
             charged: 0,
@@ -191,11 +191,28 @@ pub(super) fn take_key_again(
     }
 }
 
+/// What the part of its queue that a job waits in depends on.
+pub(super) type SubqueueColumns = (jobs::queue, jobs::priority, jobs::kind, jobs::settings);
+pub(super) const SUBQUEUE_COLUMNS: SubqueueColumns =
+    (jobs::queue, jobs::priority, jobs::kind, jobs::settings);
+
+/// The part of its queue that a job waits in, from its [`SUBQUEUE_COLUMNS`].
+pub(super) fn subqueue(
+    (queue, priority, kind, settings): (String, i16, String, Option<String>),
+) -> Result<String, StoreError> {
+    let settings: JobSettings = match &settings {
+        Some(text) => from_json("job's settings", text)?,
+        None => JobSettings::default(),
+    };
+    let priority = Priority::new(priority.into()).unwrap_or_default();
+    Ok(settings.subqueue(&queue, priority, &kind).to_string())
+}
+
 /// A live job's place in its queue, which it keeps for life.
-#[derive(Debug, Clone, Queryable)]
+#[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) id: i64,
-    pub(super) queue: String,
+    pub(super) subqueue: String,
     pub(super) rank: i64,
     /// Executions so far.
     pub(super) number: i32,
@@ -224,7 +241,7 @@ pub(super) fn enter(
             .execute(inner)?);
     } else {
         let row = InsertReady {
-            queue: &place.queue,
+            subqueue: &place.subqueue,
             rank: place.rank,
             job_id: place.id,
             number: place.number,
@@ -242,9 +259,9 @@ pub(super) fn place_of(
     number: i32,
     charged: i32,
 ) -> Result<Place, StoreError> {
-    let row = jobs::table.find(id).select((jobs::queue, jobs::rank));
-    let (queue, rank) = on_each_backend!(conn, |inner| row.get_result(inner)?);
-    Ok(Place { id, queue, rank, number, charged })
+    let row = jobs::table.find(id).select((SUBQUEUE_COLUMNS, jobs::rank));
+    let (columns, rank) = on_each_backend!(conn, |inner| row.get_result(inner)?);
+    Ok(Place { id, subqueue: subqueue(columns)?, rank, number, charged })
 }
 
 /// Moves jobs that have become due among the ready ones. Returns how many it moved: fewer than `limit` when none is left.
@@ -259,15 +276,21 @@ pub fn promote(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Sto
         .limit(limit)
         .select((
             jobs_scheduled::run_at,
-            (jobs::id, jobs::queue, jobs::rank, jobs_scheduled::number, jobs_scheduled::charged),
+            jobs::id,
+            SUBQUEUE_COLUMNS,
+            jobs::rank,
+            jobs_scheduled::number,
+            jobs_scheduled::charged,
         ));
-    let due: Vec<(i64, Place)> = on_each_backend!(conn, |inner| due.load(inner)?);
-    for (run_at, place) in &due {
-        let row = jobs_scheduled::table.find((*run_at, place.id));
+    let due: Vec<(i64, i64, _, i64, i32, i32)> = on_each_backend!(conn, |inner| due.load(inner)?);
+    let count = due.len();
+    for (run_at, id, columns, rank, number, charged) in due {
+        let row = jobs_scheduled::table.find((run_at, id));
         on_each_backend!(conn, |inner| diesel::delete(row).execute(inner)?);
-        enter(conn, place, now, now)?;
+        let place = Place { id, subqueue: subqueue(columns)?, rank, number, charged };
+        enter(conn, &place, now, now)?;
     }
-    Ok(due.len())
+    Ok(count)
 }
 
 /// When the next scheduled job becomes due.

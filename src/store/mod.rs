@@ -12,6 +12,7 @@ mod error;
 mod hot;
 mod identity;
 mod lane;
+pub mod limits;
 mod reserve;
 mod soundness;
 mod time;

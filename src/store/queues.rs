@@ -1,5 +1,7 @@
 //! What operators set for a queue at run time, and how full it is.
 
+use std::collections::BTreeMap;
+
 use diesel::prelude::*;
 use jiff::Timestamp;
 
@@ -32,14 +34,15 @@ type Row = (String, Option<Micros>, Option<String>, Option<String>);
 pub fn list(conn: &mut Conn) -> Result<Vec<QueueState>, StoreError> {
     use diesel::dsl::{count_star, min};
     let ready: Vec<(String, i64)> = jobs_ready::table
-        .group_by(jobs_ready::queue)
-        .select((jobs_ready::queue, count_star()))
+        .group_by(jobs_ready::subqueue)
+        .select((jobs_ready::subqueue, count_star()))
         .load(conn)?;
     let running: Vec<(String, i64)> = jobs_running::table
-        .inner_join(jobs::table.on(jobs::id.eq(jobs_running::job_id)))
-        .group_by(jobs::queue)
-        .select((jobs::queue, count_star()))
+        .group_by(jobs_running::subqueue)
+        .select((jobs_running::subqueue, count_star()))
         .load(conn)?;
+    let (ready, oldest_of) = (by_queue(&ready), ready);
+    let running = by_queue(&running);
     let paused: Vec<Row> = queues::table.order(queues::name).load(conn)?;
     let mut names: Vec<&String> = ready.iter().map(|(name, _)| name).collect();
     names.extend(running.iter().map(|(name, _)| name));
@@ -51,8 +54,9 @@ pub fn list(conn: &mut Conn) -> Result<Vec<QueueState>, StoreError> {
     };
     let mut states = Vec::with_capacity(names.len());
     for name in names {
+        let parts = oldest_of.iter().map(|(part, _)| part).filter(|part| queue_of(part) == name);
         let first: Option<i64> = jobs_ready::table
-            .filter(jobs_ready::queue.eq(name))
+            .filter(jobs_ready::subqueue.eq_any(parts))
             .inner_join(jobs::table.on(jobs::id.eq(jobs_ready::job_id)))
             .select(min(jobs::run_at))
             .first(conn)?;
@@ -69,6 +73,19 @@ pub fn list(conn: &mut Conn) -> Result<Vec<QueueState>, StoreError> {
         });
     }
     Ok(states)
+}
+
+/// The queue that a part belongs to.
+fn queue_of(subqueue: &str) -> &str {
+    subqueue.split_once('/').map_or(subqueue, |(queue, _)| queue)
+}
+
+fn by_queue(parts: &[(String, i64)]) -> Vec<(String, i64)> {
+    let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
+    for (part, count) in parts {
+        *sums.entry(queue_of(part)).or_default() += count;
+    }
+    sums.into_iter().map(|(queue, count)| (queue.to_owned(), count)).collect()
 }
 
 /// Stops claims from a queue until it is resumed.

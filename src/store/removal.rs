@@ -4,7 +4,8 @@ use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::hot::InsertLive;
-use super::jobs::{Place, SubmitContext, enter, place_of, take_key_again};
+use super::jobs::SUBQUEUE_COLUMNS;
+use super::jobs::{Place, SubmitContext, enter, place_of, subqueue, take_key_again};
 use super::schema::{job_results, jobs, jobs_blocked, jobs_ready, jobs_running, jobs_scheduled};
 use super::{Conn, Micros, StoreError, dependencies, finish, on_each_backend};
 use crate::model::{Actor, FinalState, JobId, JobState, MAX_RETRY_DELAY};
@@ -42,10 +43,11 @@ pub fn cancel(
     if asked > 0 {
         return Ok(Cancelled::Requested);
     }
-    let known: Option<(String, i64)> =
-        jobs::table.find(id.0).select((jobs::queue, jobs::rank)).first(conn).optional()?;
-    let Some((queue, rank)) = known else { return Ok(Cancelled::Unknown) };
-    let Some((number, charged)) = leave_waiting_room(conn, id.0, &queue, rank)? else {
+    let known: Option<(_, i64)> =
+        jobs::table.find(id.0).select((SUBQUEUE_COLUMNS, jobs::rank)).first(conn).optional()?;
+    let Some((columns, rank)) = known else { return Ok(Cancelled::Unknown) };
+    let subqueue = subqueue(columns)?;
+    let Some((number, charged)) = leave_waiting_room(conn, id.0, &subqueue, rank)? else {
         return Ok(Cancelled::AlreadyOver);
     };
     dependencies::forget(conn, id.0)?;
@@ -59,16 +61,16 @@ pub fn cancel(
 fn leave_waiting_room(
     conn: &mut Conn,
     id: i64,
-    queue: &str,
+    subqueue: &str,
     rank: i64,
 ) -> Result<Option<(i32, i32)>, StoreError> {
     let ready: Option<(i32, i32)> = jobs_ready::table
-        .find((queue, rank, id))
+        .find((subqueue, rank, id))
         .select((jobs_ready::number, jobs_ready::charged))
         .first(conn)
         .optional()?;
     if ready.is_some() {
-        diesel::delete(jobs_ready::table.find((queue, rank, id))).execute(conn)?;
+        diesel::delete(jobs_ready::table.find((subqueue, rank, id))).execute(conn)?;
         return Ok(ready);
     }
     let scheduled = jobs_scheduled::table.filter(jobs_scheduled::job_id.eq(id));

@@ -59,8 +59,8 @@ diesel::table! {
 }
 
 diesel::table! {
-    jobs_ready (queue, rank, job_id) {
-        queue -> Text,
+    jobs_ready (subqueue, rank, job_id) {
+        subqueue -> Text,
         rank -> BigInt,
         job_id -> BigInt,
         number -> Integer,
@@ -79,6 +79,7 @@ diesel::table! {
         message -> Nullable<Text>,
         cancel_requested_at -> Nullable<BigInt>,
         cancel_requested_by -> Nullable<Text>,
+        subqueue -> Text,
     }
 }
 
@@ -191,6 +192,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    limits (name) {
+        name -> Text,
+        max -> Integer,
+        set_at -> BigInt,
+        set_by -> Text,
+    }
+}
+
+diesel::table! {
     queues (name) {
         name -> Text,
         paused_at -> Nullable<BigInt>,
@@ -243,6 +253,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     occurrences,
     job_statistics,
     queues,
+    limits,
     audit_events,
     audit_anchors,
 );

@@ -10,6 +10,6 @@ mod pool;
 mod registry;
 mod status;
 
-pub use pool::{Draw, Pool, PoolHandle, PoolSettings};
+pub use pool::{Draw, FindLimits, Pool, PoolHandle, PoolSettings};
 pub use registry::{Find, Registry};
 pub use status::{PoolStatus, RunningAttempt};

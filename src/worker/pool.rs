@@ -13,8 +13,10 @@ use super::registry::Registry;
 use super::status::{Board, PoolStatus};
 use crate::clock::SharedClock;
 use crate::jobs::{Context, JobInfo, Output, Progress, ProgressReport, RunPaths, StopReason};
-use crate::model::{Chain, Event, FinishedAttempt, HumanDuration, JobId, JsonText, NodeId};
-use crate::queue::SignalReceiver;
+use crate::model::{
+    Chain, Event, FinishedAttempt, HumanDuration, JobId, JsonText, NodeId, is_high,
+};
+use crate::queue::{Limits, SignalReceiver};
 use crate::store::claim::{ClaimRequest, ClaimedJob};
 use crate::store::finish::{Finished, ProgressUpdate, finish};
 use crate::store::{Store, StoreError};
@@ -35,11 +37,16 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Gives a random number from 0 up to 1 each time.
 pub type Draw = Arc<dyn Fn() -> f64 + Send + Sync>;
 
+/// Tells the limits that files declare. Asked for each claim, because files change.
+pub type FindLimits = Arc<dyn Fn() -> Limits + Send + Sync>;
+
 /// How the pool is to work.
 #[derive(Debug, Clone)]
 pub struct PoolSettings {
     /// How many attempts run at once.
     pub slots: usize,
+    /// How many of them are kept for jobs of high priority.
+    pub reserved_high: usize,
     /// How many of a queue at once, for queues with a limit of their own.
     pub queue_slots: BTreeMap<String, usize>,
     /// The longest an attempt may take when its job does not say; per queue, then for all.
@@ -72,6 +79,8 @@ pub struct Pool {
     pub events: broadcast::Sender<Event>,
     /// Where the jitter of retries comes from.
     pub draw: Draw,
+    /// What files limit.
+    pub limits: FindLimits,
 }
 
 /// The handle on a running pool.
@@ -363,12 +372,22 @@ impl State {
             };
             (queue.clone(), limit.saturating_sub(self.running.values().filter(in_queue).count()))
         };
+        let slots = self.pool.settings.slots.saturating_sub(self.occupied());
+        let reserved = self.pool.settings.reserved_high;
+        let kept = if reserved > 0 { reserved.saturating_sub(self.high_running()) } else { 0 };
         ClaimRequest {
             node: self.pool.node,
             now,
-            slots: self.pool.settings.slots.saturating_sub(self.occupied()),
+            slots,
+            normal_slots: slots.saturating_sub(kept),
+            limits: (self.pool.limits)(),
             queue_slots: self.pool.settings.queue_slots.iter().map(free_of).collect(),
         }
+    }
+
+    /// How many attempts run for which workers are reserved.
+    fn high_running(&self) -> usize {
+        self.running.values().filter(|running| is_high(running.job.priority)).count()
     }
 
     /// Lets others read what attempts that are not over at once have printed.
@@ -529,6 +548,7 @@ impl PoolSettings {
     pub fn plain(slots: usize) -> Self {
         Self {
             slots,
+            reserved_high: 0,
             queue_slots: BTreeMap::new(),
             queue_timeouts: BTreeMap::new(),
             timeout: None,

@@ -14,7 +14,7 @@ use sexton::jobs::{Answer, Context, Failure, Handler, RunPaths};
 use sexton::model::{
     Backoff, Event, HumanDuration, JobId, JobSettings, JobState, NewJob, Outcome, RetryPolicy,
 };
-use sexton::queue::{Ageing, Signals};
+use sexton::queue::{Ageing, Limits, Signals};
 use sexton::store::jobs::{SubmitContext, submit};
 use sexton::worker::{Pool, PoolHandle, PoolSettings, Registry};
 use tempfile::TempDir;
@@ -101,6 +101,7 @@ impl Workers {
             signals: receiver,
             events: sender,
             draw: Arc::new(|| 0.5),
+            limits: Arc::new(Limits::default),
         };
         Self { queue, pool: pool.spawn(), signals, events, clock, _folder: folder }
     }

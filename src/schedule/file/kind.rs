@@ -137,9 +137,10 @@ fn defaults(mut table: Table<'_, '_>, findings: &mut Findings<'_>) -> JobDefault
         retry: table
             .get("retries")
             .map(|item| retry::read(&item, &RetryPolicy::default(), findings)),
+        concurrency: table
+            .get("concurrency")
+            .and_then(|item| item.integer(1, run::MAX_CONCURRENCY, findings)),
     };
-    let instead = "give the kind a queue of its own, and the queue that many workers, for now";
-    table.refuse(&[("concurrency", instead)], findings);
     table.finish(findings);
     defaults
 }

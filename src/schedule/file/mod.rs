@@ -231,10 +231,11 @@ impl Reading<'_> {
         let kind_table = self.kind_table(&mut table, findings);
         let own = kind_table.as_ref().map(|(kind, _)| self.defaults.under(kind.defaults()));
         let defaults = own.as_ref().unwrap_or(self.defaults);
-        let run = match table.get("run").map(|item| item.table("[run]", findings)) {
+        let mut run = match table.get("run").map(|item| item.table("[run]", findings)) {
             Some(Some(section)) => run::read(section, defaults, findings),
             Some(None) | None => run::default(defaults),
         };
+        run.limited_kind = kind_table.as_ref().is_some_and(|(kind, _)| kind.declared().is_some());
         if let Some(why) = skipped_catch_up(&when, run.overlap) {
             let finding = Finding::warning(Code::SkippedCatchUp, table.span(), why);
             findings.add(

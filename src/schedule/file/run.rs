@@ -7,7 +7,10 @@ use super::super::diagnostic::Code;
 use super::findings::{Finding, Findings};
 use super::reader::{Item, Table};
 use super::retry;
-use crate::model::{HumanDuration, Labels, Priority, ScheduleId};
+use crate::model::{Concurrency, HumanDuration, Labels, Priority, ScheduleId};
+
+/// The most jobs at once that a limit can be set to.
+pub(super) const MAX_CONCURRENCY: u32 = 1_000_000;
 
 /// The most labels, and the longest label.
 const MAX_LABELS: usize = 32;
@@ -24,6 +27,8 @@ pub(super) fn default(defaults: &Defaults) -> Run {
         retry: defaults.retry.clone(),
         requires: Vec::new(),
         labels: Labels::new(),
+        concurrency: None,
+        limited_kind: false,
     }
 }
 
@@ -64,9 +69,19 @@ pub(super) fn read(
     if let Some(item) = table.get("labels") {
         run.labels = labels(&item, findings);
     }
+    let group = table.get("group").and_then(|item| group(&item, findings));
+    if let Some(item) = table.get("concurrency") {
+        if group.is_some() {
+            item.bad_value(
+                "a group is a concurrency of one already; only one of them can be meant",
+                findings,
+            );
+        }
+        run.concurrency = concurrency(&item, findings);
+    }
+    run.concurrency = group.or(run.concurrency);
     table.refuse(
         &[
-            ("group", "give the schedules a queue of their own with one worker, for now"),
             ("node", "every node may run every job, for now"),
             ("history", "set `retention` in sexton.toml, which holds for all schedules"),
         ],
@@ -105,6 +120,30 @@ pub(super) fn timeout(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Optio
         return None;
     }
     Some(timeout)
+}
+
+/// `group = "nightly"`: of all jobs of the group, one at a time.
+fn group(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Concurrency> {
+    let name: ScheduleId = item.parse("the name of a group", findings)?;
+    Some(Concurrency { key: format!("group:{name}"), max: 1 })
+}
+
+/// `concurrency = { key = "host:a", max = 2 }`.
+fn concurrency(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Concurrency> {
+    let mut table = item.table("concurrency", findings)?;
+    let (key, max) = (table.get("key"), table.get("max"));
+    if key.is_none() || max.is_none() {
+        item.bad_value("needs both `key` and `max`", findings);
+    }
+    table.finish(findings);
+    let key = key.and_then(|key| key.text("a text in quotes", findings));
+    let max = max.and_then(|max| max.integer(1, MAX_CONCURRENCY, findings));
+    let concurrency = Concurrency { key: key?.to_owned(), max: max? };
+    match concurrency.problem() {
+        Some(problem) => item.bad_value(problem, findings),
+        None => return Some(concurrency),
+    }
+    None
 }
 
 fn requirement(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Requirement> {

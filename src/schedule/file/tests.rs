@@ -8,7 +8,7 @@ use super::super::diagnostic::{Look, render, render_all};
 use super::super::{Trigger, Weekdays};
 use super::*;
 use crate::jobs::{Params, check_as};
-use crate::model::{Backoff, HumanDuration, Priority};
+use crate::model::{Backoff, Concurrency, HumanDuration, Priority};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -238,11 +238,29 @@ fn a_schedule_does_exactly_one_thing() {
 #[test]
 fn what_is_not_supported_yet_is_refused_and_not_ignored() {
     let text = "[when]\nafter = \"x\"\nevery = \"1h\"\n\
-                [run]\ngroup = { name = \"disk\" }\nnode = \"any\"\nhistory = { keep = \"90d\" }\nrequires = [\"fresh:x:24h\"]\n\
+                [run]\nnode = \"any\"\nhistory = { keep = \"90d\" }\nrequires = [\"fresh:x:24h\"]\n\
                 [idle]\n[notify]\non = [\"late\"]\n[[test]]\nat = 2026-01-01\n";
     let found = findings(text);
-    assert_eq!(found.len(), 7, "{found:#?}");
+    assert_eq!(found.len(), 6, "{found:#?}");
     assert!(found.iter().all(|line| line.contains("error[S017]")), "{found:#?}");
+}
+
+#[test]
+fn a_group_is_a_concurrency_of_one() {
+    let run = good("[run]\ngroup = \"disk\"\n[idle]\n").run;
+    assert_eq!(run.concurrency, Some(Concurrency { key: "group:disk".to_owned(), max: 1 }));
+    let run = good("[run]\nconcurrency = { key = \"host:a/b\", max = 2 }\n[idle]\n").run;
+    assert_eq!(run.concurrency, Some(Concurrency { key: "host:a/b".to_owned(), max: 2 }));
+    for wrong in [
+        "group = \"a b\"",
+        "concurrency = 3",
+        "concurrency = { key = \"\", max = 1 }",
+        "concurrency = { key = \"a\" }",
+        "concurrency = { key = \"a\", max = 0 }",
+        "group = \"a\"\nconcurrency = { key = \"a\", max = 1 }",
+    ] {
+        assert_eq!(findings(&format!("[run]\n{wrong}\n[idle]\n")).len(), 1, "{wrong}");
+    }
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub(super) fn schedule(trigger: Trigger) -> Schedule {
             retry: RetryPolicy::default(),
             requires: Vec::new(),
             labels: Labels::default(),
+            concurrency: None,
+            limited_kind: false,
         },
         kind: "command".to_owned(),
         params: JsonText::from(&serde_json::Value::Null),

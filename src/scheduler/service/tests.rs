@@ -10,7 +10,7 @@ use crate::catalog::{LookOn, Reading};
 use crate::clock::{Clock as _, ManualClock};
 use crate::jobs::Kind;
 use crate::model::{AfterAttempt, FinishedAttempt, JobId, NodeId, Outcome};
-use crate::queue::{Ageing, Signals};
+use crate::queue::{Ageing, Limits, Signals};
 use crate::schedule::Defaults;
 use crate::store::claim::{ClaimRequest, claim};
 use crate::store::finish::finish;
@@ -348,7 +348,14 @@ async fn run_one(world: &World, outcome: Outcome, next: AfterAttempt) -> JobId {
         .database
         .store()
         .write(move |conn| {
-            let request = ClaimRequest { node, now, slots: 1, queue_slots: BTreeMap::new() };
+            let request = ClaimRequest {
+                node,
+                now,
+                slots: 1,
+                normal_slots: 1,
+                queue_slots: BTreeMap::new(),
+                limits: Limits::default(),
+            };
             let claimed = claim(conn, &request)?.remove(0);
             let attempt = FinishedAttempt {
                 job: claimed.id,

@@ -111,6 +111,28 @@ fn an_edited_kind_counts_at_once_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
+fn limits_are_set_while_the_daemon_runs_and_outlive_it() {
+    let mut daemon = daemon();
+    daemon.cli(["limits", "set", "kind:count", "0"]).exits(0);
+    let held = daemon.cli(["submit", "count", "--params", "{\"to\": 5}", "--json"]).exits(0).json();
+    daemon.terminate();
+    daemon.start_again();
+    let list = daemon.cli(["limits", "--json"]).exits(0).json();
+    assert_eq!(items(&list)[0]["name"], "kind:count");
+    assert_eq!(items(&list)[0]["max"], 0);
+    // Another job goes past the one that is held back.
+    daemon.cli(["submit", "command", "--params", "{\"argv\": [\"true\"]}", "--wait"]).exits(0);
+    let id = held["id"].as_i64().expect("an id");
+    assert_eq!(daemon.job(id)["state"], "pending");
+    daemon.cli(["limits", "unset", "kind:count"]).exits(0);
+    daemon.job_in(id, "completed");
+    let told = daemon.cli(["audit", "--json"]).exits(0).json();
+    let events: Vec<_> = items(&told).iter().filter(|line| line["event"] == "limit.set").collect();
+    assert_eq!(events.len(), 2, "{told:#}");
+    daemon.cli(["limits", "set", "kinds:count", "1"]).exits(2);
+}
+
+#[test]
 fn kind_files_are_checked_without_a_daemon() {
     let mut home = Home::new();
     furnish(&mut home);

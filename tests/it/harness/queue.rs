@@ -8,7 +8,7 @@ use sexton::model::{
     Actor, AfterAttempt, FinalState, FinishedAttempt, JobId, JobState, JsonText, NewJob, NodeId,
     Outcome,
 };
-use sexton::queue::Ageing;
+use sexton::queue::{Ageing, Limits};
 use sexton::store::claim::{ClaimRequest, ClaimedJob};
 use sexton::store::finish::Finished;
 use sexton::store::history::{AttemptRecord, JobRecord};
@@ -132,7 +132,14 @@ impl Queue {
     }
 
     pub(crate) fn request(&self, second: i64, slots: usize) -> ClaimRequest {
-        ClaimRequest { node: self.node, now: at(second), slots, queue_slots: BTreeMap::new() }
+        ClaimRequest {
+            node: self.node,
+            now: at(second),
+            slots,
+            normal_slots: slots,
+            queue_slots: BTreeMap::new(),
+            limits: Limits::default(),
+        }
     }
 
     pub(crate) async fn claim(&self, second: i64, slots: usize) -> Vec<ClaimedJob> {

@@ -18,8 +18,8 @@ use super::trace::Trace;
 /// `what`, then the table's columns that matter: `a` and `b` are numbers, `t` and `u` texts.
 const RECORD: &str = "
 CREATE TABLE sim_record (seq INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL, job INTEGER, a INTEGER, b INTEGER, t TEXT, u TEXT);
-CREATE TRIGGER sim_r1 AFTER INSERT ON jobs_ready BEGIN INSERT INTO sim_record (what, job, a, b, t) VALUES ('ready+', NEW.job_id, NEW.rank, NEW.number, NEW.queue); END;
-CREATE TRIGGER sim_r2 AFTER DELETE ON jobs_ready BEGIN INSERT INTO sim_record (what, job, a, b, t) VALUES ('ready-', OLD.job_id, OLD.rank, OLD.number, OLD.queue); END;
+CREATE TRIGGER sim_r1 AFTER INSERT ON jobs_ready BEGIN INSERT INTO sim_record (what, job, a, b, t) VALUES ('ready+', NEW.job_id, NEW.rank, NEW.number, substr(NEW.subqueue, 1, instr(NEW.subqueue || '/', '/') - 1)); END;
+CREATE TRIGGER sim_r2 AFTER DELETE ON jobs_ready BEGIN INSERT INTO sim_record (what, job, a, b, t) VALUES ('ready-', OLD.job_id, OLD.rank, OLD.number, substr(OLD.subqueue, 1, instr(OLD.subqueue || '/', '/') - 1)); END;
 CREATE TRIGGER sim_r3 AFTER INSERT ON jobs_running BEGIN INSERT INTO sim_record (what, job, a, b) VALUES ('running+', NEW.job_id, NEW.number, NEW.node_id); END;
 CREATE TRIGGER sim_r4 AFTER DELETE ON jobs_running BEGIN INSERT INTO sim_record (what, job, a, b) VALUES ('running-', OLD.job_id, OLD.number, OLD.node_id); END;
 CREATE TRIGGER sim_r5 AFTER INSERT ON jobs_scheduled BEGIN INSERT INTO sim_record (what, job, a, b) VALUES ('scheduled+', NEW.job_id, NEW.run_at, NEW.number); END;

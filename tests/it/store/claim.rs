@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sexton::model::{Actor, JobId, JobState, NewJob, Outcome, Priority};
+use sexton::model::{
+    Actor, AfterAttempt, Concurrency, JobId, JobSettings, JobState, NewJob, Outcome, Priority,
+};
+use sexton::queue::Limits;
 use sexton::store::claim::{ClaimRequest, claim};
-use sexton::store::{Store, queues};
+use sexton::store::{Store, limits, queues};
 use tokio::sync::Barrier;
 
-use crate::harness::{Queue, at, job, on_both_backends, soon};
+use crate::harness::{Queue, at, ended, job, on_both_backends, retried, soon, succeeded};
 
 on_both_backends![
     jobs_start_by_priority_and_in_order_of_arrival_within_one,
@@ -19,6 +22,11 @@ on_both_backends![
     nothing_is_claimed_from_a_paused_queue,
     a_future_job_is_not_claimed_before_it_is_promoted,
     two_nodes_never_get_the_same_job,
+    no_more_of_a_kind_run_than_its_limit_says_and_others_go_on,
+    no_more_of_a_key_run_on_two_nodes_than_its_limit_says,
+    what_an_operator_sets_counts_before_what_is_declared,
+    workers_that_are_reserved_take_only_urgent_jobs,
+    a_job_under_a_limit_can_be_cancelled_retried_and_redriven,
     a_job_that_cannot_be_read_fails_and_does_not_hold_up_the_others,
 ];
 
@@ -68,6 +76,102 @@ async fn a_queues_own_limit_holds(queue: Queue) {
     assert_eq!(names, ["narrow", "wide"]);
     let full = ClaimRequest { queue_slots: BTreeMap::from([("narrow".to_owned(), 0)]), ..request };
     assert!(queue.claim_with(full).await.is_empty());
+}
+
+fn of_limited_kind() -> NewJob {
+    let settings = JobSettings { limited_kind: true, ..JobSettings::default() };
+    NewJob { settings, ..job() }
+}
+
+fn with_key(key: &str, max: u32) -> NewJob {
+    let concurrency = Some(Concurrency { key: key.to_owned(), max });
+    NewJob { settings: JobSettings { concurrency, ..JobSettings::default() }, ..job() }
+}
+
+fn at_most(name: &str, max: u32) -> Limits {
+    let mut limits = Limits::default();
+    limits.set(name, max);
+    limits
+}
+
+async fn no_more_of_a_kind_run_than_its_limit_says_and_others_go_on(queue: Queue) {
+    let ids = queue.submit_all(0, vec![of_limited_kind(); 4]).await;
+    let plain = queue.submit(1, job()).await;
+    let request = ClaimRequest { limits: at_most("kind:noop", 2), ..queue.request(1, 10) };
+    let first = queue.claim_with(request.clone()).await;
+    let claimed: Vec<JobId> = first.iter().map(|job| job.id).collect();
+    assert_eq!(claimed, [ids[0], ids[1], plain], "in order, and past those that must wait");
+    assert!(queue.claim_with(request.clone()).await.is_empty());
+    queue.finish(succeeded(&first[0], 2)).await;
+    let next = queue.claim_with(request).await;
+    assert_eq!(next.iter().map(|job| job.id).collect::<Vec<_>>(), [ids[2]]);
+    assert_eq!(queue.state(ids[3]).await, JobState::Pending);
+}
+
+async fn no_more_of_a_key_run_on_two_nodes_than_its_limit_says(queue: Queue) {
+    let (other, node) = queue.another_node().await;
+    queue.submit_all(0, vec![with_key("host", 3); 40]).await;
+    let mut running = 0;
+    for round in 1..6 {
+        let mine = queue.request(round, 2);
+        let theirs = ClaimRequest { node, ..mine.clone() };
+        let (ours, others) = tokio::join!(
+            queue.store.write(move |conn| claim(conn, &mine)),
+            other.write(move |conn| claim(conn, &theirs)),
+        );
+        running += ours.unwrap().len() + others.unwrap().len();
+        assert!(running <= 3, "round {round}: {running}");
+    }
+    assert_eq!(running, 3, "and none is left unused");
+}
+
+async fn what_an_operator_sets_counts_before_what_is_declared(queue: Queue) {
+    queue.submit_all(0, vec![with_key("host", 1); 5]).await;
+    queue.submit_all(0, vec![in_queue("narrow"); 5]).await;
+    let set = |name: &'static str, max| {
+        queue.write(move |conn| limits::set(conn, name, max, &Actor::named("test"), at(0)))
+    };
+    set("key:host", 3).await;
+    set("queue:narrow", 1).await;
+    set("queue:default", 2).await;
+    assert_eq!(queue.claim(1, 20).await.len(), 3, "two of one queue, one of the other");
+    queue.write(|conn| limits::unset(conn, "queue:default")).await;
+    assert_eq!(queue.claim(2, 20).await.len(), 1, "the key's own limit still holds");
+    set("queue:narrow", 0).await;
+    queue.write(|conn| limits::unset(conn, "key:host")).await;
+    assert!(queue.claim(3, 20).await.is_empty());
+}
+
+async fn workers_that_are_reserved_take_only_urgent_jobs(queue: Queue) {
+    let normal = queue.submit_all(0, vec![job(); 3]).await;
+    let urgent = queue.submit_all(1, vec![with_priority(8); 3]).await;
+    let request = ClaimRequest { normal_slots: 1, ..queue.request(1, 3) };
+    let claimed = queue.claim_with(request).await;
+    let claimed: Vec<JobId> = claimed.iter().map(|job| job.id).collect();
+    assert_eq!(claimed, urgent, "by rank as long as nothing is reserved");
+    let request = ClaimRequest { normal_slots: 1, ..queue.request(2, 3) };
+    let claimed = queue.claim_with(request).await;
+    assert_eq!(claimed.iter().map(|job| job.id).collect::<Vec<_>>(), normal[..1]);
+}
+
+async fn a_job_under_a_limit_can_be_cancelled_retried_and_redriven(queue: Queue) {
+    let urgent = NewJob { priority: Priority::CRITICAL, ..with_key("a/b:c", 1) };
+    let [first, second] = queue.submit_all(0, vec![urgent.clone(), urgent]).await[..] else {
+        panic!("two jobs")
+    };
+    let claimed = queue.claim_one(1).await;
+    assert_eq!(claimed.id, first);
+    queue.cancel(2, second).await;
+    assert_eq!(queue.state(second).await, JobState::Cancelled);
+    queue.finish(retried(&claimed, 3, 4)).await;
+    queue.promote(4).await;
+    queue.redrive(4, second).await;
+    let again = queue.claim_one(5).await;
+    assert_eq!(again.id, first, "one at a time, the first one first");
+    queue.finish(ended(&again, 6, Outcome::Interrupted, AfterAttempt::GiveBack)).await;
+    let again = queue.claim_one(7).await;
+    queue.finish(succeeded(&again, 8)).await;
+    assert_eq!(queue.claim_one(9).await.id, second);
 }
 
 async fn a_full_queue_does_not_hold_up_the_others(queue: Queue) {
