@@ -13,11 +13,12 @@ use super::paging::{Paging, list};
 use super::problem::Problem;
 use super::state::{App, Changer, Live};
 use super::submission::{Submitted, check_submission};
-use super::wire::{Attempt, Job, List, Selection, Submission, Touched};
+use super::wire::{Attempt, ItemState, Job, List, Selection, Submission, Touched};
 use crate::model::{Actor, AuditEvent, Event, JobId};
 use crate::queue::Ageing;
 use crate::store::Conn;
 use crate::store::audit::append_event;
+use crate::store::batches::{self, ItemRecord};
 use crate::store::history::{self, AttemptRecord, JobFilter, JobRecord, Page};
 use crate::store::jobs::{SubmitContext, submit};
 use crate::store::removal::{Cancelled, Redriven, cancel, redrive};
@@ -94,6 +95,53 @@ pub(super) async fn show(
     Ok(axum::Json(job))
 }
 
+/// Which items of a batch.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ItemsQuery {
+    state: Option<String>,
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
+
+/// The items of a batch, in order.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/items", responses((status = 200, body = List<ItemState>), (status = 404, body = Problem)))]
+pub(super) async fn items(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Query(query): Query<ItemsQuery>,
+) -> Result<axum::Json<List<ItemState>>, Problem> {
+    let paging = Paging::new(query.limit, query.cursor.as_deref())?;
+    if let Some(state) = &query.state
+        && !["pending", "completed", "failed", "cancelled"].contains(&state.as_str())
+    {
+        return Err(Problem::bad_request("an item is pending, completed, failed or cancelled"));
+    }
+    let page = paging.page();
+    let after = page.before.map(|at| i32::try_from(at).unwrap_or(i32::MAX));
+    let rows = app
+        .store
+        .read(move |conn| {
+            let batch = JobId(id);
+            if batches::counts(conn, batch)?.is_none() {
+                return Ok(None);
+            }
+            batches::items(conn, batch, query.state.as_deref(), after, page.limit).map(Some)
+        })
+        .await?;
+    let rows = rows.ok_or_else(|| Problem::not_found(format!("there is no batch {id}")))?;
+    let view = |row: ItemRecord| ItemState {
+        position: row.position,
+        name: row.name,
+        job_id: row.job.0,
+        state: row.state.unwrap_or_else(|| "pending".to_owned()),
+        attempts: row.attempts,
+        error: row.error,
+        result: row.result,
+    };
+    Ok(axum::Json(list(rows, paging, |row| row.position.into(), view)))
+}
+
 /// Submits a job, or a list of jobs in one atomic call.
 #[utoipa::path(post, path = "/api/v1/jobs", request_body = Submission,
     responses((status = 202, body = Job), (status = 422, body = Problem)))]
@@ -148,10 +196,10 @@ pub(super) async fn cancel_many(
         return Ok(axum::Json(preview(&ids)));
     }
     let (now, node, by) = (app.clock.now(), live.node, actor.clone());
-    let touched = app
+    let (touched, running) = app
         .store
         .write(move |conn| {
-            let mut touched = Vec::with_capacity(ids.len());
+            let (mut touched, mut running) = (Vec::with_capacity(ids.len()), Vec::new());
             for id in ids.iter().copied() {
                 let result = cancel(conn, JobId(id), &by, now)?;
                 if matches!(result, Cancelled::Done | Cancelled::Requested) {
@@ -164,13 +212,16 @@ pub(super) async fn cancel_many(
                     );
                     append_event(conn, node, &event)?;
                 }
+                if result == Cancelled::Requested {
+                    running.push(JobId(id));
+                    running.extend(batches::running_items(conn, JobId(id))?);
+                }
                 touched.push((id, result));
             }
-            Ok(touched)
+            Ok((touched, running))
         })
         .await?;
-    let running = touched.iter().filter(|(_, result)| *result == Cancelled::Requested);
-    live.signals.cancel(running.map(|(id, _)| JobId(*id)).collect());
+    live.signals.cancel(running);
     live.signals.work();
     announce(&live, "job.cancelled", &actor, touched.len());
     let items = touched.into_iter().map(|(id, result)| cancelled(id, result)).collect();

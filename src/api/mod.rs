@@ -40,6 +40,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(jobs::cancel_many))
         .routes(routes!(jobs::retry_many))
         .routes(routes!(jobs::show))
+        .routes(routes!(jobs::items))
         .routes(routes!(jobs::log))
         .routes(routes!(kinds::index))
         .routes(routes!(kinds::show))

@@ -1,18 +1,24 @@
 //! From the body of `POST /api/v1/jobs` to the jobs that it asks for, or to what is wrong with it. Pure.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::problem::{FieldError, Problem};
-use super::wire::Submission;
+use super::wire::{Item, Submission};
 use crate::jobs::{Kind, explain, kind};
 use crate::model::{
     Actor, Backoff, Concurrency, Dependency, DependencyNeeds, HumanDuration, JobId, JobSettings,
-    JsonText, NewJob, Priority, RetryPolicy, UniqueKey,
+    JsonText, NewItem, NewJob, Priority, RetryPolicy, UniqueKey,
 };
 
 /// How many jobs one call may submit.
 pub const MAX_SUBMISSION: usize = 10_000;
+
+/// How many items a batch may have, and how long the name of one may be, in bytes.
+const MAX_ITEMS: usize = 100_000;
+const MAX_ITEM_NAME_BYTES: usize = 200;
 
 /// How many labels a job may have, and how long the key or value of one may be, in bytes.
 const MAX_LABELS: usize = 32;
@@ -106,10 +112,20 @@ fn checked(
         Value::Null => json!({}),
         given => given,
     };
-    let problems = kind.check(&params);
-    if !problems.is_empty() {
-        return Err(Problem::invalid_params(&kind.name, &format!("{prefix}/params"), &problems));
-    }
+    let items = match submission.items {
+        None => {
+            let problems = kind.check(&params);
+            if !problems.is_empty() {
+                return Err(Problem::invalid_params(
+                    &kind.name,
+                    &format!("{prefix}/params"),
+                    &problems,
+                ));
+            }
+            Vec::new()
+        }
+        Some(items) => checked_items(items, &params, kind, prefix)?,
+    };
     let mut wrong = Vec::new();
     let mut refuse = |field: &str, detail: String| {
         wrong.push(FieldError { pointer: format!("{prefix}/{field}"), detail });
@@ -199,13 +215,63 @@ fn checked(
         dry_run: submission.dry_run,
         concurrency: submission.concurrency,
         limited_kind: kind.declared().is_some(),
+        ..JobSettings::default()
     };
     job.labels = submission.labels;
     job.unique = submission.unique.map(|key| UniqueKey { key, period });
     let needs = DependencyNeeds::Success;
     job.depends_on =
         submission.depends_on.into_iter().map(|id| Dependency { on: JobId(id), needs }).collect();
+    job.items = items;
     Ok(job)
+}
+
+/// The items of a batch with everything checked. The batch's params alone may lack what each item brings, so what is checked is what
+/// each item's job gets.
+fn checked_items(
+    items: Vec<Item>,
+    params: &Value,
+    kind: &Kind,
+    prefix: &str,
+) -> Result<Vec<NewItem>, Problem> {
+    let wrong = |place: String, detail: String| {
+        let error = FieldError { pointer: format!("{prefix}/items{place}"), detail };
+        Err(Problem::invalid("the items are not valid", vec![error]))
+    };
+    if items.is_empty() || items.len() > MAX_ITEMS {
+        return wrong(String::new(), format!("a batch has 1 to {MAX_ITEMS} items"));
+    }
+    let mut checked = Vec::with_capacity(items.len());
+    let mut names = HashSet::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
+        let (name, own) = match item {
+            Item::Name(name) => (name, None),
+            Item::WithParams { name, params } => (name, params),
+        };
+        let is_legal =
+            (1..=MAX_ITEM_NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
+        if !is_legal {
+            let detail =
+                format!("a name has 1 to {MAX_ITEM_NAME_BYTES} bytes and no control characters");
+            return wrong(format!("/{index}"), detail);
+        }
+        if !names.insert(name.clone()) {
+            return wrong(format!("/{index}"), format!("`{}` is named twice", shown(&name)));
+        }
+        let mut merged = params.clone();
+        match (&mut merged, own) {
+            (Value::Object(merged), Some(Value::Object(own))) => merged.extend(own),
+            (_, None) => {}
+            _ => return wrong(format!("/{index}/params"), "params are an object".to_owned()),
+        }
+        let problems = kind.check(&merged);
+        if !problems.is_empty() {
+            let place = format!("{prefix}/items/{index}/params");
+            return Err(Problem::invalid_params(&kind.name, &place, &problems));
+        }
+        checked.push(NewItem { name, params: JsonText::from(&merged) });
+    }
+    Ok(checked)
 }
 
 /// Or the field that is wrong, and what is wrong with it.

@@ -78,6 +78,15 @@ pub struct Job {
     pub dry_run: bool,
     /// The longest one attempt may take.
     pub timeout: Option<String>,
+    /// How far it is, if it is a batch. While it is not over it is `running`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
+    /// The batch that it is an item of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_id: Option<i64>,
+    /// Its name in that batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<String>,
     /// Its finished attempts, where a single job was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<Vec<Attempt>>,
@@ -85,7 +94,7 @@ pub struct Job {
 
 impl From<JobRecord> for Job {
     fn from(record: JobRecord) -> Self {
-        let JobSettings { retry, timeout, dry_run, .. } = record.settings;
+        let JobSettings { retry, timeout, dry_run, batch, item, .. } = record.settings;
         Self {
             id: record.id.0,
             kind: record.kind,
@@ -111,6 +120,14 @@ impl From<JobRecord> for Job {
             actor: record.actor,
             dry_run,
             timeout: timeout.map(|timeout| timeout.to_string()),
+            batch: record.batch.map(|counts| Batch {
+                total: counts.total,
+                completed: counts.completed,
+                failed: counts.failed,
+                cancelled: counts.cancelled,
+            }),
+            batch_id: batch.map(|id| id.0),
+            item,
             attempts: None,
         }
     }
@@ -240,9 +257,60 @@ pub struct Submission {
     /// Jobs that must complete first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<i64>,
+    /// Makes it a batch: each item is a job of its own, with its params over those of the batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<Vec<Item>>,
     /// Plan and report, change nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+}
+
+/// An item of a batch that is submitted: its name alone, or with params of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum Item {
+    /// Its name.
+    Name(String),
+    /// Its name and what it has of its own.
+    WithParams {
+        /// Its name.
+        name: String,
+        /// Over the batch's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        params: Option<Value>,
+    },
+}
+
+/// How far a batch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Batch {
+    /// How many items it has.
+    pub total: u32,
+    /// How many have completed.
+    pub completed: u32,
+    /// How many have failed for good.
+    pub failed: u32,
+    /// How many were cancelled.
+    pub cancelled: u32,
+}
+
+/// An item of a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ItemState {
+    /// Its place in the batch, from 0.
+    pub position: i32,
+    /// Its name.
+    pub name: String,
+    /// Its job.
+    pub job_id: i64,
+    /// pending while it is not over, then completed, failed or cancelled.
+    pub state: String,
+    /// Attempts of its job, once it is over.
+    pub attempts: Option<i32>,
+    /// Why it did not end well.
+    pub error: Option<String>,
+    /// What came of it.
+    pub result: Option<Value>,
 }
 
 /// What a job can be.

@@ -68,6 +68,8 @@ pub enum Command {
         /// The job.
         id: i64,
     },
+    /// List the items of a batch, in order.
+    Items(Items),
     /// Cancel jobs: waiting ones at once, running ones by telling them to stop.
     Cancel(Select),
     /// Try failed or cancelled jobs again.
@@ -256,6 +258,9 @@ pub struct Submit {
     /// The longest an attempt may take.
     #[arg(long, value_name = "DURATION")]
     pub timeout: Option<String>,
+    /// Make it a batch of the items in a file, `-` for stdin: a name on each line, or JSON objects with `name` and `params`.
+    #[arg(long, value_name = "FILE|-")]
+    pub items: Option<PathBuf>,
     /// Plan and report; change nothing.
     #[arg(long, short = 'n')]
     pub dry_run: bool,
@@ -282,6 +287,18 @@ pub struct Filter {
     /// With this mark; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
+}
+
+/// `items`.
+#[derive(Debug, Args)]
+pub struct Items {
+    /// The batch.
+    pub id: i64,
+    /// pending (not over), completed, failed or cancelled.
+    #[arg(long)]
+    pub state: Option<String>,
+    #[command(flatten)]
+    pub page: Page,
 }
 
 /// `jobs`.

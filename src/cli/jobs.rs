@@ -1,11 +1,12 @@
 //! Commands about jobs.
 
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::args::{Filter, Jobs, Logs, Select, Submit};
+use super::args::{Filter, Items, Jobs, Logs, Select, Submit};
 use super::client::Client;
 use super::output::{Exit, Failure, Outcome, json, line, note, out, plain, table, text, when};
 use super::schedules::{finish, items, paging, parse_json, query, tell_more};
@@ -28,6 +29,7 @@ pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
         })?;
         labels.insert(key.to_owned(), value.into());
     }
+    let batch = args.items.as_deref().map(read_items).transpose()?;
     let mut body = json!({
         "kind": args.kind,
         "params": params,
@@ -48,6 +50,7 @@ pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
         ("max_attempts", args.max_attempts.map(|max| json!(max))),
         ("timeout", args.timeout.as_ref().map(|timeout| json!(timeout))),
         ("concurrency", concurrency),
+        ("items", batch),
     ] {
         if let Some(value) = value {
             body[key] = value;
@@ -314,4 +317,42 @@ fn concurrency(text: &str) -> Result<Value, Failure> {
         Failure::new(Exit::Usage, message)
     })?;
     Ok(json!({ "key": key, "max": max }))
+}
+
+/// A batch's items: one on each line, as a name or as JSON.
+fn read_items(file: &Path) -> Result<Value, Failure> {
+    let text = if file == Path::new("-") {
+        read_stdin()?
+    } else {
+        std::fs::read_to_string(file).map_err(|error| {
+            let message = format!("the items cannot be read from {}: {error}", file.display());
+            Failure::new(Exit::Usage, message)
+        })?
+    };
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let item = |line: &str| if line.starts_with('{') { parse_json(line) } else { Ok(json!(line)) };
+    Ok(Value::Array(lines.map(item).collect::<Result<_, _>>()?))
+}
+
+pub(super) async fn batch_items(session: &Session, args: &Items) -> Outcome {
+    let [limit, cursor] = paging(&args.page);
+    let path = format!(
+        "/api/v1/jobs/{}/items{}",
+        args.id,
+        query(&[("state", args.state.clone()), limit, cursor])
+    );
+    let list = session.reader().await?.get(&path).await?;
+    if session.json {
+        json(&list);
+        return Ok(Exit::Ok);
+    }
+    let row = |row: &Value| {
+        ["name", "job_id", "state", "attempts", "error"]
+            .iter()
+            .map(|field| text(row, field))
+            .collect()
+    };
+    table(&["ITEM", "JOB", "STATE", "ATTEMPTS", "ERROR"], items(&list).iter().map(row).collect());
+    tell_more(&list);
+    Ok(Exit::Ok)
 }

@@ -117,6 +117,7 @@ async fn dispatch(session: &Session, command: Command) -> Outcome {
         Command::Submit(args) => jobs::submit(session, &args).await,
         Command::Jobs(args) => jobs::list(session, &args).await,
         Command::Job { id } => jobs::show(session, id).await,
+        Command::Items(args) => jobs::batch_items(session, &args).await,
         Command::Cancel(args) => jobs::touch(session, &args, "cancel").await,
         Command::Retry(args) => jobs::touch(session, &args, "retry").await,
         Command::Logs(args) => jobs::logs(session, &args).await,

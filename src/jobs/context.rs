@@ -55,6 +55,8 @@ pub struct JobInfo {
     pub dry_run: bool,
     /// Where an earlier attempt got to, see [`Progress::checkpoint`].
     pub checkpoint: Option<JsonText>,
+    /// Its name in the batch that it is an item of.
+    pub item: Option<String>,
 }
 
 /// Where the daemon keeps things that handlers need.

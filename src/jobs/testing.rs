@@ -29,6 +29,7 @@ pub(crate) fn context(kind: &str, params: Value) -> (Context, TempDir) {
         labels: Labels::default(),
         dry_run: false,
         checkpoint: None,
+        item: None,
     };
     let now: Timestamp = NOW.parse().expect("a valid instant");
     let context = Context {

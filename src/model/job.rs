@@ -191,6 +191,12 @@ pub struct JobSettings {
     /// Whether its kind can have a limit of its own, as those can that files declare.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub limited_kind: bool,
+    /// The batch that it is an item of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<JobId>,
+    /// Its name in that batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub item: Option<String>,
 }
 
 impl JobSettings {
@@ -257,8 +263,48 @@ pub struct NewJob {
     pub depends_on: Vec<Dependency>,
     /// How it is treated.
     pub settings: JobSettings,
+    /// What it consists of: with items it is a batch, each item is a job of its own, and this one is over when all of them are.
+    pub items: Vec<NewItem>,
     /// Who asked for it.
     pub actor: Actor,
+}
+
+/// An item of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewItem {
+    /// Its name, which people find it by.
+    pub name: String,
+    /// The batch's params with its own over them.
+    pub params: JsonText,
+}
+
+/// How far a batch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchCounts {
+    /// How many items it has.
+    pub total: u32,
+    /// How many have completed.
+    pub completed: u32,
+    /// How many have failed for good.
+    pub failed: u32,
+    /// How many were cancelled.
+    pub cancelled: u32,
+}
+
+impl BatchCounts {
+    /// How many items are not over.
+    #[must_use]
+    pub fn left(self) -> u32 {
+        self.total.saturating_sub(self.completed + self.failed + self.cancelled)
+    }
+
+    /// How much of it is over, in percent, rounded down.
+    #[must_use]
+    pub fn percent(self) -> u8 {
+        let over = u64::from(self.total - self.left());
+        let percent = (over * 100).checked_div(u64::from(self.total)).unwrap_or(100);
+        u8::try_from(percent).unwrap_or(100)
+    }
 }
 
 impl NewJob {
@@ -276,6 +322,7 @@ impl NewJob {
             unique: None,
             depends_on: Vec::new(),
             settings: JobSettings::default(),
+            items: Vec::new(),
             actor,
         }
     }

@@ -29,8 +29,8 @@ pub use duration::{DurationError, HumanDuration};
 pub use event::Event;
 pub use ids::{JobId, NodeId, Revision, ScheduleId, ScheduleIdError};
 pub use job::{
-    AfterAttempt, Dependency, DependencyNeeds, FinalState, IllegalTransition, JobSettings,
-    JobState, Labels, NewJob, UniqueKey,
+    AfterAttempt, BatchCounts, Dependency, DependencyNeeds, FinalState, IllegalTransition,
+    JobSettings, JobState, Labels, NewItem, NewJob, UniqueKey,
 };
 pub use json::JsonText;
 pub use ledger::{Ledger, Pause};

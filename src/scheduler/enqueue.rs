@@ -174,6 +174,7 @@ pub fn new_job(
             dry_run: false,
             concurrency: run.concurrency.clone(),
             limited_kind: run.limited_kind,
+            ..JobSettings::default()
         },
         ..NewJob::new(&schedule.kind, schedule.params.clone(), run_at, actor)
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::hot::Dependants;
 use super::schema::{job_dependencies, job_results, jobs, jobs_blocked};
-use super::{Conn, Micros, StoreError, finish, jobs as rows, on_each_backend};
+use super::{Conn, Micros, StoreError, batches, finish, jobs as rows, on_each_backend};
 use crate::model::{Dependency, DependencyNeeds, FinalState, JobId};
 
 fn needs_text(needs: DependencyNeeds) -> &'static str {
@@ -81,6 +81,11 @@ pub(super) fn release(
         let dependants = Dependants { depends_on: over };
         let waiting: Vec<(i64, String)> = on_each_backend!(conn, |inner| dependants.load(inner)?);
         for (id, needs) in waiting {
+            if needs == batches::ITEM {
+                let batch_end = batches::item_over(conn, id, over, end, now)?;
+                ended.extend(batch_end.map(|end| (id, end)));
+                continue;
+            }
             if needs == needs_text(DependencyNeeds::Success) && end != FinalState::Completed {
                 forget(conn, id)?;
                 diesel::delete(jobs_blocked::table.find(id)).execute(conn)?;

@@ -8,8 +8,8 @@ use super::schema::{
     attempts, job_labels, job_results, jobs, jobs_blocked, jobs_ready, jobs_running,
     jobs_scheduled, occurrences,
 };
-use super::{Conn, Micros, StoreError};
-use crate::model::{JobId, JobSettings, JobState, Labels, NewJob};
+use super::{Conn, Micros, StoreError, batches};
+use crate::model::{BatchCounts, JobId, JobSettings, JobState, Labels, NewJob};
 
 /// Which jobs to list; everything that is set must hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -82,6 +82,8 @@ pub struct JobRecord {
     pub result: Option<serde_json::Value>,
     /// Why it did not end well.
     pub error: Option<String>,
+    /// How far it is, if it is a batch.
+    pub batch: Option<BatchCounts>,
 }
 
 impl JobRecord {
@@ -89,6 +91,8 @@ impl JobRecord {
     #[must_use]
     pub fn submitted(job: NewJob, id: JobId, state: JobState, now: Timestamp) -> Self {
         let (schedule, nominal_at) = job.schedule.unzip();
+        let total = u32::try_from(job.items.len()).unwrap_or(u32::MAX);
+        let batch = BatchCounts { total, completed: 0, failed: 0, cancelled: 0 };
         Self {
             id,
             kind: job.kind,
@@ -112,6 +116,7 @@ impl JobRecord {
             cancel_requested: false,
             result: None,
             error: None,
+            batch: (total > 0).then_some(batch),
         }
     }
 }
@@ -193,7 +198,9 @@ pub fn job_ids(conn: &mut Conn, filter: &JobFilter, page: Page) -> Result<Vec<i6
         jobs_scheduled::table.filter(jobs_scheduled::number.gt(0)).select(jobs_scheduled::job_id);
     query = match filter.state {
         None => query,
-        Some(JobState::Running) => query.filter(jobs::id.eq_any(running)),
+        Some(JobState::Running) => {
+            query.filter(jobs::id.eq_any(running).or(jobs::id.eq_any(batches::open_ids())))
+        }
         Some(JobState::Blocked) => query.filter(jobs::id.eq_any(blocked)),
         Some(JobState::Retrying) => query.filter(jobs::id.eq_any(retrying)),
         Some(JobState::Pending) => {
@@ -308,6 +315,7 @@ fn record(conn: &mut Conn, joined: Joined) -> Result<JobRecord, StoreError> {
         cancel_requested: false,
         result: None,
         error: None,
+        batch: None,
     };
     if let Some(over) = result {
         record.state = over
@@ -335,6 +343,13 @@ fn record(conn: &mut Conn, joined: Joined) -> Result<JobRecord, StoreError> {
         }
     } else if blocked.is_some() {
         record.state = JobState::Blocked;
+    } else if let Some(counts) = batches::counts(conn, record.id)? {
+        record.state = JobState::Running;
+        record.progress = Some(counts.percent().into());
+        record.message =
+            Some(format!("{} of {} items are over", counts.total - counts.left(), counts.total));
+        record.cancel_requested = batches::is_being_cancelled(conn, row.id)?;
+        record.batch = Some(counts);
     } else {
         record.attempt = attempts_so_far(conn, row.id)?;
     }

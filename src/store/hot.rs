@@ -210,6 +210,47 @@ statements! {
         " ORDER BY job_id" -> (BigInt, Text)
     }
 
+    /// An item of a batch.
+    InsertItem<'a> {
+        "INSERT INTO batch_items (batch_id, position, name, job_id) VALUES (" batch_id: i64 as BigInt,
+        ", " position: i32 as Integer,
+        ", " name: &'a str as Text,
+        ", " job_id: i64 as BigInt;
+        ")"
+    }
+
+    /// A job waits for another one.
+    InsertDependency<'a> {
+        "INSERT INTO job_dependencies (job_id, depends_on, needs) VALUES (" job_id: i64 as BigInt,
+        ", " depends_on: i64 as BigInt,
+        ", " needs: &'a str as Text;
+        ")"
+    }
+
+    /// A job does not wait for another one any more.
+    DeleteDependency {
+        "DELETE FROM job_dependencies WHERE job_id = " job_id: i64 as BigInt,
+        " AND depends_on = " depends_on: i64 as BigInt;
+        ""
+    }
+
+    /// An item of a batch is over.
+    EndItem<'a> {
+        "UPDATE batch_items SET state = " state: &'a str as Text,
+        " WHERE job_id = " job_id: i64 as BigInt;
+        ""
+    }
+
+    /// Counts an item that is over, and tells how far the batch is and who has cancelled it.
+    CountItem {
+        "UPDATE batches SET completed = completed + " completed: i32 as Integer,
+        ", failed = failed + " failed: i32 as Integer,
+        ", cancelled = cancelled + " cancelled: i32 as Integer,
+        " WHERE job_id = " job_id: i64 as BigInt;
+        " RETURNING total, completed, failed, cancelled, cancelled_by"
+            -> (Integer, Integer, Integer, Integer, Nullable<Text>)
+    }
+
     /// Moves a schedule's high-water mark forward to `to`, never back: `below` is `to` again.
     AdvanceMark<'a> {
         "UPDATE schedules SET decided_until = " to: i64 as BigInt,

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::hot::{InsertJob, InsertLive, InsertReady, LastRowId, Returning};
 use super::schema::{job_labels, jobs, jobs_blocked, jobs_scheduled, unique_keys};
-use super::{Conn, Micros, StoreError, dependencies, on_each_backend};
+use super::{Conn, Micros, StoreError, batches, dependencies, on_each_backend};
 use crate::model::{JobId, JobSettings, JobState, NewJob, NodeId, Priority, UniqueKey};
 
 /// How many rows one statement names at most. SQLite stops at 32,766 variables; shorter statements are as fast.
@@ -53,7 +53,7 @@ pub fn submit(
     Ok(submitted)
 }
 
-fn submit_one(
+pub(super) fn submit_one(
     conn: &mut Conn,
     job: &NewJob,
     submission: i64,
@@ -82,6 +82,11 @@ fn submit_one(
     if let Some((schedule, _)) = &job.schedule {
         let live = InsertLive { schedule: schedule.as_str(), job_id: id };
         on_each_backend!(conn, |inner| live.execute(inner)?);
+    }
+    if !job.items.is_empty() {
+        // What the batch waits for, its items wait for; it is over when they are.
+        batches::submit_items(conn, job, id, submission, context)?;
+        return Ok(Submitted { id: JobId(id), state: Some(JobState::Running) });
     }
     let state = if dependencies::add(conn, JobId(id), &job.depends_on)? {
         diesel::insert_into(jobs_blocked::table)

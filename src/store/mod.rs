@@ -18,6 +18,7 @@ mod soundness;
 mod time;
 
 pub mod audit;
+pub mod batches;
 pub mod claim;
 pub mod dependencies;
 pub mod finish;

@@ -43,6 +43,7 @@ pub fn jobs(conn: &mut Conn, what: PruneJobs) -> Result<PrunedJobs, StoreError> 
         diesel::delete(attempts::table.filter(attempts::job_id.eq_any(chunk))).execute(conn)?;
         diesel::delete(job_checkpoints::table.filter(job_checkpoints::job_id.eq_any(chunk)))
             .execute(conn)?;
+        super::batches::forget(conn, chunk)?;
         // Marks are keyed by label, so they are found through the job's own list of them.
         forget_labels(conn, chunk)?;
         diesel::delete(unique_keys::table.filter(unique_keys::job_id.eq_any(chunk)))

@@ -7,7 +7,7 @@ use super::hot::InsertLive;
 use super::jobs::SUBQUEUE_COLUMNS;
 use super::jobs::{Place, SubmitContext, enter, place_of, subqueue, take_key_again};
 use super::schema::{job_results, jobs, jobs_blocked, jobs_ready, jobs_running, jobs_scheduled};
-use super::{Conn, Micros, StoreError, dependencies, finish, on_each_backend};
+use super::{Conn, Micros, StoreError, batches, dependencies, finish, on_each_backend};
 use crate::model::{Actor, FinalState, JobId, JobState, MAX_RETRY_DELAY};
 
 /// What came of a request to cancel a job.
@@ -48,7 +48,11 @@ pub fn cancel(
     let Some((columns, rank)) = known else { return Ok(Cancelled::Unknown) };
     let subqueue = subqueue(columns)?;
     let Some((number, charged)) = leave_waiting_room(conn, id.0, &subqueue, rank)? else {
-        return Ok(Cancelled::AlreadyOver);
+        return Ok(match batches::cancel(conn, id.0, by, now)? {
+            true if batches::is_open(conn, id.0)? => Cancelled::Requested,
+            true => Cancelled::Done,
+            false => Cancelled::AlreadyOver,
+        });
     };
     dependencies::forget(conn, id.0)?;
     let why = format!("cancelled by {by}");
@@ -137,6 +141,11 @@ pub fn redrive(conn: &mut Conn, id: JobId, context: SubmitContext) -> Result<Red
         let live = InsertLive { schedule: &schedule, job_id: id.0 };
         on_each_backend!(conn, |inner| live.execute(inner)?);
     }
+    if batches::is_batch(conn, id.0)? {
+        batches::reopen(conn, id.0, context)?;
+        return Ok(Redriven::Done);
+    }
+    batches::item_again(conn, id.0)?;
     let place: Place = place_of(conn, id.0, attempts, 0)?;
     enter(conn, &place, context.now, context.now)?;
     Ok(Redriven::Done)
@@ -166,8 +175,10 @@ fn not_now(conn: &mut Conn, id: JobId) -> Result<Redriven, StoreError> {
         jobs_running::table.find(id.0).select(jobs_running::job_id).first(conn).optional()?;
     let blocked: Option<i64> =
         jobs_blocked::table.find(id.0).select(jobs_blocked::job_id).first(conn).optional()?;
+    let is_open = batches::is_open(conn, id.0)?;
     Ok(Redriven::NotNow(match (running, blocked) {
         (Some(_), _) => JobState::Running,
+        _ if is_open => JobState::Running,
         (_, Some(_)) => JobState::Blocked,
         _ => JobState::Pending,
     }))

@@ -98,6 +98,28 @@ diesel::table! {
 }
 
 diesel::table! {
+    batches (job_id) {
+        job_id -> BigInt,
+        total -> Integer,
+        completed -> Integer,
+        failed -> Integer,
+        cancelled -> Integer,
+        is_open -> SmallInt,
+        cancelled_by -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    batch_items (batch_id, position) {
+        batch_id -> BigInt,
+        position -> Integer,
+        name -> Text,
+        job_id -> BigInt,
+        state -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     job_checkpoints (job_id) {
         job_id -> BigInt,
         checkpoint -> Text,
@@ -244,6 +266,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     jobs_running,
     jobs_blocked,
     job_dependencies,
+    batches,
+    batch_items,
     job_checkpoints,
     unique_keys,
     attempts,

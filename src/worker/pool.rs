@@ -492,6 +492,7 @@ impl State {
                 labels: job.labels,
                 dry_run: job.settings.dry_run,
                 checkpoint: job.checkpoint,
+                item: job.settings.item,
             }),
         }
     }

@@ -9,6 +9,15 @@ use sexton::jobs::KINDS;
 use sexton::schedule::{Defaults, Look, render_all};
 
 #[test]
+fn every_kind_of_the_examples_is_valid() {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/kinds"));
+    let reading = Reading { defaults: Defaults::default(), kinds: KINDS, kind_dirs: Vec::new() };
+    let report = check(&[folder], &reading, "2026-11-23T00:00:00Z".parse().unwrap());
+    assert_eq!(report.diagnostics, [], "{}", render_all(&report.diagnostics, Look::Plain));
+    assert_eq!(report.files.len(), 11);
+}
+
+#[test]
 fn every_shipped_schedule_is_valid_and_fires() {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/schedules"));
     let reading = Reading { defaults: Defaults::default(), kinds: KINDS, kind_dirs: Vec::new() };

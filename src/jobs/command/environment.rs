@@ -118,6 +118,9 @@ fn about(job: &JobInfo) -> Vec<(&'static str, String)> {
         about.push(("SEXTON_SCHEDULE", schedule.to_string()));
         about.push(("SEXTON_NOMINAL_AT", nominal_at.to_string()));
     }
+    if let Some(item) = &job.item {
+        about.push(("SEXTON_ITEM", item.clone()));
+    }
     if let Some(checkpoint) = &job.checkpoint {
         about.push(("SEXTON_CHECKPOINT", checkpoint.as_str().to_owned()));
     }

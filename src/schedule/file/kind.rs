@@ -115,7 +115,12 @@ fn declared(
             None
         }
     };
-    root.refuse(&[("items", "submit a job for each item, for now")], findings);
+    if let Some(item) = root.get("items")
+        && item.text("\"each\"", findings).is_some_and(|how| how != "each")
+    {
+        let message = "`items`: only \"each\" (a job for each item of a batch) is supported yet";
+        findings.add(Finding::error(Code::Unsupported, &item.span(), message));
+    }
     root.finish(findings);
     let hash = blake3::hash(text.as_bytes());
     let declared =

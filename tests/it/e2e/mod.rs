@@ -1,5 +1,6 @@
 //! The built program, used as its users use it.
 
+mod batches;
 mod catch_up;
 mod contract;
 mod files;

@@ -11,6 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::http::call;
+
 /// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sexton");
 
@@ -237,6 +239,14 @@ impl Daemon {
     #[track_caller]
     pub(crate) fn job(&self, id: i64) -> Value {
         self.cli(["job", &id.to_string(), "--json"]).exits(0).json()
+    }
+
+    /// Asks over the socket, and gives the document, an answer or a problem.
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
+        let socket = self.path("data/sexton.sock");
+        let answer = call(&socket, Duration::from_secs(30), ("POST", path), Some(body));
+        answer.expect("the daemon answers").1
     }
 
     /// Waits until a job is in a state.

@@ -2,6 +2,7 @@
 
 pub(crate) mod daemon;
 mod database;
+pub(crate) mod http;
 mod queue;
 
 pub(crate) use database::TestDatabase;

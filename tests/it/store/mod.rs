@@ -1,5 +1,6 @@
 //! What the store promises, on each backend.
 
+mod batches;
 mod cancel;
 mod claim;
 mod finish;

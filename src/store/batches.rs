@@ -1,0 +1,360 @@
+//! Batches: jobs whose items are jobs of their own.
+//!
+//! The batch itself waits in no room and is run by nobody. Each end of an item counts in its row, and the last one ends it. What an item
+//! does, when it is retried and what came of it is its own job's business.
+
+use diesel::prelude::*;
+use jiff::Timestamp;
+
+use super::hot::{CountItem, DeleteDependency, EndItem, InsertDependency, InsertItem};
+use super::jobs::{SubmitContext, submit_one};
+use super::schema::{batch_items, batches, job_dependencies, job_results, jobs_running};
+use super::{Conn, StoreError, finish, on_each_backend, removal};
+use crate::model::{Actor, BatchCounts, FinalState, JobId, JobSettings, JobState, NewItem, NewJob};
+
+/// What an item's job is to its batch, beside what jobs can need of others.
+pub(super) const ITEM: &str = "item";
+
+/// Whether a batch is over, as the two databases write it alike.
+const OPEN: i16 = 1;
+const CLOSED: i16 = 0;
+
+/// Makes the items of a batch that was just inserted.
+pub(super) fn submit_items(
+    conn: &mut Conn,
+    batch: &NewJob,
+    id: i64,
+    submission: i64,
+    context: SubmitContext,
+) -> Result<(), StoreError> {
+    let total = i32::try_from(batch.items.len()).unwrap_or(i32::MAX);
+    let row = (
+        batches::job_id.eq(id),
+        batches::total.eq(total),
+        batches::completed.eq(0),
+        batches::failed.eq(0),
+        batches::cancelled.eq(0),
+        batches::is_open.eq(OPEN),
+    );
+    diesel::insert_into(batches::table).values(row).execute(conn)?;
+    let submission = if submission == 0 { id } else { submission };
+    for (position, item) in (0_i32..).zip(&batch.items) {
+        let done = submit_one(conn, &job_of(batch, JobId(id), item), submission, context)?;
+        let job_id = done.id.0;
+        let row = InsertItem { batch_id: id, position, name: &item.name, job_id };
+        on_each_backend!(conn, |inner| row.execute(inner)?);
+        wait_for(conn, id, job_id)?;
+    }
+    Ok(())
+}
+
+/// The job of an item: as the batch, with its own params.
+fn job_of(batch: &NewJob, id: JobId, item: &NewItem) -> NewJob {
+    NewJob {
+        params: item.params.clone(),
+        unique: None,
+        schedule: None,
+        items: Vec::new(),
+        settings: JobSettings {
+            batch: Some(id),
+            item: Some(item.name.clone()),
+            ..batch.settings.clone()
+        },
+        ..batch.clone()
+    }
+}
+
+fn wait_for(conn: &mut Conn, batch: i64, item: i64) -> Result<(), StoreError> {
+    let row = InsertDependency { job_id: batch, depends_on: item, needs: ITEM };
+    on_each_backend!(conn, |inner| row.execute(inner)?);
+    Ok(())
+}
+
+/// Counts an item that is over. Returns how the batch ended, when it was the last one.
+pub(super) fn item_over(
+    conn: &mut Conn,
+    batch: i64,
+    item: i64,
+    end: FinalState,
+    now: Timestamp,
+) -> Result<Option<FinalState>, StoreError> {
+    let one = |which: FinalState| i32::from(which == end);
+    let count = CountItem {
+        completed: one(FinalState::Completed),
+        failed: one(FinalState::Failed),
+        cancelled: one(FinalState::Cancelled),
+        job_id: batch,
+    };
+    let no_more = DeleteDependency { job_id: batch, depends_on: item };
+    let ended = EndItem { state: end.state().as_str(), job_id: item };
+    let counted: Option<Counted> = on_each_backend!(conn, |inner| {
+        no_more.execute(inner)?;
+        ended.execute(inner)?;
+        count.get_result(inner).optional()?
+    });
+    let Some(counted) = counted else { return Ok(None) };
+    let counts = counted.counts();
+    if counts.left() > 0 {
+        return Ok(None);
+    }
+    close(conn, batch, counts, counted.cancelled_by, now).map(Some)
+}
+
+#[derive(Debug, Queryable)]
+struct Counted {
+    total: i32,
+    completed: i32,
+    failed: i32,
+    cancelled: i32,
+    cancelled_by: Option<String>,
+}
+
+impl Counted {
+    fn counts(&self) -> BatchCounts {
+        BatchCounts {
+            total: self.total.unsigned_abs(),
+            completed: self.completed.unsigned_abs(),
+            failed: self.failed.unsigned_abs(),
+            cancelled: self.cancelled.unsigned_abs(),
+        }
+    }
+}
+
+fn cancelled_by(conn: &mut Conn, batch: i64) -> Result<Option<String>, StoreError> {
+    Ok(batches::table
+        .find(batch)
+        .select(batches::cancelled_by)
+        .first::<Option<String>>(conn)
+        .optional()?
+        .flatten())
+}
+
+fn close(
+    conn: &mut Conn,
+    batch: i64,
+    counts: BatchCounts,
+    cancelled_by: Option<String>,
+    now: Timestamp,
+) -> Result<FinalState, StoreError> {
+    diesel::update(batches::table.find(batch)).set(batches::is_open.eq(CLOSED)).execute(conn)?;
+    let (end, error) = match (cancelled_by, counts) {
+        (_, BatchCounts { total, completed, .. }) if completed == total => {
+            (FinalState::Completed, None)
+        }
+        (Some(by), _) => (FinalState::Cancelled, Some(format!("cancelled by {by}"))),
+        (None, BatchCounts { total, failed, cancelled, .. }) => {
+            let why = format!("of {total} items {failed} failed and {cancelled} were cancelled");
+            (FinalState::Failed, Some(why))
+        }
+    };
+    let result = serde_json::json!(counts);
+    finish::close(conn, batch, end, now, 0, 0, error.as_deref(), Some(&result))?;
+    Ok(end)
+}
+
+/// How far a batch is; none for a job that is no batch.
+///
+/// # Errors
+/// When the database refuses.
+pub fn counts(conn: &mut Conn, batch: JobId) -> Result<Option<BatchCounts>, StoreError> {
+    let row = batches::table.find(batch.0).select((
+        batches::total,
+        batches::completed,
+        batches::failed,
+        batches::cancelled,
+        batches::cancelled_by,
+    ));
+    let row: Option<Counted> = on_each_backend!(conn, |inner| row.first(inner).optional()?);
+    Ok(row.map(|row| row.counts()))
+}
+
+/// Cancels every item that is not over. Returns whether the job is a batch that is not over; some of its items may have to be told
+/// to stop, see [`running_items`].
+pub(super) fn cancel(
+    conn: &mut Conn,
+    batch: i64,
+    by: &Actor,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let open = batches::table.filter(batches::job_id.eq(batch)).filter(batches::is_open.eq(OPEN));
+    let marked = diesel::update(open).set(batches::cancelled_by.eq(by.as_str())).execute(conn)?;
+    if marked == 0 {
+        return Ok(false);
+    }
+    for item in items_that_are_not_over(conn, batch)? {
+        removal::cancel(conn, JobId(item), by, now)?;
+    }
+    Ok(true)
+}
+
+fn items_that_are_not_over(conn: &mut Conn, batch: i64) -> Result<Vec<i64>, StoreError> {
+    Ok(job_dependencies::table
+        .filter(job_dependencies::job_id.eq(batch))
+        .filter(job_dependencies::needs.eq(ITEM))
+        .order(job_dependencies::depends_on)
+        .select(job_dependencies::depends_on)
+        .load(conn)?)
+}
+
+/// The items of a batch that run.
+///
+/// # Errors
+/// When the database refuses.
+pub fn running_items(conn: &mut Conn, batch: JobId) -> Result<Vec<JobId>, StoreError> {
+    let ids: Vec<i64> = batch_items::table
+        .inner_join(jobs_running::table.on(jobs_running::job_id.eq(batch_items::job_id)))
+        .filter(batch_items::batch_id.eq(batch.0))
+        .select(batch_items::job_id)
+        .load(conn)?;
+    Ok(ids.into_iter().map(JobId).collect())
+}
+
+/// Whether the job is a batch.
+pub(super) fn is_batch(conn: &mut Conn, id: i64) -> Result<bool, StoreError> {
+    let row: Option<i64> =
+        batches::table.find(id).select(batches::job_id).first(conn).optional()?;
+    Ok(row.is_some())
+}
+
+/// Whether the job is a batch that is not over.
+pub(super) fn is_open(conn: &mut Conn, id: i64) -> Result<bool, StoreError> {
+    let row: Option<i16> =
+        batches::table.find(id).select(batches::is_open).first(conn).optional()?;
+    Ok(row == Some(OPEN))
+}
+
+/// Whether somebody has cancelled a batch whose last items are still ending.
+pub(super) fn is_being_cancelled(conn: &mut Conn, batch: i64) -> Result<bool, StoreError> {
+    Ok(cancelled_by(conn, batch)?.is_some())
+}
+
+/// Opens a batch again whose result row is gone, with those of its items that did not complete.
+pub(super) fn reopen(
+    conn: &mut Conn,
+    batch: i64,
+    context: SubmitContext,
+) -> Result<(), StoreError> {
+    diesel::update(batches::table.find(batch))
+        .set((batches::is_open.eq(OPEN), batches::cancelled_by.eq(None::<String>)))
+        .execute(conn)?;
+    let again: Vec<i64> = batch_items::table
+        .filter(batch_items::batch_id.eq(batch))
+        .filter(
+            batch_items::state.eq_any([JobState::Failed.as_str(), JobState::Cancelled.as_str()]),
+        )
+        .order(batch_items::position)
+        .select(batch_items::job_id)
+        .load(conn)?;
+    for item in again {
+        removal::redrive(conn, JobId(item), context)?;
+    }
+    // Items whose jobs were pruned do not come back.
+    match counts(conn, JobId(batch))? {
+        Some(counts) if counts.left() == 0 => {
+            close(conn, batch, counts, None, context.now).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes an item that lives again out of the counts of a batch that is not over, and lets the batch wait for it.
+pub(super) fn item_again(conn: &mut Conn, item: i64) -> Result<(), StoreError> {
+    let found: Option<(i64, Option<String>)> = batch_items::table
+        .filter(batch_items::job_id.eq(item))
+        .select((batch_items::batch_id, batch_items::state))
+        .first(conn)
+        .optional()?;
+    let Some((batch, Some(state))) = found else { return Ok(()) };
+    if !is_open(conn, batch)? {
+        return Ok(());
+    }
+    diesel::update(batch_items::table.filter(batch_items::job_id.eq(item)))
+        .set(batch_items::state.eq(None::<String>))
+        .execute(conn)?;
+    let one = |which: JobState| i32::from(which.as_str() == state);
+    diesel::update(batches::table.find(batch))
+        .set((
+            batches::failed.eq(batches::failed - one(JobState::Failed)),
+            batches::cancelled.eq(batches::cancelled - one(JobState::Cancelled)),
+        ))
+        .execute(conn)?;
+    wait_for(conn, batch, item)
+}
+
+/// An item as people are shown it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ItemRecord {
+    /// Its place in the batch, from 0.
+    pub position: i32,
+    /// Its name.
+    pub name: String,
+    /// Its job, which may have been pruned.
+    pub job: JobId,
+    /// How it ended; none while it is not over.
+    pub state: Option<String>,
+    /// Attempts of its job so far, where it is over.
+    pub attempts: Option<i32>,
+    /// Why it did not end well.
+    pub error: Option<String>,
+    /// What came of it.
+    pub result: Option<serde_json::Value>,
+}
+
+/// A page of a batch's items in order, those after `after`, of that state where one is given.
+///
+/// # Errors
+/// When the database refuses.
+pub fn items(
+    conn: &mut Conn,
+    batch: JobId,
+    state: Option<&str>,
+    after: Option<i32>,
+    limit: i64,
+) -> Result<Vec<ItemRecord>, StoreError> {
+    type Row = (i32, String, i64, Option<String>, Option<i32>, Option<String>, Option<String>);
+    let mut query = batch_items::table
+        .left_join(job_results::table.on(job_results::job_id.eq(batch_items::job_id)))
+        .filter(batch_items::batch_id.eq(batch.0))
+        .order(batch_items::position)
+        .limit(limit)
+        .select((
+            batch_items::position,
+            batch_items::name,
+            batch_items::job_id,
+            batch_items::state,
+            job_results::attempts.nullable(),
+            job_results::error.nullable(),
+            job_results::result.nullable(),
+        ))
+        .into_boxed();
+    if let Some(after) = after {
+        query = query.filter(batch_items::position.gt(after));
+    }
+    query = match state {
+        None => query,
+        Some("pending") => query.filter(batch_items::state.is_null()),
+        Some(state) => query.filter(batch_items::state.eq(state.to_owned())),
+    };
+    let rows: Vec<Row> = query.load(conn)?;
+    let read = |(position, name, job, state, attempts, error, result): Row| {
+        let result =
+            result.map(|text| super::jobs::from_json("job's result", &text)).transpose()?;
+        Ok(ItemRecord { position, name, job: JobId(job), state, attempts, error, result })
+    };
+    rows.into_iter().map(read).collect()
+}
+
+/// Forgets batches whose jobs are deleted.
+pub(super) fn forget(conn: &mut Conn, ids: &[i64]) -> Result<(), StoreError> {
+    diesel::delete(batch_items::table.filter(batch_items::batch_id.eq_any(ids))).execute(conn)?;
+    diesel::delete(batches::table.filter(batches::job_id.eq_any(ids))).execute(conn)?;
+    Ok(())
+}
+
+/// The batches that are not over, for a filter by state.
+pub(super) fn open_ids() -> diesel::dsl::Select<
+    diesel::dsl::Filter<batches::table, diesel::dsl::Eq<batches::is_open, i16>>,
+    batches::job_id,
+> {
+    batches::table.filter(batches::is_open.eq(OPEN)).select(batches::job_id)
+}

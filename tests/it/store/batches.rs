@@ -1,0 +1,188 @@
+//! Batches: jobs whose items are jobs of their own.
+
+use serde_json::json;
+use sexton::model::{
+    AfterAttempt, BatchCounts, Dependency, DependencyNeeds, FinalState, JobId, JobState, JsonText,
+    NewItem, NewJob, Outcome, UniqueKey,
+};
+use sexton::store::batches::{self, ItemRecord};
+use sexton::store::claim::ClaimedJob;
+use sexton::store::prune::{self, PruneJobs};
+use sexton::store::removal::{Cancelled, Redriven};
+
+use crate::harness::{Queue, at, ended, job, on_both_backends, succeeded};
+
+on_both_backends![
+    a_batch_is_over_when_its_last_item_is,
+    a_batch_with_failed_items_fails_and_a_retry_brings_back_only_those,
+    a_cancelled_batch_cancels_what_waits_and_stops_what_runs,
+    what_depends_on_a_batch_waits_for_all_of_its_items,
+    an_item_that_is_retried_by_itself_counts_again_while_the_batch_is_not_over,
+    a_batch_whose_unique_key_is_taken_makes_no_items,
+    a_batch_waits_for_what_it_depends_on,
+    items_are_listed_in_order_and_by_state,
+    a_pruned_batch_leaves_nothing_behind,
+];
+
+fn batch(items: usize) -> NewJob {
+    let item = |index: usize| NewItem {
+        name: format!("item-{index}"),
+        params: JsonText::from(&json!({ "index": index })),
+    };
+    NewJob { items: (0..items).map(item).collect(), ..job() }
+}
+
+fn failed(claimed: &ClaimedJob, second: i64) -> sexton::model::FinishedAttempt {
+    ended(claimed, second, Outcome::Failure, AfterAttempt::End(FinalState::Failed))
+}
+
+fn counts(total: u32, completed: u32, failed: u32, cancelled: u32) -> BatchCounts {
+    BatchCounts { total, completed, failed, cancelled }
+}
+
+async fn items(queue: &Queue, batch: JobId) -> Vec<ItemRecord> {
+    queue.read(move |conn| batches::items(conn, batch, None, None, 1000)).await
+}
+
+async fn a_batch_is_over_when_its_last_item_is(queue: Queue) {
+    let id = queue.submit(0, batch(3)).await;
+    let claimed = queue.claim(1, 10).await;
+    let params: Vec<_> =
+        claimed.iter().map(|item| item.params["index"].as_u64().unwrap()).collect();
+    assert_eq!(params, [0, 1, 2], "nobody runs the batch itself");
+    assert_eq!(claimed[1].settings.item.as_deref(), Some("item-1"));
+    assert_eq!(claimed[1].settings.batch, Some(id));
+    queue.finish(succeeded(&claimed[0], 2)).await;
+    let running = queue.job(id).await;
+    assert_eq!((running.state, running.progress), (JobState::Running, Some(33)));
+    assert_eq!(running.batch, Some(counts(3, 1, 0, 0)));
+    queue.finish(succeeded(&claimed[2], 3)).await;
+    queue.finish(succeeded(&claimed[1], 4)).await;
+    let over = queue.job(id).await;
+    assert_eq!((over.state, over.error), (JobState::Completed, None));
+    assert_eq!(over.result, Some(json!({"total": 3, "completed": 3, "failed": 0, "cancelled": 0})));
+    assert_eq!(over.finished_at, Some(at(5)), "with its last item");
+}
+
+async fn a_batch_with_failed_items_fails_and_a_retry_brings_back_only_those(queue: Queue) {
+    let id = queue.submit(0, batch(3)).await;
+    let claimed = queue.claim(1, 10).await;
+    queue.finish(failed(&claimed[0], 2)).await;
+    queue.finish(succeeded(&claimed[1], 2)).await;
+    assert_eq!(queue.redrive(2, id).await, Redriven::NotNow(JobState::Running));
+    queue.finish(failed(&claimed[2], 2)).await;
+    let over = queue.job(id).await;
+    assert_eq!(over.state, JobState::Failed);
+    assert_eq!(over.error.as_deref(), Some("of 3 items 2 failed and 0 were cancelled"));
+    assert_eq!(queue.redrive(3, id).await, Redriven::Done);
+    assert_eq!(queue.job(id).await.batch, Some(counts(3, 1, 0, 0)));
+    let again = queue.claim(4, 10).await;
+    let names: Vec<_> = again.iter().filter_map(|item| item.settings.item.as_deref()).collect();
+    assert_eq!(names, ["item-0", "item-2"]);
+    for item in &again {
+        queue.finish(succeeded(item, 5)).await;
+    }
+    assert_eq!(queue.state(id).await, JobState::Completed);
+}
+
+async fn a_cancelled_batch_cancels_what_waits_and_stops_what_runs(queue: Queue) {
+    let id = queue.submit(0, batch(4)).await;
+    let claimed = queue.claim(1, 2).await;
+    queue.finish(succeeded(&claimed[0], 2)).await;
+    assert_eq!(queue.cancel(3, id).await, Cancelled::Requested);
+    let running = queue.job(id).await;
+    assert!(running.cancel_requested && running.state == JobState::Running);
+    assert_eq!(running.batch, Some(counts(4, 1, 0, 2)));
+    let told = queue.read(move |conn| batches::running_items(conn, id)).await;
+    assert_eq!(told, [claimed[1].id]);
+    let stopped =
+        ended(&claimed[1], 4, Outcome::Cancelled, AfterAttempt::End(FinalState::Cancelled));
+    queue.finish(stopped).await;
+    let over = queue.job(id).await;
+    assert_eq!(
+        (over.state, over.error.as_deref()),
+        (JobState::Cancelled, Some("cancelled by test"))
+    );
+    assert_eq!(queue.cancel(5, id).await, Cancelled::AlreadyOver);
+    assert_eq!(queue.redrive(6, id).await, Redriven::Done, "and it can go on after all");
+    assert_eq!(queue.claim(7, 10).await.len(), 3);
+}
+
+async fn what_depends_on_a_batch_waits_for_all_of_its_items(queue: Queue) {
+    let id = queue.submit(0, batch(2)).await;
+    let after = |needs| NewJob { depends_on: vec![Dependency { on: id, needs }], ..job() };
+    let import = queue.submit(0, after(DependencyNeeds::Success)).await;
+    let tidy = queue.submit(0, after(DependencyNeeds::Finished)).await;
+    let claimed = queue.claim(1, 10).await;
+    assert_eq!(claimed.len(), 2, "both wait");
+    queue.finish(succeeded(&claimed[0], 2)).await;
+    assert!(queue.claim(2, 10).await.is_empty());
+    queue.finish(failed(&claimed[1], 3)).await;
+    assert_eq!(queue.state(import).await, JobState::Cancelled);
+    assert_eq!(queue.claim_one(4).await.id, tidy);
+}
+
+async fn an_item_that_is_retried_by_itself_counts_again_while_the_batch_is_not_over(queue: Queue) {
+    let id = queue.submit(0, batch(2)).await;
+    let claimed = queue.claim(1, 10).await;
+    queue.finish(failed(&claimed[0], 2)).await;
+    queue.redrive(3, claimed[0].id).await;
+    assert_eq!(queue.job(id).await.batch, Some(counts(2, 0, 0, 0)));
+    queue.finish(succeeded(&claimed[1], 4)).await;
+    assert_eq!(queue.state(id).await, JobState::Running, "it waits for the item that lives again");
+    let again = queue.claim_one(5).await;
+    queue.finish(succeeded(&again, 6)).await;
+    assert_eq!(queue.state(id).await, JobState::Completed);
+}
+
+async fn a_batch_whose_unique_key_is_taken_makes_no_items(queue: Queue) {
+    let unique = Some(UniqueKey { key: "nightly".to_owned(), period: None });
+    let one = NewJob { unique, ..batch(2) };
+    let id = queue.submit(0, one.clone()).await;
+    assert_eq!(queue.submit(1, one).await, id);
+    assert_eq!(queue.claim(2, 10).await.len(), 2);
+}
+
+async fn a_batch_waits_for_what_it_depends_on(queue: Queue) {
+    let first = queue.submit(0, job()).await;
+    let needs = DependencyNeeds::Success;
+    let depends_on = vec![Dependency { on: first, needs }];
+    queue.submit(0, NewJob { depends_on, ..batch(2) }).await;
+    let claimed = queue.claim_one(1).await;
+    queue.finish(succeeded(&claimed, 2)).await;
+    assert_eq!(queue.claim(3, 10).await.len(), 2);
+}
+
+async fn items_are_listed_in_order_and_by_state(queue: Queue) {
+    let id = queue.submit(0, batch(5)).await;
+    let claimed = queue.claim(1, 3).await;
+    queue.finish(failed(&claimed[0], 2)).await;
+    queue.finish(succeeded(&claimed[2], 2)).await;
+    let names = |rows: Vec<ItemRecord>| rows.into_iter().map(|row| row.name).collect::<Vec<_>>();
+    let page = queue.read(move |conn| batches::items(conn, id, None, Some(1), 2)).await;
+    assert_eq!(names(page), ["item-2", "item-3"]);
+    let failed = queue.read(move |conn| batches::items(conn, id, Some("failed"), None, 9)).await;
+    assert_eq!(failed[0].state.as_deref(), Some("failed"));
+    assert_eq!(failed[0].attempts, Some(1));
+    assert_eq!(names(failed), ["item-0"]);
+    let open = queue.read(move |conn| batches::items(conn, id, Some("pending"), None, 9)).await;
+    assert_eq!(names(open), ["item-1", "item-3", "item-4"]);
+}
+
+async fn a_pruned_batch_leaves_nothing_behind(queue: Queue) {
+    let id = queue.submit(0, batch(2)).await;
+    for item in queue.claim(1, 10).await {
+        queue.finish(succeeded(&item, 2)).await;
+    }
+    let what = PruneJobs {
+        state: FinalState::Completed,
+        before: at(100),
+        keep_per_schedule: 0,
+        after: None,
+        limit: 100,
+    };
+    let pruned = queue.write(move |conn| prune::jobs(conn, what)).await;
+    assert_eq!(pruned.deleted.len(), 3);
+    assert!(items(&queue, id).await.is_empty());
+    assert_eq!(queue.read(move |conn| batches::counts(conn, id)).await, None);
+}
