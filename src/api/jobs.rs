@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,13 +13,14 @@ use super::paging::{Paging, list};
 use super::problem::Problem;
 use super::state::{App, Changer, Live};
 use super::submission::{Submitted, check_submission};
-use super::wire::{Attempt, ItemState, Job, List, Selection, Submission, Touched};
+use super::wire::{Attempt, ItemState, Job, List, Selection, Submission, Touched, time};
 use crate::model::{Actor, AuditEvent, Event, JobId};
-use crate::queue::Ageing;
+use crate::queue::{Ageing, expected_end};
 use crate::store::Conn;
 use crate::store::audit::append_event;
 use crate::store::batches::{self, ItemRecord};
 use crate::store::history::{self, AttemptRecord, JobFilter, JobRecord, Page};
+use crate::store::idempotency::{Key, Outcome, submit_once};
 use crate::store::jobs::{SubmitContext, submit};
 use crate::store::removal::{Cancelled, Redriven, cancel, redrive};
 
@@ -90,9 +91,26 @@ pub(super) async fn show(
         .await?;
     let (record, attempts) =
         found.ok_or_else(|| Problem::not_found(format!("there is no job {id}")))?;
-    let mut job = Job::from(record);
+    let mut job = estimated(&app, record);
     job.attempts = Some(attempts.into_iter().map(Attempt::from).collect());
     Ok(axum::Json(job))
+}
+
+/// A job with what can be said of its future.
+fn estimated(app: &App, record: JobRecord) -> Job {
+    let usual = app.live.as_ref().and_then(|live| live.durations.of(&record.kind));
+    let percent = record.progress.and_then(|percent| u8::try_from(percent).ok());
+    let end = match (record.state.is_final(), record.started_at) {
+        (false, Some(started_at)) => expected_end(started_at, app.clock.now(), percent, usual),
+        _ => None,
+    };
+    let is_over = record.state.is_final();
+    let mut job = Job::from(record);
+    job.expected_end = end.map(time);
+    job.estimated_duration_ms = usual
+        .filter(|_| !is_over)
+        .map(|usual| u64::try_from(usual.as_millis()).unwrap_or(u64::MAX));
+    job
 }
 
 /// Which items of a batch.
@@ -148,17 +166,30 @@ pub(super) async fn items(
 pub(super) async fn create(
     State(app): State<App>,
     Changer(actor): Changer,
+    headers: HeaderMap,
     Body(body): Body<Value>,
 ) -> Result<Response, Problem> {
     let live = Arc::clone(app.live()?);
     let now = app.clock.now();
+    let key = idempotency_key(&headers, &body, &actor)?;
     let Submitted { jobs, is_bulk } = check_submission(body, app.catalog().kinds(), now, &actor)?;
     let ageing = Ageing::new(app.settings.workers.ageing.get());
     let context = SubmitContext { now, node: live.node, ageing };
     let jobs = Arc::new(jobs);
     let rows = Arc::clone(&jobs);
-    let write = app.store.write(move |conn| submit(conn, &rows, context));
-    let submitted = live.signals.work_of(write).await?;
+    let write = app.store.write(move |conn| match &key {
+        Some(key) => submit_once(conn, key, &rows, context),
+        None => submit(conn, &rows, context).map(Outcome::Submitted),
+    });
+    let submitted = match live.signals.work_of(write).await? {
+        Outcome::Submitted(submitted) => submitted,
+        Outcome::Repeated(ids) => return repeated(&app, ids, is_bulk).await,
+        Outcome::Other => {
+            let detail =
+                "this Idempotency-Key was used for another request; take a new one".to_owned();
+            return Err(Problem::invalid(detail, Vec::new()));
+        }
+    };
     let ids: Vec<JobId> = submitted.iter().map(|job| job.id).collect();
     let _nobody_listens = live.events.send(Event::JobsSubmitted { jobs: ids.clone() });
     if is_bulk {
@@ -180,7 +211,43 @@ pub(super) async fn create(
         }
     };
     let location = [(header::LOCATION, format!("/api/v1/jobs/{id}"))];
-    Ok((status, location, axum::Json(Job::from(record))).into_response())
+    Ok((status, location, axum::Json(estimated(&app, record))).into_response())
+}
+
+/// How long an `Idempotency-Key` may be, in bytes.
+const MAX_KEY_BYTES: usize = 255;
+
+/// The key of a submission that may be repeated (draft-ietf-httpapi-idempotency-key-header). Each caller has keys of its own.
+fn idempotency_key(
+    headers: &HeaderMap,
+    body: &Value,
+    actor: &Actor,
+) -> Result<Option<Key>, Problem> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = key.to_str().ok().filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
+    let key = key.ok_or_else(|| {
+        Problem::bad_request(format!(
+            "an Idempotency-Key has 1 to {MAX_KEY_BYTES} visible characters"
+        ))
+    })?;
+    let request = blake3::hash(body.to_string().as_bytes()).to_hex().to_string();
+    Ok(Some(Key { key: format!("{actor} {key}"), request }))
+}
+
+/// The answer to a submission that was done before: the same jobs, as they are now.
+async fn repeated(app: &App, ids: Vec<JobId>, is_bulk: bool) -> Result<Response, Problem> {
+    let replayed = [("idempotency-replayed", "true")];
+    if is_bulk {
+        let items: Vec<Value> = ids.iter().map(|id| json!({ "id": id.0 })).collect();
+        let body = json!({ "items": items });
+        return Ok((StatusCode::ACCEPTED, replayed, axum::Json(body)).into_response());
+    }
+    let id = ids.first().copied().ok_or_else(|| Problem::bad_request("nothing was submitted"))?;
+    let record = app.store.read(move |conn| history::job(conn, id)).await?;
+    let record = record.ok_or_else(|| Problem::not_found(format!("job {id} is gone")))?;
+    let location = [(header::LOCATION, format!("/api/v1/jobs/{id}"))];
+    let job = axum::Json(estimated(app, record));
+    Ok((StatusCode::ACCEPTED, replayed, location, job).into_response())
 }
 
 /// Cancels jobs.

@@ -16,7 +16,7 @@ use crate::model::{Actor, Event, NodeId};
 use crate::queue::Signals;
 use crate::scheduler::{Alarm, Draws, Enqueuer};
 use crate::store::Store;
-use crate::worker::PoolHandle;
+use crate::worker::{LearnedDurations, PoolHandle};
 use tokio::sync::broadcast;
 
 /// Everything a request may need. The same routes serve the running daemon and, without [`Live`], a command line that reads the
@@ -59,6 +59,8 @@ pub struct Live {
     pub alarm: Arc<Alarm>,
     /// What happens.
     pub events: broadcast::Sender<Event>,
+    /// How long jobs take.
+    pub durations: LearnedDurations,
     /// What is wrong right now, from parts that have their own health (the audit log, the diagnostic log).
     pub complaints: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Numbers for Prometheus, as OpenMetrics text.

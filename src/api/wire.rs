@@ -78,6 +78,12 @@ pub struct Job {
     pub dry_run: bool,
     /// The longest one attempt may take.
     pub timeout: Option<String>,
+    /// How long its successful attempt will take, learned from others of its kind; where a single job was submitted or asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_duration_ms: Option<u64>,
+    /// When the running attempt will be over, by what it says of itself, else by what others took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_end: Option<String>,
     /// How far it is, if it is a batch. While it is not over it is `running`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<Batch>,
@@ -120,6 +126,8 @@ impl From<JobRecord> for Job {
             actor: record.actor,
             dry_run,
             timeout: timeout.map(|timeout| timeout.to_string()),
+            estimated_duration_ms: None,
+            expected_end: None,
             batch: record.batch.map(|counts| Batch {
                 total: counts.total,
                 completed: counts.completed,

@@ -32,7 +32,9 @@ use crate::scheduler::{Alarm, Draws, Enqueuer, Scheduler, Ticker};
 use crate::store::audit::append_event;
 use crate::store::{Condition, Conn, DatabaseUrl, Store, StoreError, nodes};
 use crate::upkeep::{History, Upkeep};
-use crate::worker::{Draw, Find, FindLimits, Pool, PoolHandle, PoolSettings, Registry};
+use crate::worker::{
+    Draw, Find, FindLimits, LearnedDurations, Pool, PoolHandle, PoolSettings, Registry,
+};
 
 /// How many events a slow listener may be behind before it misses some.
 const EVENTS_KEPT: usize = 4096;
@@ -117,6 +119,7 @@ pub struct Engine {
     stop_scheduling: CancellationToken,
     /// Ends everything else: listeners, heartbeat, watchdog.
     stop: CancellationToken,
+    durations: LearnedDurations,
     scheduling: Vec<JoinHandle<()>>,
     serving: Vec<JoinHandle<()>>,
     essentials: Essentials,
@@ -231,6 +234,11 @@ impl Engine {
         let heartbeat = tokio::spawn(heartbeat.run(stop.clone()));
         let serving = vec![essentials.follow("the heartbeat", heartbeat)];
 
+        let durations = LearnedDurations::default();
+        let learning =
+            durations.clone().follow(store.clone(), enqueuer.events.subscribe(), stop.clone());
+        tokio::spawn(learning);
+
         record_start(&store, &clock, node, &reloader.current()).await?;
         Ok(Self {
             settings,
@@ -250,6 +258,7 @@ impl Engine {
             audit,
             stop_scheduling,
             stop,
+            durations,
             scheduling,
             serving,
             essentials,
@@ -274,6 +283,7 @@ impl Engine {
             reloader: Arc::clone(&self.reloader),
             alarm: Arc::clone(&self.alarm),
             events: self.enqueuer.events.clone(),
+            durations: self.durations.clone(),
             complaints,
             metrics,
             stopping: self.stop.clone(),

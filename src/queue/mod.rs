@@ -1,12 +1,14 @@
 //! The rules of the queue that need no database: ranks, retry delays, what becomes of a job.
 
 mod ageing;
+mod estimate;
 mod limits;
 mod loss;
 mod retry;
 mod signals;
 
 pub use ageing::Ageing;
+pub use estimate::{Durations, expected_end};
 pub use limits::{Limits, Room, names};
 pub use loss::{MOST_LOSSES, after_loss};
 pub use retry::{AttemptEnd, after_attempt, retry_delay};

@@ -1,5 +1,7 @@
 //! Looking back: jobs, attempts and occurrences, by filter and page.
 
+use std::time::Duration;
+
 use diesel::prelude::*;
 use jiff::Timestamp;
 
@@ -9,7 +11,7 @@ use super::schema::{
     jobs_scheduled, occurrences,
 };
 use super::{Conn, Micros, StoreError, batches};
-use crate::model::{BatchCounts, JobId, JobSettings, JobState, Labels, NewJob};
+use crate::model::{BatchCounts, JobId, JobSettings, JobState, Labels, NewJob, Outcome};
 
 /// Which jobs to list; everything that is set must hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -596,6 +598,26 @@ pub struct DayNumbers {
     pub mean_ms: i64,
     /// How long the longest took.
     pub max_ms: i64,
+}
+
+/// How long the latest successful attempts took, by kind, oldest first.
+///
+/// # Errors
+/// When the database refuses.
+pub fn latest_durations(
+    conn: &mut Conn,
+    limit: i64,
+) -> Result<Vec<(String, Duration)>, StoreError> {
+    let mut rows: Vec<(String, String, Micros, Micros)> = attempts::table
+        .inner_join(jobs::table.on(jobs::id.eq(attempts::job_id)))
+        .order(attempts::id.desc())
+        .limit(limit)
+        .select((jobs::kind, attempts::outcome, attempts::started_at, attempts::finished_at))
+        .load(conn)?;
+    rows.reverse();
+    rows.retain(|(_, outcome, ..)| outcome == Outcome::Success.as_str());
+    let took = |from: Micros, to: Micros| Duration::from_micros((to.0 - from.0).unsigned_abs());
+    Ok(rows.into_iter().map(|(kind, _, from, to)| (kind, took(from, to))).collect())
 }
 
 /// Counts attempts that finished from `from` until `until`, by kind and outcome.

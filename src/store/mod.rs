@@ -10,6 +10,7 @@ mod connection;
 mod driven;
 mod error;
 mod hot;
+pub mod idempotency;
 mod identity;
 mod lane;
 pub mod limits;

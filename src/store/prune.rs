@@ -158,7 +158,7 @@ pub fn occurrences(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usi
     Ok(deleted)
 }
 
-/// Deletes what else has run out: unique keys whose period is over, nodes that stopped long ago.
+/// Deletes what else has run out: idempotency keys, unique keys whose period is over, nodes that stopped long ago.
 ///
 /// # Errors
 /// When the database refuses.
@@ -169,5 +169,6 @@ pub fn leftovers(
 ) -> Result<usize, StoreError> {
     let keys = unique_keys::table.filter(unique_keys::expires_at.le(now.as_microsecond()));
     let gone = nodes::table.filter(nodes::stopped_at.lt(nodes_before.as_microsecond()));
-    Ok(diesel::delete(keys).execute(conn)? + diesel::delete(gone).execute(conn)?)
+    let forgotten = super::idempotency::forget_old(conn, now)?;
+    Ok(forgotten + diesel::delete(keys).execute(conn)? + diesel::delete(gone).execute(conn)?)
 }

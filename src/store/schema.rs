@@ -120,6 +120,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    idempotency_keys (key) {
+        key -> Text,
+        request -> Text,
+        jobs -> Text,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
     job_checkpoints (job_id) {
         job_id -> BigInt,
         checkpoint -> Text,
@@ -268,6 +277,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     job_dependencies,
     batches,
     batch_items,
+    idempotency_keys,
     job_checkpoints,
     unique_keys,
     attempts,

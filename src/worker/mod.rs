@@ -6,10 +6,12 @@
 
 mod attempt;
 mod cycle;
+mod durations;
 mod pool;
 mod registry;
 mod status;
 
+pub use durations::LearnedDurations;
 pub use pool::{Draw, FindLimits, Pool, PoolHandle, PoolSettings};
 pub use registry::{Find, Registry};
 pub use status::{PoolStatus, RunningAttempt};

@@ -165,7 +165,8 @@ fn command(file: &Path, item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Opt
         // As the file system sees it from here, so that moving the whole folder moves the kind.
         let folder = file.parent().unwrap_or(Path::new("."));
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-        *program = folder.join(&*program).to_string_lossy().into_owned();
+        let beside = program.trim_start_matches("./");
+        *program = folder.join(beside).to_string_lossy().into_owned();
     }
     parse_params(&value).ok()
 }
@@ -223,7 +224,7 @@ properties.source.type = "string"
         assert_eq!(defaults.priority, Some(Priority::new(8).unwrap()));
         assert_eq!(defaults.retry.as_ref().unwrap().max_attempts, 3);
         let declared = kind.declared().unwrap();
-        assert_eq!(declared.command.argv, ["/etc/sexton/kinds/./bin/pdf", "--fast"]);
+        assert_eq!(declared.command.argv, ["/etc/sexton/kinds/bin/pdf", "--fast"]);
         assert_eq!(kind.check(&json!({ "source": "a.md" })), []);
         assert_eq!(kind.check(&json!({ "source": 1 }))[0].pointer(), "/source");
         assert_eq!(kind.check(&json!([])).len(), 1, "a list is no set of named params");

@@ -1,10 +1,12 @@
 //! Jobs: retries, limits, order, and what can be done to them by hand.
 
 use std::fs::File;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::harness::daemon::{Daemon, answer, eventually, items};
+use crate::harness::http::call_with;
 
 fn id(job: &Value) -> i64 {
     job["id"].as_i64().expect("a job's id")
@@ -258,4 +260,45 @@ fn events_tell_of_a_job_while_it_happens() {
         let event: Value = serde_json::from_str(line).unwrap();
         assert!(event["event"].is_string(), "{line}");
     }
+}
+
+#[test]
+fn a_submission_can_be_repeated_under_its_key_without_being_done_twice() {
+    let daemon = Daemon::start(|_| {});
+    let socket = daemon.path("data/sexton.sock");
+    let body = json!({ "kind": "command", "params": { "argv": ["true"] } });
+    let submit = |key: &str, body: &Value| {
+        let head = format!("Idempotency-Key: {key}\r\n");
+        let patience = Duration::from_secs(30);
+        call_with(&socket, patience, ("POST", "/api/v1/jobs"), &head, Some(body))
+            .expect("an answer")
+    };
+    let (status, first) = submit("order-1", &body);
+    assert_eq!(status, 202);
+    daemon.job_in(id(&first), "completed");
+    let (status, again) = submit("order-1", &body);
+    assert_eq!((status, id(&again)), (202, id(&first)));
+    assert_eq!(again["state"], "completed", "as it is now");
+    let (status, problem) =
+        submit("order-1", &json!({ "kind": "command", "params": { "argv": ["false"] } }));
+    assert_eq!(status, 422, "{problem:#}");
+    let (_, bulk) = submit("order-2", &json!([body, body]));
+    assert_eq!(submit("order-2", &json!([body, body])).1, bulk);
+    let all = daemon.cli(["jobs", "--json"]).exits(0).json();
+    assert_eq!(items(&all).len(), 3);
+}
+
+#[test]
+fn how_long_a_job_will_take_is_learned_from_others_of_its_kind() {
+    let mut daemon = Daemon::start(|_| {});
+    let first = daemon.submit("sleep 0.3", &["--wait"]);
+    assert_eq!(first["estimated_duration_ms"], Value::Null);
+    daemon.terminate();
+    daemon.start_again();
+    eventually("the history was read", || {
+        let job = daemon.submit(&daemon.gate("end"), &["--at", "1h"]);
+        let estimate = job["estimated_duration_ms"].as_u64()?;
+        assert!((300..10_000).contains(&estimate), "{job:#}");
+        Some(())
+    });
 }

@@ -14,11 +14,22 @@ pub(crate) fn call(
     (method, path): (&str, &str),
     body: Option<&Value>,
 ) -> Option<(u16, Value)> {
+    call_with(socket, patience, (method, path), "", body)
+}
+
+/// The same with more lines in the head of the request, each with its line end.
+pub(crate) fn call_with(
+    socket: &Path,
+    patience: Duration,
+    (method, path): (&str, &str),
+    head: &str,
+    body: Option<&Value>,
+) -> Option<(u16, Value)> {
     let body = body.map(Value::to_string).unwrap_or_default();
     let mut stream = UnixStream::connect(socket).ok()?;
     stream.set_read_timeout(Some(patience)).ok()?;
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: sexton\r\nConnection: close\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: sexton\r\nConnection: close\r\n{head}\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );

@@ -5,6 +5,7 @@ mod cancel;
 mod claim;
 mod finish;
 mod history;
+mod idempotency;
 mod lanes;
 mod ledger;
 mod model;

@@ -44,8 +44,8 @@ async fn c4_a_newer_schema_is_refused_with_both_versions_named(queue: Queue) {
     pretend_a_newer_version_was_here(&database);
     let error = Store::open(database.url()).unwrap_err();
     let StoreError::TooNew { found, known } = &error else { panic!("{error:?}") };
-    assert_eq!((found.as_str(), known.as_str()), ("9999", "0004"));
-    assert!(error.to_string().contains("9999") && error.to_string().contains("0004"), "{error}");
+    assert_eq!((found.as_str(), known.as_str()), ("9999", "0005"));
+    assert!(error.to_string().contains("9999") && error.to_string().contains("0005"), "{error}");
 }
 
 async fn c4_a_newer_schema_is_refused_for_reading_too(queue: Queue) {
