@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::problem::{FieldError, Problem};
-use super::wire::{Item, Submission};
+use super::wire::{DependsOn, Item, Needs, Submission};
 use crate::jobs::{Kind, explain, kind};
 use crate::model::{
     Actor, Backoff, Concurrency, Dependency, DependencyNeeds, HumanDuration, JobId, JobSettings,
@@ -55,7 +55,7 @@ pub fn check_submission(
     let (submissions, is_bulk) = submissions(body)?;
     let mut jobs = Vec::with_capacity(submissions.len());
     for (index, submission) in submissions.into_iter().enumerate() {
-        jobs.push(checked(submission, &prefix(index, is_bulk), kinds, now, actor)?);
+        jobs.push(checked(submission, index, &prefix(index, is_bulk), kinds, now, actor)?);
     }
     Ok(Submitted { jobs, is_bulk })
 }
@@ -91,6 +91,7 @@ fn submissions(body: Value) -> Result<(Vec<Submission>, bool), Problem> {
 /// A submission with everything checked, as the job that it makes.
 fn checked(
     submission: Submission,
+    position: usize,
     prefix: &str,
     kinds: &[Kind],
     now: Timestamp,
@@ -219,9 +220,25 @@ fn checked(
     };
     job.labels = submission.labels;
     job.unique = submission.unique.map(|key| UniqueKey { key, period });
-    let needs = DependencyNeeds::Success;
-    job.depends_on =
-        submission.depends_on.into_iter().map(|id| Dependency { on: JobId(id), needs }).collect();
+    for (place, on) in submission.depends_on.into_iter().enumerate() {
+        let wrong = |detail: &str| {
+            let pointer = format!("{prefix}/depends_on/{place}");
+            let error = FieldError { pointer, detail: detail.to_owned() };
+            Err(Problem::invalid("the submission is not valid", vec![error]))
+        };
+        let Needs { job: on, index, needs } = match on {
+            DependsOn::Job(id) => {
+                Needs { job: Some(id), index: None, needs: DependencyNeeds::Success }
+            }
+            DependsOn::Needs(needs) => needs,
+        };
+        match (on, index) {
+            (Some(id), None) => job.depends_on.push(Dependency { on: JobId(id), needs }),
+            (None, Some(index)) if index < position => job.depends_on_earlier.push((index, needs)),
+            (None, Some(_)) => return wrong("`index` is the place of an earlier job of this call"),
+            _ => return wrong("one of `job` and `index` says what must come first"),
+        }
+    }
     job.items = items;
     Ok(job)
 }
@@ -338,6 +355,14 @@ mod tests {
             (json!({"kind": "command", "depends_on": [1, "x"]}), "/depends_on/1"),
             (json!([job, {"kind": "command", "labels": {"a.b/c": 1}}]), "/1/labels/a.b~1c"),
             (json!([job, {"kind": "command", "a.b": 1}]), "/1/a.b"),
+            (
+                json!({"kind": "command", "params": {"argv": ["true"]}, "depends_on": [{"index": 0}]}),
+                "/depends_on/0",
+            ),
+            (
+                json!([job, {"kind": "command", "params": {"argv": ["true"]}, "depends_on": [{"index": 1}]}]),
+                "/1/depends_on/0",
+            ),
             (json!({"params": {}}), ""),
             (json!([job, 5]), "/1"),
         ] {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{Concurrency, JobSettings, RetryPolicy};
+use crate::model::{Concurrency, DependencyNeeds, JobSettings, RetryPolicy};
 use crate::store::Micros;
 use crate::store::history::{AttemptRecord, JobRecord, OccurrenceRecord};
 
@@ -262,15 +262,45 @@ pub struct Submission {
     /// Marks to find it by.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub labels: std::collections::BTreeMap<String, String>,
-    /// Jobs that must complete first.
+    /// Jobs that must come first: a number is a job that must complete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub depends_on: Vec<i64>,
+    pub depends_on: Vec<DependsOn>,
     /// Makes it a batch: each item is a job of its own, with its params over those of the batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<Vec<Item>>,
     /// Plan and report, change nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+}
+
+/// A job that must come first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum DependsOn {
+    /// This job must complete.
+    Job(i64),
+    /// With what is needed of it.
+    Needs(Needs),
+}
+
+/// What is needed of another job, which is named by its number or by its place in the same call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Needs {
+    /// Its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<i64>,
+    /// Its place in the list that is submitted, from 0; before this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
+    /// `success`: it must complete, and if it does not, this job is cancelled. `finished`: it must be over, however it ended.
+    #[serde(default = "success")]
+    #[schema(value_type = String)]
+    pub needs: DependencyNeeds,
+}
+
+fn success() -> DependencyNeeds {
+    DependencyNeeds::Success
 }
 
 /// An item of a batch that is submitted: its name alone, or with params of its own.

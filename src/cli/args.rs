@@ -249,9 +249,9 @@ pub struct Submit {
     /// Marks, key=value; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
-    /// Jobs that must complete first; may be repeated.
-    #[arg(long, value_name = "ID")]
-    pub depends_on: Vec<i64>,
+    /// Jobs that must complete first, or with :finished only be over; may be repeated.
+    #[arg(long, value_name = "ID[:finished]")]
+    pub depends_on: Vec<String>,
     /// Charged attempts in all.
     #[arg(long, value_name = "N")]
     pub max_attempts: Option<u32>,

@@ -29,12 +29,14 @@ pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
         })?;
         labels.insert(key.to_owned(), value.into());
     }
+    let depends_on: Vec<Value> =
+        args.depends_on.iter().map(|text| dependency(text)).collect::<Result<_, _>>()?;
     let batch = args.items.as_deref().map(read_items).transpose()?;
     let mut body = json!({
         "kind": args.kind,
         "params": params,
         "labels": labels,
-        "depends_on": args.depends_on,
+        "depends_on": depends_on,
         "dry_run": args.dry_run,
     });
     let concurrency = args.concurrency.as_deref().map(concurrency).transpose()?;
@@ -317,6 +319,19 @@ fn concurrency(text: &str) -> Result<Value, Failure> {
         Failure::new(Exit::Usage, message)
     })?;
     Ok(json!({ "key": key, "max": max }))
+}
+
+/// `812`, or `812:finished`.
+fn dependency(text: &str) -> Result<Value, Failure> {
+    let (id, needs) = text.split_once(':').unwrap_or((text, "success"));
+    match (id.parse::<i64>(), needs) {
+        (Ok(id), "success" | "finished") => Ok(json!({ "job": id, "needs": needs })),
+        _ => {
+            let message =
+                format!("`{text}` is no job to wait for: write its number, or NUMBER:finished");
+            Err(Failure::new(Exit::Usage, message))
+        }
+    }
 }
 
 /// A batch's items: one on each line, as a name or as JSON.

@@ -261,6 +261,8 @@ pub struct NewJob {
     pub unique: Option<UniqueKey>,
     /// What must come first.
     pub depends_on: Vec<Dependency>,
+    /// Jobs of the same call that must come first, by their place in it, which is before this one.
+    pub depends_on_earlier: Vec<(usize, DependencyNeeds)>,
     /// How it is treated.
     pub settings: JobSettings,
     /// What it consists of: with items it is a batch, each item is a job of its own, and this one is over when all of them are.
@@ -321,6 +323,7 @@ impl NewJob {
             labels: Labels::new(),
             unique: None,
             depends_on: Vec::new(),
+            depends_on_earlier: Vec::new(),
             settings: JobSettings::default(),
             items: Vec::new(),
             actor,

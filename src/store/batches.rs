@@ -55,6 +55,7 @@ fn job_of(batch: &NewJob, id: JobId, item: &NewItem) -> NewJob {
         unique: None,
         schedule: None,
         items: Vec::new(),
+        depends_on_earlier: Vec::new(),
         settings: JobSettings {
             batch: Some(id),
             item: Some(item.name.clone()),

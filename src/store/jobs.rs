@@ -1,12 +1,14 @@
 //! Jobs on their way into the queue, and between its waiting rooms.
 
+use std::borrow::Cow;
+
 use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::hot::{InsertJob, InsertLive, InsertReady, LastRowId, Returning};
 use super::schema::{job_labels, jobs, jobs_blocked, jobs_scheduled, unique_keys};
 use super::{Conn, Micros, StoreError, batches, dependencies, on_each_backend};
-use crate::model::{JobId, JobSettings, JobState, NewJob, NodeId, Priority, UniqueKey};
+use crate::model::{Dependency, JobId, JobSettings, JobState, NewJob, NodeId, Priority, UniqueKey};
 
 /// How many rows one statement names at most. SQLite stops at 32,766 variables; shorter statements are as fast.
 pub(super) const CHUNK_ROWS: usize = 500;
@@ -44,13 +46,31 @@ pub fn submit(
     let mut submission = 0;
     let mut submitted = Vec::with_capacity(new.len());
     for job in new {
-        let done = submit_one(conn, job, submission, context)?;
+        let resolved = resolved(job, &submitted)?;
+        let done = submit_one(conn, &resolved, submission, context)?;
         if submission == 0 && done.state.is_some() {
             submission = done.id.0;
         }
         submitted.push(done);
     }
     Ok(submitted)
+}
+
+/// The job with places in the call as the jobs that were made there.
+fn resolved<'a>(job: &'a NewJob, earlier: &[Submitted]) -> Result<Cow<'a, NewJob>, StoreError> {
+    if job.depends_on_earlier.is_empty() {
+        return Ok(Cow::Borrowed(job));
+    }
+    let mut resolved = job.clone();
+    for (place, needs) in std::mem::take(&mut resolved.depends_on_earlier) {
+        let on = earlier.get(place).ok_or_else(|| {
+            StoreError::Conflict(format!(
+                "job {place} of this call comes no earlier than what depends on it"
+            ))
+        })?;
+        resolved.depends_on.push(Dependency { on: on.id, needs });
+    }
+    Ok(Cow::Owned(resolved))
 }
 
 pub(super) fn submit_one(

@@ -87,6 +87,25 @@ fn only_the_failed_items_of_a_batch_are_retried() {
 }
 
 #[test]
+fn a_chain_over_batches_is_submitted_in_one_call() {
+    let daemon = Daemon::start(|_| {});
+    let log = daemon.path("log");
+    let step = |word: &str| json!({ "shell": format!("echo {word} >> '{}'", log.display()) });
+    let body = json!([
+        { "kind": "command", "params": step("parse"), "items": ["a", "b", "c"] },
+        { "kind": "command", "params": step("process"), "items": ["a", "b"], "depends_on": [{ "index": 0 }] },
+        { "kind": "command", "params": step("import"), "depends_on": [{ "index": 1 }] },
+        { "kind": "command", "params": step("tidy"), "depends_on": [{ "index": 2, "needs": "finished" }] },
+    ]);
+    let submitted = daemon.post("/api/v1/jobs", &body);
+    let ids: Vec<i64> = items(&submitted).iter().filter_map(|job| job["id"].as_i64()).collect();
+    daemon.job_in(ids[3], "completed");
+    let log = std::fs::read_to_string(log).expect("a file");
+    let words: Vec<&str> = log.lines().collect();
+    assert_eq!(words, ["parse", "parse", "parse", "process", "process", "import", "tidy"]);
+}
+
+#[test]
 fn items_that_cannot_be_meant_are_refused_with_their_place() {
     let daemon = Daemon::start(|_| {});
     for (items, place) in [
