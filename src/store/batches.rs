@@ -10,7 +10,7 @@ use super::hot::{CountItem, DeleteDependency, EndItem, InsertDependency, InsertI
 use super::jobs::{SubmitContext, submit_one};
 use super::schema::{batch_items, batches, job_dependencies, job_results, jobs_running};
 use super::{Conn, StoreError, finish, on_each_backend, removal};
-use crate::model::{Actor, BatchCounts, FinalState, JobId, JobSettings, JobState, NewItem, NewJob};
+use crate::model::{Actor, BatchCounts, FinalState, JobId, JobSettings, JobState, NewJob};
 
 /// What an item's job is to its batch, beside what jobs can need of others.
 pub(super) const ITEM: &str = "item";
@@ -38,8 +38,11 @@ pub(super) fn submit_items(
     );
     diesel::insert_into(batches::table).values(row).execute(conn)?;
     let submission = if submission == 0 { id } else { submission };
+    let mut job = template(batch, JobId(id));
     for (position, item) in (0_i32..).zip(&batch.items) {
-        let done = submit_one(conn, &job_of(batch, JobId(id), item), submission, context)?;
+        job.params = item.params.clone();
+        job.settings.item = Some(item.name.clone());
+        let done = submit_one(conn, &job, submission, context)?;
         let job_id = done.id.0;
         let row = InsertItem { batch_id: id, position, name: &item.name, job_id };
         on_each_backend!(conn, |inner| row.execute(inner)?);
@@ -48,20 +51,22 @@ pub(super) fn submit_items(
     Ok(())
 }
 
-/// The job of an item: as the batch, with its own params.
-fn job_of(batch: &NewJob, id: JobId, item: &NewItem) -> NewJob {
+/// What the jobs of all items share: everything of the batch but its items, its key and its schedule.
+fn template(batch: &NewJob, id: JobId) -> NewJob {
     NewJob {
-        params: item.params.clone(),
-        unique: None,
+        kind: batch.kind.clone(),
+        params: batch.params.clone(),
+        priority: batch.priority,
+        queue: batch.queue.clone(),
+        run_at: batch.run_at,
         schedule: None,
-        items: Vec::new(),
+        labels: batch.labels.clone(),
+        unique: None,
+        depends_on: batch.depends_on.clone(),
         depends_on_earlier: Vec::new(),
-        settings: JobSettings {
-            batch: Some(id),
-            item: Some(item.name.clone()),
-            ..batch.settings.clone()
-        },
-        ..batch.clone()
+        settings: JobSettings { batch: Some(id), ..batch.settings.clone() },
+        items: Vec::new(),
+        actor: batch.actor.clone(),
     }
 }
 

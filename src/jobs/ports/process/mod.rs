@@ -10,10 +10,11 @@ mod tests;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, PipeReader};
+use std::fs::File;
+use std::io::{self, PipeReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open};
@@ -86,6 +87,7 @@ impl Launch for Machine {
         if let Some(cwd) = &program.cwd {
             command.current_dir(cwd);
         }
+        read_ahead(&program.file);
         let (child, channel) = channel::with_channel(|number| {
             command.env(PROTOCOL_VARIABLE, number.to_string());
             reaper::start_expected(|| command.spawn(), pid_of)
@@ -103,6 +105,13 @@ pub struct Running {
     /// Readable when the program has ended.
     ended: Option<AsyncFd<OwnedFd>>,
     is_reaped: bool,
+}
+
+/// Reads the beginning of a program's file. Starting it waits for its file system, and all other starts wait for that; if the file
+/// system hangs, this is where only this start hangs with it.
+fn read_ahead(file: &Path) {
+    // A program that may be executed and not read is none the worse.
+    let _not_readable = File::open(file).and_then(|mut file| file.read(&mut [0; 64]));
 }
 
 fn pid_of(child: &Child) -> i32 {
