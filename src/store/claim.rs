@@ -84,7 +84,7 @@ pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Vec<ClaimedJob>,
     let subqueues = subqueues_with_work(conn)?;
     let mut limits = request.limits.clone();
     limits::add_stored(conn, &mut limits)?;
-    let running = if limits.concern(subqueues.iter()) {
+    let running = if limits.concern(subqueues.iter().map(|(_, subqueue)| subqueue)) {
         limits::lock(conn)?;
         limits::running(conn)?
     } else {
@@ -94,10 +94,10 @@ pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Vec<ClaimedJob>,
     let mut room = Room::new(&limits, &running, slots, &request.queue_slots);
     let mut paused = Paused::default();
     let mut ready: Vec<(&Subqueue, Ready)> = Vec::new();
-    for subqueue in &subqueues {
+    for (name, subqueue) in &subqueues {
         let most = room.of(subqueue);
         if most > 0 && !paused.is(conn, &subqueue.queue)? {
-            let first = first_ready(conn, &subqueue.to_string(), most)?;
+            let first = first_ready(conn, name, most)?;
             ready.extend(first.into_iter().map(|row| (subqueue, row)));
         }
     }
@@ -148,19 +148,19 @@ fn fail(
     Ok(())
 }
 
-/// The parts of queues that have ready jobs, found by skipping from name to name: a DISTINCT would read every row.
-fn subqueues_with_work(conn: &mut Conn) -> Result<Vec<Subqueue>, StoreError> {
-    let mut last = String::new();
-    let mut subqueues = Vec::new();
+/// The parts of queues that have ready jobs, as they are written and as they are meant, found by skipping from name to name: a DISTINCT
+/// would read every row.
+fn subqueues_with_work(conn: &mut Conn) -> Result<Vec<(String, Subqueue)>, StoreError> {
+    let mut subqueues: Vec<(String, Subqueue)> = Vec::new();
     loop {
+        let after = subqueues.last().map(|(name, _)| name.clone()).unwrap_or_default();
         let first = jobs_ready::table
-            .filter(jobs_ready::subqueue.gt(last))
+            .filter(jobs_ready::subqueue.gt(after))
             .select(diesel::dsl::min(jobs_ready::subqueue));
         let next: Option<String> = on_each_backend!(conn, |inner| first.get_result(inner)?);
         let Some(name) = next else { return Ok(subqueues) };
         let Ok(subqueue) = name.parse::<Subqueue>();
-        subqueues.push(subqueue);
-        last = name;
+        subqueues.push((name, subqueue));
     }
 }
 
