@@ -235,26 +235,45 @@ pub(super) fn is_being_cancelled(conn: &mut Conn, batch: i64) -> Result<bool, St
 }
 
 /// Opens a batch again whose result row is gone, with those of its items that did not complete.
+///
+/// Since it was over, items may have been retried by themselves, so everything is looked at anew. An item whose job was pruned stays what it was.
 pub(super) fn reopen(
     conn: &mut Conn,
     batch: i64,
     context: SubmitContext,
 ) -> Result<(), StoreError> {
-    diesel::update(batches::table.find(batch))
-        .set((batches::is_open.eq(OPEN), batches::cancelled_by.eq(None::<String>)))
-        .execute(conn)?;
-    let again: Vec<i64> = batch_items::table
+    let as_their_jobs_are = format!(
+        "UPDATE batch_items SET state = (SELECT r.state FROM job_results r WHERE r.job_id = batch_items.job_id) \
+         WHERE batch_id = {batch} AND EXISTS (SELECT 1 FROM jobs j WHERE j.id = batch_items.job_id)"
+    );
+    diesel::sql_query(as_their_jobs_are).execute(conn)?;
+    let items: Vec<(i64, Option<String>)> = batch_items::table
         .filter(batch_items::batch_id.eq(batch))
-        .filter(
-            batch_items::state.eq_any([JobState::Failed.as_str(), JobState::Cancelled.as_str()]),
-        )
         .order(batch_items::position)
-        .select(batch_items::job_id)
+        .select((batch_items::job_id, batch_items::state))
         .load(conn)?;
-    for item in again {
-        removal::redrive(conn, JobId(item), context)?;
+    let count = |state: JobState| {
+        let of_state = items.iter().filter(|(_, of)| of.as_deref() == Some(state.as_str()));
+        i32::try_from(of_state.count()).unwrap_or(i32::MAX)
+    };
+    diesel::update(batches::table.find(batch))
+        .set((
+            batches::completed.eq(count(JobState::Completed)),
+            batches::failed.eq(count(JobState::Failed)),
+            batches::cancelled.eq(count(JobState::Cancelled)),
+            batches::is_open.eq(OPEN),
+            batches::cancelled_by.eq(None::<String>),
+        ))
+        .execute(conn)?;
+    for (item, state) in &items {
+        match state.as_deref() {
+            None => wait_for(conn, batch, *item)?,
+            Some(state) if state != JobState::Completed.as_str() => {
+                removal::redrive(conn, JobId(*item), context)?;
+            }
+            Some(_completed) => {}
+        }
     }
-    // Items whose jobs were pruned do not come back.
     match counts(conn, JobId(batch))? {
         Some(counts) if counts.left() == 0 => {
             close(conn, batch, counts, None, context.now).map(drop)

@@ -1,12 +1,17 @@
 //! The queue against a model of it that fits on a page: whatever is done in whatever order, both say the same.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
-use sexton::model::{AfterAttempt, FinalState, JobId, JobState, NewJob, Outcome, Priority};
+use sexton::model::{
+    Actor, AfterAttempt, Concurrency, FinalState, JobId, JobSettings, JobState, JsonText, NewItem,
+    NewJob, Outcome, Priority,
+};
 use sexton::queue::Ageing;
 use sexton::store::claim::ClaimedJob;
 use sexton::store::finish::Finished;
-use sexton::store::history;
 use sexton::store::removal::{Cancelled, Redriven};
+use sexton::store::{history, limits};
 
 use crate::harness::{Queue, TestDatabase, at, ended, job};
 
@@ -20,10 +25,18 @@ enum End {
     Interrupted,
 }
 
+/// What may hold a job back.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    limited_kind: bool,
+    key: Option<(&'static str, u32)>,
+}
+
 /// Something that is done to the queue. Numbers that choose a job count round those that there are.
 #[derive(Debug, Clone)]
 enum Step {
-    Submit { priority: i64, delay: i64 },
+    Submit { priority: i64, delay: i64, bounds: Bounds, items: usize },
+    Limit { name: &'static str, max: Option<u32> },
     Claim { slots: usize },
     Finish { which: usize, end: End },
     FinishLate { which: usize },
@@ -41,8 +54,15 @@ fn any_step() -> impl Strategy<Value = Step> {
         (0_i64..20).prop_map(|after| End::Snooze { after }),
         Just(End::Interrupted),
     ];
+    let key = prop::option::of((prop::sample::select(vec!["a", "b"]), 1_u32..3));
+    let bounds = (any::<bool>(), key).prop_map(|(limited_kind, key)| Bounds { limited_kind, key });
+    let items = prop_oneof![3 => Just(0_usize), 1 => 1_usize..4];
+    let names = vec!["queue:default", "kind:noop", "key:a", "key:b"];
     prop_oneof![
-        3 => (1_i64..=10, -5_i64..20).prop_map(|(priority, delay)| Step::Submit { priority, delay }),
+        3 => (1_i64..=10, -5_i64..20, bounds, items)
+            .prop_map(|(priority, delay, bounds, items)| Step::Submit { priority, delay, bounds, items }),
+        1 => (prop::sample::select(names), prop::option::of(0_u32..4))
+            .prop_map(|(name, max)| Step::Limit { name, max }),
         3 => (1_usize..4).prop_map(|slots| Step::Claim { slots }),
         3 => (any::<usize>(), end).prop_map(|(which, end)| Step::Finish { which, end }),
         1 => any::<usize>().prop_map(|which| Step::FinishLate { which }),
@@ -68,9 +88,26 @@ struct Modelled {
     place: Place,
     number: u32,
     charged: u32,
+    bounds: Bounds,
+}
+
+/// A batch: it is over when all of its items are.
+#[derive(Debug, Clone)]
+struct Batch {
+    id: JobId,
+    items: Vec<JobId>,
+    is_cancelled: bool,
+    over: Option<FinalState>,
 }
 
 impl Modelled {
+    /// The limits that the job counts under, with what it brings for them itself.
+    fn names(&self) -> Vec<(String, Option<u32>)> {
+        let kind = self.bounds.limited_kind.then(|| ("kind:noop".to_owned(), None));
+        let key = self.bounds.key.map(|(key, max)| (format!("key:{key}"), Some(max)));
+        [Some(("queue:default".to_owned(), None)), kind, key].into_iter().flatten().collect()
+    }
+
     fn state(&self) -> JobState {
         match self.place {
             Place::Scheduled { .. } if self.number > 0 => JobState::Retrying,
@@ -85,6 +122,8 @@ impl Modelled {
 struct Both {
     queue: Queue,
     jobs: Vec<Modelled>,
+    batches: Vec<Batch>,
+    limits: BTreeMap<String, u32>,
     /// What runs according to the model, with what the queue gave for it.
     running: Vec<ClaimedJob>,
     /// Attempts that are over.
@@ -98,12 +137,36 @@ impl Both {
     }
 
     fn choose(&self, which: usize) -> Option<JobId> {
-        (!self.jobs.is_empty()).then(|| self.jobs[which % self.jobs.len()].id)
+        let jobs = self.jobs.iter().map(|job| job.id);
+        let all: Vec<JobId> = jobs.chain(self.batches.iter().map(|batch| batch.id)).collect();
+        (!all.is_empty()).then(|| all[which % all.len()])
+    }
+
+    fn batch(&mut self, id: JobId) -> Option<&mut Batch> {
+        self.batches.iter_mut().find(|batch| batch.id == id)
+    }
+
+    /// Ends the batches whose last item is over.
+    fn settle(&mut self) {
+        for batch in self.batches.iter_mut().filter(|batch| batch.over.is_none()) {
+            let items = self.jobs.iter().filter(|job| batch.items.contains(&job.id));
+            let ends: Option<Vec<FinalState>> = items
+                .map(|item| if let Place::Over(end) = item.place { Some(end) } else { None })
+                .collect();
+            batch.over = ends.map(|ends| match batch.is_cancelled {
+                _ if ends.iter().all(|end| *end == FinalState::Completed) => FinalState::Completed,
+                true => FinalState::Cancelled,
+                false => FinalState::Failed,
+            });
+        }
     }
 
     async fn apply(&mut self, step: Step) {
         match step {
-            Step::Submit { priority, delay } => self.submit(priority, delay).await,
+            Step::Submit { priority, delay, bounds, items } => {
+                self.submit(priority, delay, bounds, items).await;
+            }
+            Step::Limit { name, max } => self.limit(name, max).await,
             Step::Claim { slots } => self.claim(slots).await,
             Step::Finish { which, end } => self.finish(which, end).await,
             Step::FinishLate { which } => self.finish_late(which).await,
@@ -114,24 +177,67 @@ impl Both {
         }
     }
 
-    async fn submit(&mut self, priority: i64, delay: i64) {
+    async fn submit(&mut self, priority: i64, delay: i64, bounds: Bounds, items: usize) {
         let run_at = self.now + delay;
         let priority = Priority::new(priority).unwrap();
-        let new = NewJob { priority, run_at: at(run_at), ..job() };
+        let concurrency = bounds.key.map(|(key, max)| Concurrency { key: key.to_owned(), max });
+        let limited_kind = bounds.limited_kind;
+        let settings = JobSettings { concurrency, limited_kind, ..JobSettings::default() };
+        let item = |index: usize| NewItem {
+            name: index.to_string(),
+            params: JsonText::from(&serde_json::json!({})),
+        };
+        let items: Vec<NewItem> = (0..items).map(item).collect();
+        let count = i64::try_from(items.len()).unwrap();
+        let new = NewJob { priority, run_at: at(run_at), settings, items, ..job() };
         let id = self.queue.submit(self.now, new).await;
         let place = if delay > 0 { Place::Scheduled { run_at } } else { Place::Ready };
         let rank = Ageing::DEFAULT.rank(at(run_at), priority);
-        self.jobs.push(Modelled { id, rank, place, number: 0, charged: 0 });
+        let made: Vec<JobId> =
+            if count == 0 { vec![id] } else { (1..=count).map(|n| JobId(id.0 + n)).collect() };
+        for id in &made {
+            self.jobs.push(Modelled { id: *id, rank, place, number: 0, charged: 0, bounds });
+        }
+        if count > 0 {
+            self.batches.push(Batch { id, items: made, is_cancelled: false, over: None });
+        }
+    }
+
+    async fn limit(&mut self, name: &'static str, max: Option<u32>) {
+        let now = at(self.now);
+        match max {
+            Some(max) => {
+                self.limits.insert(name.to_owned(), max);
+                let by = Actor::named("test");
+                self.queue.write(move |conn| limits::set(conn, name, max, &by, now)).await;
+            }
+            None => {
+                let was_set = self.limits.remove(name).is_some();
+                let unset = self.queue.write(move |conn| limits::unset(conn, name)).await;
+                assert_eq!(unset, was_set);
+            }
+        }
     }
 
     async fn claim(&mut self, slots: usize) {
         let claimed = self.queue.claim(self.now, slots).await;
+        let mut running: BTreeMap<String, u32> = BTreeMap::new();
+        for job in self.jobs.iter().filter(|job| matches!(job.place, Place::Running { .. })) {
+            job.names().into_iter().for_each(|(name, _)| *running.entry(name).or_default() += 1);
+        }
         let mut ready: Vec<&mut Modelled> =
             self.jobs.iter_mut().filter(|job| job.place == Place::Ready).collect();
         ready.sort_by_key(|job| (job.rank, job.id));
-        ready.truncate(slots);
         let mut expected = Vec::new();
         for job in ready {
+            let is_held_back = job.names().into_iter().any(|(name, own)| {
+                let max = self.limits.get(&name).copied().or(own);
+                max.is_some_and(|max| running.get(&name).copied().unwrap_or(0) >= max)
+            });
+            if is_held_back || expected.len() == slots {
+                continue;
+            }
+            job.names().into_iter().for_each(|(name, _)| *running.entry(name).or_default() += 1);
             job.place = Place::Running { cancel_requested: false };
             job.number += 1;
             expected.push((job.id, job.number, job.charged));
@@ -176,6 +282,7 @@ impl Both {
         };
         assert_eq!(answer, Finished::Recorded { state, ended_schedule: None });
         self.past.push(attempt);
+        self.settle();
     }
 
     async fn finish_late(&mut self, which: usize) {
@@ -191,8 +298,26 @@ impl Both {
     async fn cancel(&mut self, which: usize) {
         let Some(id) = self.choose(which) else { return };
         let answer = self.queue.cancel(self.now, id).await;
+        let expected = match self.batch(id) {
+            Some(Batch { over: Some(_), .. }) => Cancelled::AlreadyOver,
+            Some(batch) => {
+                batch.is_cancelled = true;
+                for item in batch.items.clone() {
+                    self.cancel_job(item);
+                }
+                self.settle();
+                let is_over = self.batch(id).is_some_and(|batch| batch.over.is_some());
+                if is_over { Cancelled::Done } else { Cancelled::Requested }
+            }
+            None => self.cancel_job(id),
+        };
+        self.settle();
+        assert_eq!(answer, expected);
+    }
+
+    fn cancel_job(&mut self, id: JobId) -> Cancelled {
         let job = self.modelled(id);
-        let expected = match job.place {
+        match job.place {
             Place::Running { .. } => {
                 job.place = Place::Running { cancel_requested: true };
                 Cancelled::Requested
@@ -202,15 +327,35 @@ impl Both {
                 job.place = Place::Over(FinalState::Cancelled);
                 Cancelled::Done
             }
-        };
-        assert_eq!(answer, expected);
+        }
     }
 
     async fn redrive(&mut self, which: usize) {
         let Some(id) = self.choose(which) else { return };
         let answer = self.queue.redrive(self.now, id).await;
+        let expected = match self.batch(id) {
+            Some(Batch { over: None, .. }) => Redriven::NotNow(JobState::Running),
+            Some(Batch { over: Some(FinalState::Completed), .. }) => {
+                Redriven::NotNow(JobState::Completed)
+            }
+            Some(batch) => {
+                (batch.over, batch.is_cancelled) = (None, false);
+                for item in batch.items.clone() {
+                    if matches!(self.modelled(item).place, Place::Over(_)) {
+                        self.redrive_job(item);
+                    }
+                }
+                Redriven::Done
+            }
+            None => self.redrive_job(id),
+        };
+        self.settle();
+        assert_eq!(answer, expected);
+    }
+
+    fn redrive_job(&mut self, id: JobId) -> Redriven {
         let job = self.modelled(id);
-        let expected = match job.state() {
+        match job.state() {
             JobState::Failed | JobState::Cancelled => {
                 (job.place, job.charged) = (Place::Ready, 0);
                 Redriven::Done
@@ -220,8 +365,7 @@ impl Both {
                 Redriven::Done
             }
             other => Redriven::NotNow(other),
-        };
-        assert_eq!(answer, expected);
+        }
     }
 
     async fn promote(&mut self) {
@@ -247,23 +391,49 @@ impl Both {
         let modelled: Vec<_> =
             self.jobs.iter().rev().map(|job| (job.id, job.state(), job.number)).collect();
         assert_eq!(real, modelled);
+        for batch in &self.batches {
+            let expected = batch.over.map_or(JobState::Running, FinalState::state);
+            assert_eq!(self.queue.state(batch.id).await, expected, "{batch:?}");
+        }
+    }
+}
+
+fn agrees(database: TestDatabase, steps: Vec<Step>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut both = Both {
+            queue: Queue::open(database).await,
+            jobs: Vec::new(),
+            batches: Vec::new(),
+            limits: BTreeMap::new(),
+            running: Vec::new(),
+            past: Vec::new(),
+            now: 0,
+        };
+        for step in steps {
+            both.apply(step).await;
+            both.compare().await;
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_queue_agrees_with_its_model_on_sqlite(steps in proptest::collection::vec(any_step(), 1..60)) {
+        agrees(TestDatabase::sqlite(), steps);
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..ProptestConfig::default() })]
+    // Each case makes a database of its own on the server.
+    #![proptest_config(ProptestConfig { cases: 10, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_queue_agrees_with_its_model(steps in proptest::collection::vec(any_step(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let queue = Queue::open(TestDatabase::sqlite()).await;
-            let mut both =
-                Both { queue, jobs: Vec::new(), running: Vec::new(), past: Vec::new(), now: 0 };
-            for step in steps {
-                both.apply(step).await;
-                both.compare().await;
-            }
-        });
+    fn the_queue_agrees_with_its_model_on_postgres(steps in proptest::collection::vec(any_step(), 1..60)) {
+        if let Some(database) = TestDatabase::postgres() {
+            agrees(database, steps);
+        }
     }
 }
