@@ -18,6 +18,7 @@ on_both_backends![
     a_cancelled_batch_cancels_what_waits_and_stops_what_runs,
     what_depends_on_a_batch_waits_for_all_of_its_items,
     an_item_that_is_retried_by_itself_counts_again_while_the_batch_is_not_over,
+    a_batch_that_is_retried_waits_for_an_item_that_was_retried_before_it,
     a_batch_whose_unique_key_is_taken_makes_no_items,
     a_batch_waits_for_what_it_depends_on,
     items_are_listed_in_order_and_by_state,
@@ -132,6 +133,24 @@ async fn an_item_that_is_retried_by_itself_counts_again_while_the_batch_is_not_o
     assert_eq!(queue.state(id).await, JobState::Running, "it waits for the item that lives again");
     let again = queue.claim_one(5).await;
     queue.finish(succeeded(&again, 6)).await;
+    assert_eq!(queue.state(id).await, JobState::Completed);
+}
+
+async fn a_batch_that_is_retried_waits_for_an_item_that_was_retried_before_it(queue: Queue) {
+    let id = queue.submit(0, batch(2)).await;
+    for item in queue.claim(1, 10).await {
+        queue.finish(failed(&item, 2)).await;
+    }
+    let [first, second] = &items(&queue, id).await[..] else { panic!("two items") };
+    queue.redrive(3, first.job).await;
+    assert_eq!(queue.state(id).await, JobState::Failed, "that does not open the batch");
+    queue.redrive(4, id).await;
+    assert_eq!(queue.job(id).await.batch, Some(counts(2, 0, 0, 0)));
+    let again = queue.claim(5, 10).await;
+    assert_eq!(again.iter().map(|item| item.id).collect::<Vec<_>>(), [first.job, second.job]);
+    queue.finish(succeeded(&again[1], 6)).await;
+    assert_eq!(queue.state(id).await, JobState::Running);
+    queue.finish(succeeded(&again[0], 7)).await;
     assert_eq!(queue.state(id).await, JobState::Completed);
 }
 

@@ -35,15 +35,41 @@ struct Bounds {
 /// Something that is done to the queue. Numbers that choose a job count round those that there are.
 #[derive(Debug, Clone)]
 enum Step {
-    Submit { priority: i64, delay: i64, bounds: Bounds, items: usize },
-    Limit { name: &'static str, max: Option<u32> },
-    Claim { slots: usize },
-    Finish { which: usize, end: End },
-    FinishLate { which: usize },
-    Cancel { which: usize },
-    Redrive { which: usize },
+    Submit {
+        priority: i64,
+        delay: i64,
+        bounds: Bounds,
+        items: usize,
+    },
+    Limit {
+        name: &'static str,
+        max: Option<u32>,
+    },
+    Claim {
+        slots: usize,
+    },
+    Finish {
+        which: usize,
+        end: End,
+    },
+    FinishLate {
+        which: usize,
+    },
+    Cancel {
+        which: usize,
+    },
+    Redrive {
+        which: usize,
+    },
+    /// Of a batch that is over, or one of its items.
+    RedriveOver {
+        which: usize,
+        item: bool,
+    },
     Promote,
-    Advance { seconds: i64 },
+    Advance {
+        seconds: i64,
+    },
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -68,6 +94,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(|which| Step::FinishLate { which }),
         1 => any::<usize>().prop_map(|which| Step::Cancel { which }),
         1 => any::<usize>().prop_map(|which| Step::Redrive { which }),
+        1 => (any::<usize>(), any::<bool>()).prop_map(|(which, item)| Step::RedriveOver { which, item }),
         2 => Just(Step::Promote),
         1 => (1_i64..4000).prop_map(|seconds| Step::Advance { seconds }),
     ]
@@ -171,7 +198,12 @@ impl Both {
             Step::Finish { which, end } => self.finish(which, end).await,
             Step::FinishLate { which } => self.finish_late(which).await,
             Step::Cancel { which } => self.cancel(which).await,
-            Step::Redrive { which } => self.redrive(which).await,
+            Step::Redrive { which } => {
+                if let Some(id) = self.choose(which) {
+                    self.redrive(id).await;
+                }
+            }
+            Step::RedriveOver { which, item } => self.redrive_over(which, item).await,
             Step::Promote => self.promote().await,
             Step::Advance { seconds } => self.now += seconds,
         }
@@ -330,8 +362,17 @@ impl Both {
         }
     }
 
-    async fn redrive(&mut self, which: usize) {
-        let Some(id) = self.choose(which) else { return };
+    async fn redrive_over(&mut self, which: usize, item: bool) {
+        let over: Vec<&Batch> = self.batches.iter().filter(|batch| batch.over.is_some()).collect();
+        if over.is_empty() {
+            return;
+        }
+        let batch = over[which % over.len()];
+        let id = if item { batch.items[which % batch.items.len()] } else { batch.id };
+        self.redrive(id).await;
+    }
+
+    async fn redrive(&mut self, id: JobId) {
         let answer = self.queue.redrive(self.now, id).await;
         let expected = match self.batch(id) {
             Some(Batch { over: None, .. }) => Redriven::NotNow(JobState::Running),
@@ -418,7 +459,7 @@ fn agrees(database: TestDatabase, steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_queue_agrees_with_its_model_on_sqlite(steps in proptest::collection::vec(any_step(), 1..60)) {
