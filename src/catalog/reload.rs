@@ -169,7 +169,8 @@ impl Reloader {
     /// What is on disk. A deletion is looked at twice, with time in between for an editor to put the file back.
     async fn look(&self, before: &Arc<Catalog>) -> Result<Catalog, tokio::task::JoinError> {
         let after = self.look_once(before).await?;
-        let lost_some = before.schedules.keys().any(|id| !after.schedules.contains_key(id));
+        let lost_some = before.schedules.keys().any(|id| !after.schedules.contains_key(id))
+            || after.kinds().len() < before.kinds().len();
         if !lost_some {
             return Ok(after);
         }
