@@ -20,6 +20,10 @@ pub const MAX_SUBMISSION: usize = 10_000;
 const MAX_ITEMS: usize = 100_000;
 const MAX_ITEM_NAME_BYTES: usize = 200;
 
+/// How long the params of all items may be together, in bytes of JSON. Each item has those of the batch, so a few kilobytes of body could
+/// otherwise become more than memory holds.
+const MAX_ITEMS_BYTES: usize = 64 << 20;
+
 /// How many labels a job may have, and how long the key or value of one may be, in bytes.
 const MAX_LABELS: usize = 32;
 const MAX_LABEL_BYTES: usize = 256;
@@ -260,6 +264,7 @@ fn checked_items(
     }
     let mut checked = Vec::with_capacity(items.len());
     let mut names = HashSet::with_capacity(items.len());
+    let mut bytes = 0;
     for (index, item) in items.into_iter().enumerate() {
         let (name, own) = match item {
             Item::Name(name) => (name, None),
@@ -286,7 +291,16 @@ fn checked_items(
             let place = format!("{prefix}/items/{index}/params");
             return Err(Problem::invalid_params(&kind.name, &place, &problems));
         }
-        checked.push(NewItem { name, params: JsonText::from(&merged) });
+        let params = JsonText::from(&merged);
+        bytes += params.as_str().len();
+        if bytes > MAX_ITEMS_BYTES {
+            let detail = format!(
+                "the params of the items up to here are more than {MAX_ITEMS_BYTES} bytes together; each has those of the batch, so \
+                 put what is long into a file that they name"
+            );
+            return wrong(format!("/{index}"), detail);
+        }
+        checked.push(NewItem { name, params });
     }
     Ok(checked)
 }
@@ -369,6 +383,15 @@ mod tests {
             assert_eq!(places(&body), [place], "{body}");
             assert!(body.pointer(place).is_some(), "{place} leads nowhere in {body}");
         }
+    }
+
+    #[test]
+    fn long_params_of_a_batch_are_not_multiplied_without_end() {
+        let items: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        let shell = |bytes: usize| json!({"shell": "x".repeat(bytes)});
+        let body = |bytes| json!({"kind": "command", "params": shell(bytes), "items": items});
+        assert_eq!(check(body(100_000)).expect("10 MB").jobs[0].items.len(), 100);
+        assert_eq!(places(&body(1_000_000)), ["/items/67"], "that is where 64 MiB are over");
     }
 
     #[test]
