@@ -48,12 +48,17 @@ impl Schema {
     }
 }
 
-fn problem(error: &ValidationError<'_>) -> Problem {
-    let message = if is_short(error.instance()) {
+/// What is wrong, without a value that is too long to be repeated.
+pub(crate) fn told(error: &ValidationError<'_>) -> String {
+    if is_short(error.instance()) {
         error.to_string()
     } else {
         error.masked_with("the value").to_string()
-    };
+    }
+}
+
+fn problem(error: &ValidationError<'_>) -> Problem {
+    let message = told(error);
     let path = error.instance_path().segments().map(|segment| match segment {
         LocationSegment::Property(name) => Segment::Key(name.into_owned()),
         LocationSegment::Index(index) => Segment::Index(index),

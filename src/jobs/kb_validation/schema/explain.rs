@@ -3,15 +3,12 @@
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::paths::LocationSegment;
-use serde_json::Value;
 
 use crate::jobs::kb_validation::finding::Report;
 use crate::jobs::kb_validation::rule::Rule;
 use crate::jobs::kb_validation::text::Lines;
 use crate::jobs::kb_validation::tree::Tree;
-
-/// A value longer than this is left out of the message.
-const MAX_VALUE_CHARS: usize = 60;
+use crate::jobs::schema::told;
 
 /// `anyOf` within `anyOf` is followed this far.
 const MAX_NESTING: usize = 16;
@@ -78,25 +75,13 @@ fn depth(error: &ValidationError<'_>) -> usize {
 
 fn report(error: &ValidationError<'_>, tree: &Tree, lines: &Lines<'_>) -> Report {
     let place = error.instance_path().as_str();
-    let what = if is_short(error.instance()) {
-        error.to_string()
-    } else {
-        error.masked_with("the value").to_string()
-    };
+    let what = told(error);
     let message = if place.is_empty() { what } else { format!("{place}: {what}") };
     let keyword = error.kind().keyword();
     Report::new(Rule::Schema, message)
         .at(lines.position(offset(error, tree)))
         .hint(format!("the schema says so at {}", error.schema_path()))
         .about(format!("{place} {keyword} {}", error.schema_path()))
-}
-
-fn is_short(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.chars().nth(MAX_VALUE_CHARS).is_none(),
-        Value::Array(_) | Value::Object(_) => false,
-        Value::Null | Value::Bool(_) | Value::Number(_) => true,
-    }
 }
 
 /// Where the value is, or the nearest thing around it; an unexpected property itself rather than its object.
