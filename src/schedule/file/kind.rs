@@ -162,9 +162,7 @@ fn command(file: &Path, item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Opt
     if let Some(Value::String(program)) = value.pointer_mut("/argv/0")
         && program.contains('/')
     {
-        // As the file system sees it from here, so that moving the whole folder moves the kind.
-        let folder = file.parent().unwrap_or(Path::new("."));
-        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        let folder = file.parent().unwrap_or(Path::new(""));
         let beside = program.trim_start_matches("./");
         *program = folder.join(beside).to_string_lossy().into_owned();
     }
