@@ -329,9 +329,7 @@ impl NewJob {
             actor,
         }
     }
-}
 
-impl NewJob {
     /// The part of its queue that it waits in.
     #[must_use]
     pub fn subqueue(&self) -> Subqueue {
