@@ -16,7 +16,7 @@ use crate::model::{Actor, BatchCounts, FinalState, JobId, JobSettings, JobState,
 pub(super) const ITEM: &str = "item";
 
 /// Whether a batch is over, as the two databases write it alike.
-const OPEN: i16 = 1;
+pub(super) const OPEN: i16 = 1;
 const CLOSED: i16 = 0;
 
 /// Makes the items of a batch that was just inserted.
@@ -174,23 +174,19 @@ pub fn counts(conn: &mut Conn, batch: JobId) -> Result<Option<BatchCounts>, Stor
     Ok(row.map(|row| row.counts()))
 }
 
-/// Cancels every item that is not over. Returns whether the job is a batch that is not over; some of its items may have to be told
-/// to stop, see [`running_items`].
+/// Cancels every item of an open batch that is not over. Some may have to be told to stop, see [`running_items`].
 pub(super) fn cancel(
     conn: &mut Conn,
     batch: i64,
     by: &Actor,
     now: Timestamp,
-) -> Result<bool, StoreError> {
-    let open = batches::table.filter(batches::job_id.eq(batch)).filter(batches::is_open.eq(OPEN));
-    let marked = diesel::update(open).set(batches::cancelled_by.eq(by.as_str())).execute(conn)?;
-    if marked == 0 {
-        return Ok(false);
-    }
+) -> Result<(), StoreError> {
+    let open = batches::table.find(batch);
+    diesel::update(open).set(batches::cancelled_by.eq(by.as_str())).execute(conn)?;
     for item in items_that_are_not_over(conn, batch)? {
         removal::cancel(conn, JobId(item), by, now)?;
     }
-    Ok(true)
+    Ok(())
 }
 
 fn items_that_are_not_over(conn: &mut Conn, batch: i64) -> Result<Vec<i64>, StoreError> {

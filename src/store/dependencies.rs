@@ -1,20 +1,34 @@
 //! Jobs that wait for other jobs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::hot::Dependants;
 use super::schema::{job_dependencies, job_results, jobs, jobs_blocked};
+use super::whereabouts::{hold, hold_blocked};
 use super::{Conn, Micros, StoreError, batches, finish, jobs as rows, on_each_backend};
-use crate::model::{Dependency, DependencyNeeds, FinalState, JobId};
+use crate::model::{Dependency, DependencyNeeds, FinalState, JobId, NewJob};
 
 fn needs_text(needs: DependencyNeeds) -> &'static str {
     match needs {
         DependencyNeeds::Success => "success",
         DependencyNeeds::Finished => "finished",
     }
+}
+
+/// Keeps what new jobs depend on where it is until the transaction ends: a job that ended in between, on another node, would not know of
+/// those that wait for it. In the order of their numbers, so that two submissions do not wait for each other.
+pub(super) fn hold_all(conn: &mut Conn, new: &[NewJob]) -> Result<(), StoreError> {
+    if matches!(conn, Conn::Sqlite(_)) {
+        return Ok(());
+    }
+    let on = new.iter().flat_map(|job| job.depends_on.iter().map(|dependency| dependency.on.0));
+    for id in on.collect::<BTreeSet<i64>>() {
+        hold(conn, id)?;
+    }
+    Ok(())
 }
 
 /// Notes what `id` waits for. Returns whether it has to wait at all.
@@ -84,6 +98,10 @@ pub(super) fn release(
             if needs == batches::ITEM {
                 let batch_end = batches::item_over(conn, id, over, end, now)?;
                 ended.extend(batch_end.map(|end| (id, end)));
+                continue;
+            }
+            // Where the ends of two of its dependencies are recorded side by side, the second one has to see what the first one did.
+            if !hold_blocked(conn, id)? {
                 continue;
             }
             if needs == needs_text(DependencyNeeds::Success) && end != FinalState::Completed {

@@ -42,7 +42,7 @@ pub enum StoreError {
         /// The newest migration in this binary.
         known: String,
     },
-    /// Another process holds the database's write lock.
+    /// Somebody else holds what was to be changed: another process SQLite's write lock, or another node rows that wait for ours.
     #[error("the database is locked by another process; nothing was changed, try again")]
     Busy,
     /// Something is wrong below the database.
@@ -111,6 +111,9 @@ const NOT_WRITABLE: [&str; 3] = ["disk is full", "readonly database", "No space 
 const DAMAGED: [&str; 3] =
     ["database disk image is malformed", "file is not a database", "malformed database schema"];
 
+/// What SQLite says while another process writes, and PostgreSQL to one of two transactions that wait for each other.
+const LOCKED: [&str; 3] = ["database is locked", "database table is locked", "deadlock detected"];
+
 impl From<DieselError> for StoreError {
     /// SQLite reports everything but broken constraints under the kind `Unknown`; only the message tells what it is.
     fn from(error: DieselError) -> Self {
@@ -125,7 +128,7 @@ impl From<DieselError> for StoreError {
         let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
         if matches!(kind, DatabaseErrorKind::ReadOnlyTransaction) || says(&NOT_WRITABLE) {
             Self::Fault(Fault::NotWritable(text))
-        } else if says(&["database is locked", "database table is locked"]) {
+        } else if matches!(kind, DatabaseErrorKind::SerializationFailure) || says(&LOCKED) {
             Self::Busy
         } else if text == "disk I/O error" {
             Self::Fault(Fault::Disk(text))

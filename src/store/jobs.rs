@@ -43,6 +43,7 @@ pub fn submit(
     context: SubmitContext,
 ) -> Result<Vec<Submitted>, StoreError> {
     // The rows of one call carry the id of its first row, which is 0 in that row itself because it is not known before.
+    dependencies::hold_all(conn, new)?;
     let mut submission = 0;
     let mut submitted = Vec::with_capacity(new.len());
     for job in new {
@@ -307,7 +308,21 @@ pub fn promote(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Sto
             jobs_scheduled::number,
             jobs_scheduled::charged,
         ));
-    let due: Vec<(i64, i64, _, i64, i32, i32)> = on_each_backend!(conn, |inner| due.load(inner)?);
+    let due: Vec<(i64, i64, _, i64, i32, i32)> = match conn {
+        Conn::Sqlite(conn) => due.load(conn)?,
+        // Other nodes promote at the same time: each steps over what another one is just moving.
+        Conn::Postgres(conn) => {
+            let free: Vec<i64> = jobs_scheduled::table
+                .filter(jobs_scheduled::run_at.le(now.as_microsecond()))
+                .order((jobs_scheduled::run_at, jobs_scheduled::job_id))
+                .limit(limit)
+                .select(jobs_scheduled::job_id)
+                .for_update()
+                .skip_locked()
+                .load(conn)?;
+            due.filter(jobs_scheduled::job_id.eq_any(free)).load(conn)?
+        }
+    };
     let count = due.len();
     for (run_at, id, columns, rank, number, charged) in due {
         let row = jobs_scheduled::table.find((run_at, id));

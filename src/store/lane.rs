@@ -47,6 +47,9 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// How often a transaction that finds the database locked is begun again; SQLite itself waits five seconds each time.
 const BEGIN_ATTEMPTS: u32 = 12;
 
+/// How often a group is run that waits for rows of another node's group while that one waits for its own.
+const DEADLOCK_ATTEMPTS: u32 = 5;
+
 /// What sets an operation apart from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
@@ -65,6 +68,9 @@ pub(super) trait Operation: Send {
 
     /// What is wrong below the database, where its last run has met that.
     fn fault(&self) -> Option<&Fault>;
+
+    /// Whether its last run was refused because another node was at the same rows: a run of the whole group may do better.
+    fn is_in_the_way(&self) -> bool;
 
     /// What sets it apart from others.
     fn class(&self) -> Class;
@@ -252,7 +258,20 @@ impl Writer {
         }
     }
 
+    /// Two groups of two nodes that wait for each other's rows are both right, and the server ends one of them: it is run again.
     fn try_run(&mut self, group: &mut Group, waiting: &mut Waiting) -> Result<Conn, StoreError> {
+        for _ in 1..DEADLOCK_ATTEMPTS {
+            let mut conn = self.try_once(group, waiting)?;
+            if !group.iter().any(|operation| operation.is_in_the_way()) {
+                return Ok(conn);
+            }
+            roll_back(&mut conn)?;
+            self.conn = Some(conn);
+        }
+        self.try_once(group, waiting)
+    }
+
+    fn try_once(&mut self, group: &mut Group, waiting: &mut Waiting) -> Result<Conn, StoreError> {
         let mut conn = self.begin()?;
         let early = group.len();
         if run_together(&mut conn, group, 0) {

@@ -17,6 +17,7 @@ pub mod limits;
 mod reserve;
 mod soundness;
 mod time;
+mod whereabouts;
 
 pub mod audit;
 pub mod batches;
@@ -339,6 +340,10 @@ where
 
     fn fault(&self) -> Option<&Fault> {
         self.answer.as_ref()?.as_ref().err()?.fault()
+    }
+
+    fn is_in_the_way(&self) -> bool {
+        matches!(self.answer, Some(Err(StoreError::Busy)))
     }
 
     fn class(&self) -> Class {

@@ -39,6 +39,7 @@ pub struct PrunedJobs {
 /// When the database refuses.
 pub fn jobs(conn: &mut Conn, what: PruneJobs) -> Result<PrunedJobs, StoreError> {
     let (candidates, deletable) = deletable_jobs(conn, what)?;
+    let deletable = still_over(conn, deletable)?;
     for chunk in deletable.chunks(super::jobs::CHUNK_ROWS) {
         diesel::delete(attempts::table.filter(attempts::job_id.eq_any(chunk))).execute(conn)?;
         diesel::delete(job_checkpoints::table.filter(job_checkpoints::job_id.eq_any(chunk)))
@@ -55,6 +56,18 @@ pub fn jobs(conn: &mut Conn, what: PruneJobs) -> Result<PrunedJobs, StoreError> 
     let full = i64::try_from(candidates.len()).unwrap_or(i64::MAX) >= what.limit;
     let next = candidates.last().copied().filter(|_| full);
     Ok(PrunedJobs { deleted: deletable.into_iter().map(JobId).collect(), next })
+}
+
+/// Those that nobody is just bringing back, held until the transaction ends. SQLite has one writer anyway.
+fn still_over(conn: &mut Conn, ids: Vec<i64>) -> Result<Vec<i64>, StoreError> {
+    let Conn::Postgres(conn) = conn else { return Ok(ids) };
+    Ok(job_results::table
+        .filter(job_results::job_id.eq_any(ids))
+        .order(job_results::job_id)
+        .select(job_results::job_id)
+        .for_update()
+        .skip_locked()
+        .load(conn)?)
 }
 
 /// How many jobs [`jobs()`] would delete in this batch.

@@ -4,10 +4,10 @@ use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::hot::InsertLive;
-use super::jobs::SUBQUEUE_COLUMNS;
-use super::jobs::{Place, SubmitContext, enter, place_of, subqueue, take_key_again};
-use super::schema::{job_results, jobs, jobs_blocked, jobs_ready, jobs_running, jobs_scheduled};
-use super::{Conn, Micros, StoreError, batches, dependencies, finish, on_each_backend};
+use super::jobs::{Place, SubmitContext, enter, place_of, take_key_again};
+use super::schema::{job_results, jobs, jobs_running, jobs_scheduled};
+use super::whereabouts::{Whereabouts, hold};
+use super::{Conn, StoreError, batches, dependencies, finish, on_each_backend};
 use crate::model::{Actor, FinalState, JobId, JobState, MAX_RETRY_DELAY};
 
 /// What came of a request to cancel a job.
@@ -34,60 +34,32 @@ pub fn cancel(
     by: &Actor,
     now: Timestamp,
 ) -> Result<Cancelled, StoreError> {
-    let asked = diesel::update(jobs_running::table.find(id.0))
-        .set((
-            jobs_running::cancel_requested_at.eq(now.as_microsecond()),
-            jobs_running::cancel_requested_by.eq(by.as_str()),
-        ))
-        .execute(conn)?;
-    if asked > 0 {
-        return Ok(Cancelled::Requested);
+    let place = hold(conn, id.0)?;
+    if let Some((number, charged)) = place.leave(conn, id.0)? {
+        dependencies::forget(conn, id.0)?;
+        let why = format!("cancelled by {by}");
+        finish::close(conn, id.0, FinalState::Cancelled, now, number, charged, Some(&why), None)?;
+        dependencies::release(conn, id.0, FinalState::Cancelled, now)?;
+        return Ok(Cancelled::Done);
     }
-    let known: Option<(_, i64)> =
-        jobs::table.find(id.0).select((SUBQUEUE_COLUMNS, jobs::rank)).first(conn).optional()?;
-    let Some((columns, rank)) = known else { return Ok(Cancelled::Unknown) };
-    let subqueue = subqueue(columns)?;
-    let Some((number, charged)) = leave_waiting_room(conn, id.0, &subqueue, rank)? else {
-        return Ok(match batches::cancel(conn, id.0, by, now)? {
-            true if batches::is_open(conn, id.0)? => Cancelled::Requested,
-            true => Cancelled::Done,
-            false => Cancelled::AlreadyOver,
-        });
-    };
-    dependencies::forget(conn, id.0)?;
-    let why = format!("cancelled by {by}");
-    finish::close(conn, id.0, FinalState::Cancelled, now, number, charged, Some(&why), None)?;
-    dependencies::release(conn, id.0, FinalState::Cancelled, now)?;
-    Ok(Cancelled::Done)
-}
-
-/// Takes a waiting job out of whichever room it waits in, and tells its counts.
-fn leave_waiting_room(
-    conn: &mut Conn,
-    id: i64,
-    subqueue: &str,
-    rank: i64,
-) -> Result<Option<(i32, i32)>, StoreError> {
-    let ready: Option<(i32, i32)> = jobs_ready::table
-        .find((subqueue, rank, id))
-        .select((jobs_ready::number, jobs_ready::charged))
-        .first(conn)
-        .optional()?;
-    if ready.is_some() {
-        diesel::delete(jobs_ready::table.find((subqueue, rank, id))).execute(conn)?;
-        return Ok(ready);
+    match place {
+        Whereabouts::Running => {
+            diesel::update(jobs_running::table.find(id.0))
+                .set((
+                    jobs_running::cancel_requested_at.eq(now.as_microsecond()),
+                    jobs_running::cancel_requested_by.eq(by.as_str()),
+                ))
+                .execute(conn)?;
+            Ok(Cancelled::Requested)
+        }
+        Whereabouts::OpenBatch => {
+            batches::cancel(conn, id.0, by, now)?;
+            let is_open = batches::is_open(conn, id.0)?;
+            Ok(if is_open { Cancelled::Requested } else { Cancelled::Done })
+        }
+        Whereabouts::Over { .. } => Ok(Cancelled::AlreadyOver),
+        _ => Ok(Cancelled::Unknown),
     }
-    let scheduled = jobs_scheduled::table.filter(jobs_scheduled::job_id.eq(id));
-    let counts: Option<(i32, i32)> = scheduled
-        .select((jobs_scheduled::number, jobs_scheduled::charged))
-        .first(conn)
-        .optional()?;
-    if counts.is_some() {
-        diesel::delete(scheduled).execute(conn)?;
-        return Ok(counts);
-    }
-    let blocked = diesel::delete(jobs_blocked::table.find(id)).execute(conn)?;
-    Ok((blocked > 0).then_some((0, 0)))
 }
 
 /// What came of a request to try a job again.
@@ -106,26 +78,24 @@ pub enum Redriven {
 /// # Errors
 /// When another job has its unique key by now, or the database refuses.
 pub fn redrive(conn: &mut Conn, id: JobId, context: SubmitContext) -> Result<Redriven, StoreError> {
-    let waiting: Option<(Micros, i32, i32)> = jobs_scheduled::table
-        .filter(jobs_scheduled::job_id.eq(id.0))
-        .select((jobs_scheduled::run_at, jobs_scheduled::number, jobs_scheduled::charged))
-        .first(conn)
-        .optional()?;
-    if let Some((run_at, number, charged)) = waiting {
-        if number == 0 {
+    let place = hold(conn, id.0)?;
+    let (state, attempts) = match &place {
+        Whereabouts::Scheduled { number, charged, .. } if *number > 0 => {
+            place.leave(conn, id.0)?;
+            let place = place_of(conn, id.0, *number, *charged)?;
+            enter(conn, &place, context.now, context.now)?;
+            return Ok(Redriven::Done);
+        }
+        Whereabouts::Over { state, attempts } => (state, *attempts),
+        Whereabouts::Scheduled { .. } | Whereabouts::Ready { .. } => {
             return Ok(Redriven::NotNow(JobState::Pending));
         }
-        diesel::delete(jobs_scheduled::table.find((run_at.0, id.0))).execute(conn)?;
-        let place = place_of(conn, id.0, number, charged)?;
-        enter(conn, &place, context.now, context.now)?;
-        return Ok(Redriven::Done);
-    }
-    let over: Option<(String, i32)> = job_results::table
-        .find(id.0)
-        .select((job_results::state, job_results::attempts))
-        .first(conn)
-        .optional()?;
-    let Some((state, attempts)) = over else { return not_now(conn, id) };
+        Whereabouts::Running | Whereabouts::OpenBatch => {
+            return Ok(Redriven::NotNow(JobState::Running));
+        }
+        Whereabouts::Blocked => return Ok(Redriven::NotNow(JobState::Blocked)),
+        Whereabouts::Unknown => return Ok(Redriven::Unknown),
+    };
     let state: JobState =
         state.parse().map_err(|detail| StoreError::Damaged { what: "job state", detail })?;
     if state.transition(JobState::Pending).is_err() {
@@ -164,22 +134,4 @@ pub fn hurry_overdue_retries(conn: &mut Conn, now: Timestamp) -> Result<usize, S
     Ok(diesel::update(too_late)
         .set(jobs_scheduled::run_at.eq(now.as_microsecond()))
         .execute(conn)?)
-}
-
-fn not_now(conn: &mut Conn, id: JobId) -> Result<Redriven, StoreError> {
-    let exists: Option<i64> = jobs::table.find(id.0).select(jobs::id).first(conn).optional()?;
-    if exists.is_none() {
-        return Ok(Redriven::Unknown);
-    }
-    let running: Option<i64> =
-        jobs_running::table.find(id.0).select(jobs_running::job_id).first(conn).optional()?;
-    let blocked: Option<i64> =
-        jobs_blocked::table.find(id.0).select(jobs_blocked::job_id).first(conn).optional()?;
-    let is_open = batches::is_open(conn, id.0)?;
-    Ok(Redriven::NotNow(match (running, blocked) {
-        (Some(_), _) => JobState::Running,
-        _ if is_open => JobState::Running,
-        (_, Some(_)) => JobState::Blocked,
-        _ => JobState::Pending,
-    }))
 }

@@ -10,6 +10,7 @@ use crate::model::{
 use crate::store::hot::{AdvanceMark, InsertOccurrence, LastRowId, LinkJob, Returning};
 use crate::store::jobs::{SubmitContext, submit};
 use crate::store::removal::cancel;
+use crate::store::schema::schedules;
 use crate::store::{Conn, StoreError, on_each_backend};
 
 /// A due instant with what is to be recorded about it.
@@ -76,12 +77,24 @@ pub fn record(
     for instant in instants {
         if instant.advances {
             advance(conn, instant)?;
+        } else {
+            hold(conn, &instant.schedule)?;
         }
         if let Some(row) = record_one(conn, instant, context, &mut overlap)? {
             recorded.push(row);
         }
     }
     Ok(recorded)
+}
+
+/// Lets nobody else decide about a schedule until the transaction ends: two runs by hand on two nodes would each find no live job. Moving
+/// its mark does the same.
+fn hold(conn: &mut Conn, schedule: &ScheduleId) -> Result<(), StoreError> {
+    if let Conn::Postgres(conn) = conn {
+        let row = schedules::table.find(schedule.as_str()).select(schedules::id).for_update();
+        let _held: Option<String> = row.first(conn).optional()?;
+    }
+    Ok(())
 }
 
 fn advance(conn: &mut Conn, instant: &Instant) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
 //! What the store promises, on each backend.
 
 mod batches;
+mod between_nodes;
 mod cancel;
 mod claim;
 mod finish;
