@@ -4,6 +4,7 @@
 //! a [`ManualClock`], so no guarantee about time needs a sleep to be shown.
 
 mod cautious;
+mod shared;
 
 use std::fmt;
 use std::io;
@@ -20,6 +21,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub use cautious::{CautiousClock, Doubt, Doubted, Remembered};
+pub use shared::{DatabaseClock, Sample, WORTH_TELLING};
 
 /// No clock that is right has shown an earlier time while there was this program.
 pub const EARLIEST_PLAUSIBLE: Timestamp = Timestamp::constant(1_767_225_600, 0);

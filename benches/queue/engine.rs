@@ -10,7 +10,7 @@ use sexton::audit::writer::{self, AuditHandle};
 use sexton::clock::{Clock, SharedClock, SystemClock};
 use sexton::config::AuditJobs;
 use sexton::jobs::{Answer, Context, Handler, RunPaths};
-use sexton::model::{Actor, JsonText, NewJob, NodeId};
+use sexton::model::{Actor, JsonText, NewJob, NodeId, NodeIdentity};
 use sexton::queue::{Ageing, Limits, Signals};
 use sexton::store::audit::AuditSource;
 use sexton::store::jobs::{SubmitContext, submit};
@@ -100,7 +100,9 @@ impl Engine {
         let runtime = Runtime::new().expect("a runtime");
         let store = Store::open(&url).expect("a database");
         let now = SystemClock.now();
-        let register = store.write(move |conn| nodes::register(conn, "bench", "bench", now, now));
+        let new =
+            nodes::NewNode { identity: NodeIdentity::default(), instance: "bench".to_owned() };
+        let register = store.write(move |conn| nodes::register(conn, &new, now, now));
         let node = runtime.block_on(register).expect("a node");
         Self { runtime, store, node, folder }
     }
@@ -156,6 +158,7 @@ impl Engine {
             writer::Options { folder: self.folder.path().to_owned(), source, jobs: AuditJobs::All };
         let audit = writer::start(self.store.clone(), Arc::clone(&clock), options);
         let pool = Pool {
+            identity: NodeIdentity::default(),
             store: self.store.clone(),
             node: self.node,
             clock,

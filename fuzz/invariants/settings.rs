@@ -39,6 +39,7 @@ fn resolved(file: &str, variables: &str) -> Result<Loaded, SettingsError> {
         environment: pairs.map(|(name, value)| (name.into(), value.into())).collect(),
         flags: Vec::new(),
         current_dir: PathBuf::from("/"),
+        host: "host".to_owned(),
         processors: 4,
         zone: TimeZone::UTC,
     };

@@ -6,6 +6,7 @@
 mod jobs;
 mod kinds;
 mod limits;
+mod nodes;
 mod paging;
 mod problem;
 mod schedules;
@@ -56,10 +57,12 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(system::readyz))
         .routes(routes!(system::metrics))
         .routes(routes!(system::queues))
+        .routes(routes!(nodes::drain_node))
+        .routes(routes!(nodes::resume_node))
         .routes(routes!(system::pause_queue))
         .routes(routes!(system::resume_queue))
         .routes(routes!(system::workers))
-        .routes(routes!(system::nodes))
+        .routes(routes!(nodes::nodes))
         .routes(routes!(system::stats))
         .routes(routes!(system::reload))
         .routes(routes!(system::events))

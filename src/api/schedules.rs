@@ -24,6 +24,7 @@ use crate::scheduler::{ByHand, Draws, Entry, NextFire, next_fire};
 use crate::store::audit::append_event;
 use crate::store::history::{self, LastRun, OccurrenceFilter};
 use crate::store::schedules as ledgers;
+use crate::store::wakeups::News;
 
 /// How many instants a single schedule is shown with.
 const UPCOMING: usize = 5;
@@ -299,6 +300,7 @@ pub(super) async fn resume(
 
 fn announce(live: &super::state::Live, action: &str, id: &ScheduleId, actor: &Actor) {
     live.ledger_changed.notify_one();
+    live.signals.tell_others(News::Ledger);
     let _nobody_listens = live.events.send(Event::ByHand {
         action: action.to_owned(),
         subject: id.to_string(),

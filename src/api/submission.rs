@@ -10,7 +10,7 @@ use super::wire::{DependsOn, Item, Needs, Submission};
 use crate::jobs::{Kind, explain, kind};
 use crate::model::{
     Actor, Backoff, Concurrency, Dependency, DependencyNeeds, HumanDuration, JobId, JobSettings,
-    JsonText, NewItem, NewJob, Priority, RetryPolicy, UniqueKey,
+    JsonText, NewItem, NewJob, NodeChoice, Priority, RetryPolicy, UniqueKey,
 };
 
 /// How many jobs one call may submit.
@@ -209,11 +209,20 @@ fn checked(
             );
         }
     }
+    job.on_every_node = submission.node == NodeChoice::Every;
+    if job.on_every_node && !items.is_empty() {
+        refuse("node", "`every` makes an item for each node, so there can be no others".to_owned());
+    }
     if !wrong.is_empty() {
         return Err(Problem::invalid("the submission is not valid", wrong));
     }
     let timeout = timeout.or(defaults.timeout);
+    let node = match submission.node {
+        NodeChoice::Only(selector) => Some(selector),
+        NodeChoice::Every | NodeChoice::Any => None,
+    };
     job.settings = JobSettings {
+        node,
         retry,
         timeout,
         total_timeout,
@@ -300,7 +309,7 @@ fn checked_items(
             );
             return wrong(format!("/{index}"), detail);
         }
-        checked.push(NewItem { name, params });
+        checked.push(NewItem { name, params, node: None });
     }
     Ok(checked)
 }

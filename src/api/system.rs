@@ -17,7 +17,7 @@ use super::Body;
 use super::problem::Problem;
 use super::schedules::upcoming;
 use super::state::{App, Changer, Live};
-use super::wire::{List, Node, Pause, PauseRequest, Queue, Status, Upcoming, Worker, time};
+use super::wire::{List, Pause, PauseRequest, Queue, Status, Upcoming, Worker, time};
 use crate::audit::{self, Filter};
 use crate::catalog::Catalog;
 use crate::model::AuditEvent;
@@ -279,35 +279,6 @@ pub(super) async fn workers(State(app): State<App>) -> Result<axum::Json<List<Wo
             started_at: job.started_at.map(time).unwrap_or_default(),
             progress: job.progress,
             message: job.message,
-        })
-        .collect();
-    Ok(axum::Json(List { items, next_cursor: None }))
-}
-
-/// The daemons of this database, newest first.
-#[utoipa::path(get, path = "/api/v1/nodes", responses((status = 200, body = List<Node>)))]
-pub(super) async fn nodes(State(app): State<App>) -> Result<axum::Json<List<Node>>, Problem> {
-    let rows = app.store.read(|conn| nodes::list(conn, 100)).await?;
-    let now = app.clock.now();
-    let items = rows
-        .into_iter()
-        .map(|row| {
-            let state = match row.stopped_at {
-                Some(_) => "stopped",
-                None if Timestamp::from(row.lease_until) >= now => "running",
-                None => "lost",
-            };
-            Node {
-                id: row.id,
-                name: row.name,
-                instance: row.instance,
-                version: row.version,
-                pid: row.pid,
-                started_at: time(row.started_at.into()),
-                lease_until: time(row.lease_until.into()),
-                stopped_at: row.stopped_at.map(|at| time(at.into())),
-                state: state.to_owned(),
-            }
         })
         .collect();
     Ok(axum::Json(List { items, next_cursor: None }))

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{Concurrency, DependencyNeeds, JobSettings, RetryPolicy};
+use crate::model::{Concurrency, DependencyNeeds, JobSettings, NodeChoice, RetryPolicy};
 use crate::store::Micros;
 use crate::store::history::{AttemptRecord, JobRecord, OccurrenceRecord};
 
@@ -93,6 +93,9 @@ pub struct Job {
     /// Its name in that batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<String>,
+    /// The nodes that may run it, where not all may: one's name, or `label:` and a label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Its finished attempts, where a single job was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<Vec<Attempt>>,
@@ -100,7 +103,7 @@ pub struct Job {
 
 impl From<JobRecord> for Job {
     fn from(record: JobRecord) -> Self {
-        let JobSettings { retry, timeout, dry_run, batch, item, .. } = record.settings;
+        let JobSettings { retry, timeout, dry_run, batch, item, node, .. } = record.settings;
         Self {
             id: record.id.0,
             kind: record.kind,
@@ -136,6 +139,7 @@ impl From<JobRecord> for Job {
             }),
             batch_id: batch.map(|id| id.0),
             item,
+            node: node.map(|node| node.to_string()),
             attempts: None,
         }
     }
@@ -259,6 +263,10 @@ pub struct Submission {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub concurrency: Option<Concurrency>,
+    /// `any` node runs it, `every` node does, the one of a name, or one with a label (`label:gpu`).
+    #[serde(default, skip_serializing_if = "is_any")]
+    #[schema(value_type = String)]
+    pub node: NodeChoice,
     /// Marks to find it by.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub labels: std::collections::BTreeMap<String, String>,
@@ -271,6 +279,10 @@ pub struct Submission {
     /// Plan and report, change nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+}
+
+fn is_any(choice: &NodeChoice) -> bool {
+    *choice == NodeChoice::Any
 }
 
 /// A job that must come first.
@@ -592,7 +604,7 @@ pub struct Worker {
 pub struct Node {
     /// Its number.
     pub id: i64,
-    /// The host it runs on.
+    /// Its name; the host's, where nobody has given it another.
     pub name: String,
     /// The name of this one run.
     pub instance: String,
@@ -600,13 +612,25 @@ pub struct Node {
     pub version: String,
     /// Its process.
     pub pid: i64,
+    /// What it can be chosen by, beside its name.
+    pub labels: Vec<String>,
+    /// The revision of the schedules that it has.
+    pub revision: Option<String>,
+    /// How far its clock is ahead of the database's.
+    pub clock_skew_ms: Option<i64>,
+    /// How many jobs run on it.
+    pub running: i64,
+    /// Since when it takes nothing new.
+    pub draining_since: Option<String>,
+    /// On whose order.
+    pub draining_by: Option<String>,
     /// When it started.
     pub started_at: String,
     /// Until when it counts as alive.
     pub lease_until: String,
     /// When it stopped.
     pub stopped_at: Option<String>,
-    /// running, stopped or lost.
+    /// running, draining (takes nothing new, and something still runs), drained (nothing runs any more), stopped or lost.
     pub state: String,
 }
 

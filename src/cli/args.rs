@@ -82,8 +82,12 @@ pub enum Command {
     Queues(Queues),
     /// What the workers are doing.
     Workers,
-    /// The daemons of this database.
-    Nodes,
+    /// The daemons of this database; drain one before its machine is worked on.
+    Nodes {
+        /// What to do; list them.
+        #[command(subcommand)]
+        action: Option<NodeAction>,
+    },
     /// Follow what happens, one JSON object a line.
     Events,
     /// The audit log, newest first.
@@ -246,6 +250,9 @@ pub struct Submit {
     /// At most MAX jobs of that KEY at once, on all nodes together.
     #[arg(long, value_name = "KEY=MAX")]
     pub concurrency: Option<String>,
+    /// Where it runs: any, every (once on each node), a node's name, or label:LABEL.
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
     /// Marks, key=value; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
@@ -372,6 +379,21 @@ pub struct Queues {
     /// What to do; list them.
     #[command(subcommand)]
     pub action: Option<QueueAction>,
+}
+
+/// What to do with a node.
+#[derive(Debug, Subcommand)]
+pub enum NodeAction {
+    /// Let a node take nothing new; what runs on it goes on. It holds until it is resumed or stops.
+    Drain {
+        /// The node's name or number.
+        node: String,
+    },
+    /// Let it take work again.
+    Resume {
+        /// The node's name or number.
+        node: String,
+    },
 }
 
 /// What to do with a queue.

@@ -52,6 +52,7 @@ pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
         ("max_attempts", args.max_attempts.map(|max| json!(max))),
         ("timeout", args.timeout.as_ref().map(|timeout| json!(timeout))),
         ("concurrency", concurrency),
+        ("node", args.node.as_ref().map(|node| json!(node))),
         ("items", batch),
     ] {
         if let Some(value) = value {

@@ -6,6 +6,7 @@ mod database;
 mod doctor;
 mod files;
 mod jobs;
+mod nodes;
 mod output;
 mod schedules;
 mod session;
@@ -126,7 +127,7 @@ async fn dispatch(session: &Session, command: Command) -> Outcome {
         Command::Kinds { name } => system::kinds(session, name).await,
         Command::Queues(args) => system::queues(session, args.action).await,
         Command::Workers => system::workers(session).await,
-        Command::Nodes => system::nodes(session).await,
+        Command::Nodes { action } => nodes::nodes(session, action).await,
         Command::Events => system::events(session).await,
         Command::Audit(args) => system::audit(session, &args).await,
         Command::Db(command) => database::run(session, command).await,

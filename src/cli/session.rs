@@ -116,7 +116,7 @@ impl Session {
                 self.now(),
             )),
             draws: Arc::new(Draws {
-                host: crate::daemon::host_name(),
+                host: self.settings().node.name.clone(),
                 seed: seed.unwrap_or_default(),
             }),
             live: None,

@@ -205,6 +205,21 @@ pub(super) async fn kinds(session: &Session, name: Option<String>) -> Outcome {
     show_list(session, &list, &["KIND", "WHAT IT DOES", "QUEUE", "FILE"], row)
 }
 
+pub(super) fn show_list(
+    session: &Session,
+    list: &Value,
+    headers: &[&str],
+    row: impl Fn(&Value) -> Vec<String>,
+) -> Outcome {
+    if session.json {
+        json(list);
+    } else {
+        table(headers, items(list).iter().map(row).collect());
+        tell_more(list);
+    }
+    Ok(Exit::Ok)
+}
+
 pub(super) async fn workers(session: &Session) -> Outcome {
     let list = session.reader().await?.get("/api/v1/workers").await?;
     let now = session.now();
@@ -227,43 +242,6 @@ pub(super) async fn workers(session: &Session) -> Outcome {
         &["JOB", "KIND", "SCHEDULE", "QUEUE", "ATTEMPT", "SINCE", "", "DOING"],
         row,
     )
-}
-
-pub(super) async fn nodes(session: &Session) -> Outcome {
-    let list = session.reader().await?.get("/api/v1/nodes").await?;
-    let now = session.now();
-    let row = |row: &Value| {
-        vec![
-            text(row, "id"),
-            text(row, "name"),
-            text(row, "state"),
-            text(row, "version"),
-            text(row, "pid"),
-            when(row.get("started_at").and_then(Value::as_str), now),
-            when(row.get("stopped_at").and_then(Value::as_str), now),
-        ]
-    };
-    show_list(
-        session,
-        &list,
-        &["NODE", "HOST", "STATE", "VERSION", "PID", "STARTED", "STOPPED"],
-        row,
-    )
-}
-
-fn show_list(
-    session: &Session,
-    list: &Value,
-    headers: &[&str],
-    row: impl Fn(&Value) -> Vec<String>,
-) -> Outcome {
-    if session.json {
-        json(list);
-    } else {
-        table(headers, items(list).iter().map(row).collect());
-        tell_more(list);
-    }
-    Ok(Exit::Ok)
 }
 
 pub(super) async fn events(session: &Session) -> Outcome {
@@ -310,7 +288,7 @@ pub(super) async fn verified(
     };
     let store =
         Store::open_read_only(&session.settings().database).map_err(|error| failed(&error))?;
-    let log = crate::daemon::audit_source(store.url());
+    let log = crate::daemon::audit_source(session.settings());
     let anchors = store
         .read(move |conn| crate::store::audit::anchors(conn, log.log()))
         .await

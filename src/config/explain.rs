@@ -32,6 +32,8 @@ fn values(settings: &Settings) -> Vec<(String, Option<String>)> {
     let Settings { workers, api, log, audit, retention, lease, defaults, .. } = settings;
     let mut all = vec![
         ("data_dir", Some(quoted(&settings.data_dir))),
+        ("node.name", Some(quoted(&settings.node.name))),
+        ("node.labels", Some(quoted(&settings.node.labels))),
         ("database.url", Some(quoted(settings.database.to_string()))),
         ("schedules.dirs", Some(quoted(&settings.schedule_dirs))),
         ("kinds.dirs", Some(quoted(&settings.kind_dirs))),

@@ -37,6 +37,8 @@ const FOLDER: &str = "the path of a directory";
 /// Every setting, in the order people are shown them.
 pub const KEYS: &[Key] = &[
     text("data_dir", FOLDER),
+    text("node.name", "a name of 1 to 64 letters, digits, `.`, `-` and `_`"),
+    list("node.labels", "a list of names"),
     text("database.url", "`sqlite:PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`"),
     list("schedules.dirs", "a list of directories"),
     list("kinds.dirs", "a list of directories"),

@@ -43,6 +43,8 @@ pub struct Request {
     pub flags: Vec<(String, String, String)>,
     /// What relative paths in variables and options start from.
     pub current_dir: PathBuf,
+    /// The host's name, as `uname -n` says it.
+    pub host: String,
     /// How many processors there are.
     pub processors: usize,
     /// The machine's zone.
@@ -61,6 +63,7 @@ impl Request {
             environment: std::env::vars_os().collect(),
             flags: Vec::new(),
             current_dir: std::env::current_dir()?,
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             zone: TimeZone::try_system().unwrap_or(TimeZone::UTC),
         })
@@ -143,6 +146,7 @@ pub fn resolve(
     let around = Surroundings {
         installed: file.as_ref().is_some_and(|file| file.path == request.system_file),
         folder,
+        host: request.host.clone(),
         processors: request.processors,
         zone: request.zone.clone(),
     };

@@ -9,6 +9,7 @@ fn request(folder: &Path) -> Request {
         environment: Vec::new(),
         flags: Vec::new(),
         current_dir: PathBuf::from("/clone"),
+        host: "host.example".to_owned(),
         processors: 4,
         zone: TimeZone::get("Europe/Berlin").unwrap(),
     }

@@ -16,6 +16,7 @@ use crate::store::DatabaseUrl;
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Raw {
     pub(super) data_dir: Option<PathBuf>,
+    pub(super) node: RawNode,
     pub(super) database: RawDatabase,
     pub(super) schedules: RawDirs,
     pub(super) kinds: RawDirs,
@@ -37,6 +38,13 @@ impl Params for Raw {}
 pub(super) struct RawDatabase {
     #[serde(deserialize_with = "database_url")]
     pub(super) url: Option<DatabaseUrl>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawNode {
+    pub(super) name: Option<String>,
+    pub(super) labels: Option<Vec<String>>,
 }
 
 /// The message does not repeat what was written, which may hold a password.

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::raw::Raw;
 use super::{AuditJobs, ListenAddress, LogFilter, LogFormat, Rotation};
-use crate::model::{ByteSize, HumanDuration, Priority, RetryPolicy};
+use crate::model::{ByteSize, HumanDuration, NodeIdentity, Priority, RetryPolicy, is_node_name};
 use crate::schedule::CatchUpPolicy;
 use crate::store::DatabaseUrl;
 
@@ -17,6 +17,8 @@ use crate::store::DatabaseUrl;
 pub struct Settings {
     /// Where the daemon keeps its files.
     pub data_dir: PathBuf,
+    /// `[node]`: by what this node can be chosen; its name is the host's, where nobody says.
+    pub node: NodeIdentity,
     /// Where the database is.
     pub database: DatabaseUrl,
     /// Where schedule files are, later directories overriding earlier ones.
@@ -146,6 +148,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) installed: bool,
     /// Where defaults are when the settings are not those of the machine.
     pub(super) folder: &'a Path,
+    /// The host's name.
+    pub(super) host: String,
     /// How many processors there are.
     pub(super) processors: usize,
     /// The machine's zone.
@@ -201,6 +205,23 @@ impl Settings {
             Some(server @ DatabaseUrl::Postgres(_)) => server,
             None => DatabaseUrl::Sqlite(data_dir.join("sexton.db")),
         };
+
+        let node = NodeIdentity {
+            name: raw.node.name.unwrap_or_else(|| around.host.clone()),
+            labels: raw.node.labels.unwrap_or_default(),
+        };
+        if !is_node_name(&node.name) {
+            wrong(
+                "node.name",
+                format!("`{}` cannot name a node: {NODE_NAME}", node.name.escape_debug()),
+            );
+        }
+        for label in node.labels.iter().filter(|label| !is_node_name(label)) {
+            wrong(
+                "node.labels",
+                format!("`{}` cannot be a label: {NODE_NAME}", label.escape_debug()),
+            );
+        }
 
         let workers = WorkerSettings {
             count: raw.workers.count.unwrap_or_else(|| default_workers(around.processors)),
@@ -273,6 +294,7 @@ impl Settings {
 
         let log_dir = place("log.dir", raw.log.dir, "/var/log/sexton", &data_dir.join("log"));
         let settings = Self {
+            node,
             database,
             schedule_dirs: places(
                 "schedules.dirs",
@@ -326,6 +348,8 @@ impl Settings {
         if complaints.is_empty() { Ok(settings) } else { Err(complaints) }
     }
 }
+
+const NODE_NAME: &str = "use 1 to 64 letters, digits, `.`, `-` and `_`";
 
 const DEFAULT_KEEP: NonZeroU16 = NonZeroU16::new(14).expect("fourteen is not zero");
 

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::company::Company;
 use super::essentials::Essentials;
 use super::heartbeat::{Heartbeat, rescue};
 use super::startup::StartError;
@@ -22,14 +23,16 @@ use crate::api::{App, Live};
 use crate::audit::writer::{self as audit_writer, AuditError};
 use crate::audit::{AuditHandle, AuditHealth};
 use crate::catalog::{Catalog, LookOn, Reading, ReloadReport, Reloader};
-use crate::clock::{CautiousClock, SharedClock};
+use crate::clock::{CautiousClock, DatabaseClock, SharedClock};
 use crate::config::Settings;
 use crate::jobs::command::CommandHandler;
 use crate::jobs::{DeclaredHandler, KINDS, RunPaths, kind};
-use crate::model::{Actor, AuditEvent, Chain, Event, JobId, NodeId};
+use crate::model::{Actor, AuditEvent, Chain, Event, JobId, NodeId, NodeIdentity};
 use crate::queue::{Ageing, Limits, Signals};
 use crate::scheduler::{Alarm, Draws, Enqueuer, Scheduler, Ticker};
 use crate::store::audit::append_event;
+use crate::store::nodes::NewNode;
+use crate::store::wakeups::{News, Wakeups};
 use crate::store::{Condition, Conn, DatabaseUrl, Store, StoreError, nodes};
 use crate::upkeep::{History, Upkeep};
 use crate::worker::{
@@ -66,8 +69,8 @@ pub enum Threads {
 /// Who this run of the engine is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The host's name.
-    pub host: String,
+    /// By what it can be chosen.
+    pub node: NodeIdentity,
     /// A name that no other run has.
     pub instance: String,
     /// Becomes the seed of jitter where the database has none yet.
@@ -80,6 +83,8 @@ pub struct Parts {
     pub settings: Arc<Settings>,
     /// What time it is.
     pub clock: SharedClock,
+    /// The same clock, where it is put right by the one of a database that other nodes use as well.
+    pub database_clock: Option<Arc<DatabaseClock>>,
     /// Where everything stays.
     pub store: Store,
     /// Who it is.
@@ -112,6 +117,7 @@ pub struct Engine {
     enqueuer: Enqueuer,
     ledger_changed: Arc<Notify>,
     clock_doubt: watch::Receiver<Option<String>>,
+    company: watch::Receiver<Vec<String>>,
     alarm: Arc<Alarm>,
     ticker: Ticker,
     audit: AuditHandle,
@@ -134,6 +140,7 @@ impl Engine {
         let Parts {
             settings,
             clock,
+            database_clock,
             store,
             identity,
             paths,
@@ -143,10 +150,11 @@ impl Engine {
             draw,
             threads,
         } = parts;
+        let node_identity = identity.node.clone();
         let (node, draws) = join(&store, &clock, &settings, identity).await?;
         let audit_options = audit_writer::Options {
             folder: settings.audit.dir.clone(),
-            source: audit_source(store.url()),
+            source: audit_source(&settings),
             jobs: settings.audit.jobs,
         };
         let audit = start_audit(&store, &clock, audit_options, threads).await?;
@@ -172,10 +180,17 @@ impl Engine {
 
         let registry = registry.or_find(declared_kinds(Arc::clone(&reloader)));
         let (events, _) = broadcast::channel(EVENTS_KEPT);
-        let (signals, signal_receiver) = Signals::new();
+        let (work, called, ledger_changed) =
+            (Arc::<Notify>::default(), Arc::<Notify>::default(), Arc::<Notify>::default());
+        let others = match &database_clock {
+            Some(_) => listen(&store, [&work, &called, &ledger_changed])?,
+            None => None,
+        };
+        let (signals, signal_receiver) = Signals::among(work, others);
         let pool = Pool {
             store: store.clone(),
             node,
+            identity: node_identity,
             clock: Arc::clone(&clock),
             registry,
             paths: Arc::clone(&paths),
@@ -200,7 +215,6 @@ impl Engine {
             signals: signals.clone(),
             events,
         };
-        let ledger_changed = Arc::new(Notify::new());
         let (doubt, clock_doubt) = watch::channel(None);
         let scheduler = Scheduler {
             enqueuer: enqueuer.clone(),
@@ -223,6 +237,8 @@ impl Engine {
         };
         let upkeep = tokio::spawn(upkeep.run(stop_scheduling.clone()));
         scheduling.push(essentials.follow("the upkeep", upkeep));
+        let (complain, company) = watch::channel(Vec::new());
+        let ledger = Arc::clone(&ledger_changed);
         let heartbeat = Heartbeat {
             store: store.clone(),
             clock: Arc::clone(&clock),
@@ -230,6 +246,8 @@ impl Engine {
             lease: settings.lease.clone(),
             pool: pool.clone(),
             signals,
+            reloader: Arc::clone(&reloader),
+            company: database_clock.map(|clock| Company::new(clock, called, ledger, complain)),
         };
         let heartbeat = tokio::spawn(heartbeat.run(stop.clone()));
         let serving = vec![essentials.follow("the heartbeat", heartbeat)];
@@ -253,6 +271,7 @@ impl Engine {
             enqueuer,
             ledger_changed,
             clock_doubt,
+            company,
             alarm,
             ticker,
             audit,
@@ -333,6 +352,18 @@ impl Engine {
     #[must_use]
     pub fn clock_doubt(&self) -> watch::Receiver<Option<String>> {
         self.clock_doubt.clone()
+    }
+
+    /// What does not fit together among the nodes of the database.
+    #[must_use]
+    pub fn company(&self) -> watch::Receiver<Vec<String>> {
+        self.company.clone()
+    }
+
+    /// What tells the pool, here and on other nodes, that there is something to do.
+    #[must_use]
+    pub fn signals(&self) -> &Signals {
+        &self.enqueuer.signals
     }
 
     /// The scheduler's sign of life.
@@ -461,6 +492,18 @@ impl Engine {
     }
 }
 
+/// Hears of what happens on the other nodes of the database.
+fn listen(
+    store: &Store,
+    [work, called, ledger_changed]: [&Arc<Notify>; 3],
+) -> Result<Option<Wakeups>, StoreError> {
+    let wakes = [(News::Work, work), (News::Orders, called), (News::Ledger, ledger_changed)];
+    let wakes = wakes.map(|(news, wakes)| (news, Arc::clone(wakes)));
+    Wakeups::open(store.url(), move |heard| {
+        wakes.iter().filter(|(news, _)| *news == heard).for_each(|(_, wakes)| wakes.notify_one());
+    })
+}
+
 async fn start_audit(
     store: &Store,
     clock: &SharedClock,
@@ -487,12 +530,13 @@ async fn join(
 ) -> Result<(NodeId, Arc<Draws>), StoreError> {
     let now = clock.now();
     let lease_until = now + settings.lease.duration.get();
-    let Identity { host, instance, fresh_seed } = identity;
-    let name = host.clone();
+    let Identity { node: identity, instance, fresh_seed } = identity;
+    let host = identity.name.clone();
+    let new = NewNode { identity, instance };
     let alone = matches!(store.url(), DatabaseUrl::Sqlite(_));
     let (node, seed, rescued) = store
         .write(move |conn: &mut Conn| {
-            let node = nodes::register(conn, &name, &instance, now, lease_until)?;
+            let node = nodes::register(conn, &new, now, lease_until)?;
             let seed = nodes::jitter_seed_or(conn, &fresh_seed)?;
             let mut rescued: Vec<JobId> = Vec::new();
             // Where others may be alive, the heartbeat finds out who is not.

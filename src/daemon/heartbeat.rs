@@ -6,13 +6,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::company::Company;
 use super::lease::{OwnLease, Seen};
 use crate::api::TICK_OVERDUE;
+use crate::catalog::Reloader;
 use crate::clock::SharedClock;
 use crate::config::LeaseSettings;
 use crate::model::{Chain, JobId, NodeId};
 use crate::queue::{Signals, after_loss};
 use crate::scheduler::Alarm;
+use crate::store::nodes::Beat;
 use crate::store::{Conn, DatabaseUrl, Store, StoreError, finish, nodes};
 use crate::worker::PoolHandle;
 
@@ -24,6 +27,9 @@ pub(super) struct Heartbeat {
     pub(super) lease: LeaseSettings,
     pub(super) pool: PoolHandle,
     pub(super) signals: Signals,
+    pub(super) reloader: Arc<Reloader>,
+    /// What there is only where other nodes can be.
+    pub(super) company: Option<Company>,
 }
 
 /// How often to look whether a beat is due where other nodes wait for it. A timer stands still while the machine sleeps, so a longer one
@@ -33,66 +39,88 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 impl Heartbeat {
     /// Renews the lease until `stop`. A node that cannot renew in time is presumed dead by others, which then run its jobs: it stops its
     /// own attempts before that.
-    pub(super) async fn run(self, stop: CancellationToken) {
-        let is_shared = matches!(self.store.url(), DatabaseUrl::Postgres(_));
-        let every = self.lease.heartbeat.get();
-        let mut look = tokio::time::interval(if is_shared { every.min(LOOK_EVERY) } else { every });
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut others = Seen::default();
-        let mut lease = OwnLease { renewed: self.clock.since_boot(), settings: &self.lease };
-        let mut tried = None;
-        let mut is_refused = false;
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        match self.company.take() {
+            None => self.run_alone(stop).await,
+            Some(company) => self.run_among_others(company, stop).await,
+        }
+    }
+
+    /// On SQLite the lock on the data directory shows that there is nobody else.
+    async fn run_alone(self, stop: CancellationToken) {
+        let mut look = ticks(self.lease.heartbeat.get());
+        let mut refused = Once::default();
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 _ = look.tick() => {}
             }
+            let beaten = self.beat(None).await;
+            refused.tell(beaten.err());
+        }
+    }
+
+    async fn run_among_others(self, mut company: Company, stop: CancellationToken) {
+        let every = self.lease.heartbeat.get();
+        let mut look = ticks(every.min(LOOK_EVERY));
+        let mut lease = OwnLease { renewed: self.clock.since_boot(), settings: &self.lease };
+        let mut tried = None;
+        let mut refused = Once::default();
+        let called = Arc::clone(&company.called);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = look.tick() => {}
+                () = called.notified() => {
+                    company.obey(&self).await;
+                    continue;
+                }
+            }
             let now = self.clock.since_boot();
-            if tried.is_some_and(|tried| now.saturating_sub(tried) < every) && is_shared {
+            if tried.is_some_and(|tried| now.saturating_sub(tried) < every) {
                 continue;
             }
             tried = Some(now);
             // Before anything is written: after a sleep the lease is over, and others may have the jobs already.
-            if is_shared && lease.is_nearly_over(now) {
+            if lease.is_nearly_over(now) {
                 tracing::warn!("the lease is over or nearly so; what this node runs is given back");
                 self.pool.interrupt();
             }
-            match self.beat(is_shared).await {
-                Ok(true) => {
-                    lease.renewed = now;
-                    is_refused = false;
-                }
-                Ok(false) => {
-                    is_refused = false;
-                    tracing::error!("this node was declared dead; what it runs is given back");
-                    self.pool.interrupt();
-                    lease.renewed = now;
-                }
-                Err(error) => {
-                    // Once: a store that refuses for hours is no better for a line every few seconds.
-                    if !std::mem::replace(&mut is_refused, true) {
-                        tracing::warn!(error = %Chain(&error), "the lease could not be renewed; it is tried again at every beat");
+            match self.beat(company.skew()).await {
+                Ok(was_alive) => {
+                    if !was_alive {
+                        tracing::error!("this node was declared dead; what it runs is given back");
+                        self.pool.interrupt();
                     }
+                    lease.renewed = now;
+                    refused.tell(None);
                 }
+                Err(error) => refused.tell(Some(error)),
             }
-            // On SQLite the lock on the data directory shows that there is nobody else.
-            if is_shared && let Err(error) = self.rescue_silent(&mut others).await {
-                tracing::warn!(error = %Chain(&error), "lost nodes could not be looked for");
-            }
+            company.look_around(&self).await;
         }
     }
 
-    async fn beat(&self, is_shared: bool) -> Result<bool, StoreError> {
-        let (node, now) = (self.node, self.clock.now());
-        let until = now + self.lease.duration.get();
-        let beat = move |conn: &mut Conn| nodes::heartbeat(conn, node, until);
+    /// Returns whether this node still counted as alive.
+    async fn beat(&self, clock_skew_us: Option<i64>) -> Result<bool, StoreError> {
+        let node = self.node;
+        let beat = Beat {
+            lease_until: self.clock.now() + self.lease.duration.get(),
+            revision: self.reloader.current().revision.short().to_owned(),
+            clock_skew_us,
+        };
+        let write = move |conn: &mut Conn| nodes::heartbeat(conn, node, &beat);
         // Where others write as well, it is also the moment at which the audit log looks for what they have done.
-        if is_shared { self.store.write(beat).await } else { self.store.write_quietly(beat).await }
+        match self.store.url() {
+            DatabaseUrl::Sqlite(_) => self.store.write_quietly(write).await,
+            DatabaseUrl::Postgres(_) => self.store.write(write).await,
+        }
     }
 
     /// Gives back what nodes left running that have been silent for longer than a lease.
-    async fn rescue_silent(&self, others: &mut Seen) -> Result<(), StoreError> {
+    pub(super) async fn rescue_silent(&self, others: &mut Seen) -> Result<(), StoreError> {
         let (me, now) = (self.node, self.clock.now());
         let alive = self.store.read(move |conn| nodes::others(conn, me)).await?;
         let silent = others.silent(&alive, self.clock.since_boot(), self.lease.duration.get());
@@ -117,6 +145,25 @@ impl Heartbeat {
             self.signals.work();
         }
         Ok(())
+    }
+}
+
+fn ticks(every: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Tells of a refusal once: a store that refuses for hours is no better for a line every few seconds.
+#[derive(Default)]
+struct Once(bool);
+
+impl Once {
+    fn tell(&mut self, refusal: Option<StoreError>) {
+        let is_told = std::mem::replace(&mut self.0, refusal.is_some());
+        if let Some(error) = refusal.filter(|_| !is_told) {
+            tracing::warn!(error = %Chain(&error), "the lease could not be renewed; it is tried again at every beat");
+        }
     }
 }
 

@@ -60,6 +60,11 @@ mod tests {
             started_at: Micros(0),
             lease_until: Micros(lease_until),
             stopped_at: None,
+            labels: String::new(),
+            revision: None,
+            clock_skew_us: None,
+            draining_since: None,
+            draining_by: None,
         }
     }
 

@@ -4,10 +4,10 @@
 //! each other and ends them in the reverse order; `startup` and `shutdown` do the same for what ties them to a machine; `signals` lists
 //! everything that can reach the process from outside.
 
+mod company;
 pub mod engine;
 mod essentials;
 mod heartbeat;
-mod host;
 mod lease;
 mod lock;
 mod numbers;
@@ -23,7 +23,6 @@ use crate::schedule::{CatchUp, Defaults};
 use crate::store::DatabaseUrl;
 use crate::store::audit::AuditSource;
 
-pub use host::host_name;
 pub use lock::{DataLock, LockError, take as take_lock, take_database};
 pub use startup::StartError;
 
@@ -95,11 +94,11 @@ pub fn schedule_defaults(settings: &Settings) -> Defaults {
     }
 }
 
-/// Whose rows the audit log tells of: on SQLite all of them, on PostgreSQL this host's.
+/// Whose rows the audit log tells of: on SQLite all of them, on PostgreSQL this node's.
 #[must_use]
-pub fn audit_source(url: &DatabaseUrl) -> AuditSource {
-    match url {
+pub fn audit_source(settings: &Settings) -> AuditSource {
+    match settings.database {
         DatabaseUrl::Sqlite(_) => AuditSource::Everything,
-        DatabaseUrl::Postgres(_) => AuditSource::Node(host_name()),
+        DatabaseUrl::Postgres(_) => AuditSource::Node(settings.node.name.clone()),
     }
 }

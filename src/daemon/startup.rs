@@ -15,12 +15,12 @@ use super::lock::{self, DataLock, LockError};
 use super::numbers::Numbers;
 use super::place::{self, PlaceError};
 use super::standing::Standing;
-use super::{FailureKind, audit_source, host_name, supervisor};
+use super::{FailureKind, audit_source, company, supervisor};
 use crate::api::{self, ServeError};
 use crate::audit::writer::AuditError;
 use crate::audit::{AuditHealth, Rewound, rewound};
 use crate::catalog::{Catalog, ReloadReport, Watcher, Watching};
-use crate::clock::{CautiousClock, SharedClock, SystemClock};
+use crate::clock::{CautiousClock, DatabaseClock, SharedClock, SystemClock};
 use crate::config::Settings;
 use crate::jobs::RunPaths;
 use crate::jobs::cleanup::CleanupHandler;
@@ -30,6 +30,7 @@ use crate::jobs::http::HttpHandler;
 use crate::jobs::kb_validation::KbValidationHandler;
 use crate::jobs::ports;
 use crate::jobs::stats_report::StatsReportHandler;
+use crate::queue::Signals;
 use crate::scheduler::TickerError;
 use crate::store::{DatabaseUrl, Store, StoreError};
 use crate::telemetry::{self, Metrics, Telemetry};
@@ -144,13 +145,19 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
         Err(_panicked) => return Err(StoreError::Closed.into()),
     };
     refuse_rewound(&store, &settings).await?;
+    let database_clock = database_clock(&store, &clock).await?;
+    let clock = match &database_clock {
+        Some(shared) => Arc::clone(shared) as SharedClock,
+        None => clock,
+    };
     let history = Arc::new(History::new(store.clone(), Arc::clone(&paths)));
     let ages = CautiousClock::new(Arc::clone(&clock), upkeep::remembered_clock(&store).await?);
     let mut engine = Engine::start(Parts {
         settings: Arc::clone(&settings),
         clock: Arc::clone(&clock),
+        database_clock,
         store: store.clone(),
-        identity: identity(),
+        identity: identity(&settings),
         paths,
         registry: registry(&store, &history, &ages),
         history,
@@ -187,7 +194,9 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     }
 
     let clocks = (engine.clock_doubt(), ages);
-    let complaints = complaints(engine.audit_health(), watcher, Arc::clone(&telemetry), clocks);
+    let others = (engine.company(), engine.signals().clone());
+    let complaints =
+        complaints(engine.audit_health(), watcher, Arc::clone(&telemetry), clocks, others);
     let metrics = move || {
         let numbers = Arc::clone(&numbers);
         async move { numbers.text().await }.boxed()
@@ -217,7 +226,7 @@ async fn refuse_rewound(store: &Store, settings: &Settings) -> Result<(), StartE
     if !matches!(store.url(), DatabaseUrl::Sqlite(_)) {
         return Ok(());
     }
-    match rewound(store, &settings.audit.dir, &audit_source(store.url())).await? {
+    match rewound(store, &settings.audit.dir, &audit_source(settings)).await? {
         None => Ok(()),
         Some(lacks) => Err(StartError::Rewound {
             database: store.url().to_string(),
@@ -227,9 +236,22 @@ async fn refuse_rewound(store: &Store, settings: &Settings) -> Result<(), StartE
     }
 }
 
-fn identity() -> Identity {
+/// The clock of a database that other nodes use as well, measured before anything is decided by it.
+async fn database_clock(
+    store: &Store,
+    own: &SharedClock,
+) -> Result<Option<Arc<DatabaseClock>>, StoreError> {
+    if matches!(store.url(), DatabaseUrl::Sqlite(_)) {
+        return Ok(None);
+    }
+    let clock = DatabaseClock::new(Arc::clone(own));
+    company::learn(&clock, company::sample(store, &clock).await?);
+    Ok(Some(Arc::new(clock)))
+}
+
+fn identity(settings: &Settings) -> Identity {
     let random = || uuid::Uuid::new_v4().to_string();
-    Identity { host: host_name(), instance: random(), fresh_seed: random() }
+    Identity { node: settings.node.clone(), instance: random(), fresh_seed: random() }
 }
 
 fn make_directories(settings: &Settings, paths: &RunPaths) -> Result<(), StartError> {
@@ -283,6 +305,7 @@ fn complaints(
     watcher: Watcher,
     telemetry: SharedTelemetry,
     (clock_doubt, ages): (watch::Receiver<Option<String>>, Arc<CautiousClock>),
+    (company, signals): (watch::Receiver<Vec<String>>, Signals),
 ) -> Box<dyn Fn() -> Vec<String> + Send + Sync> {
     Box::new(move || {
         let mut complaints = Vec::new();
@@ -290,6 +313,8 @@ fn complaints(
         if let Some(doubt) = ages.doubt() {
             complaints.push(doubt.to_string());
         }
+        complaints.extend(company.borrow().iter().cloned());
+        complaints.extend(signals.trouble());
         if let Some(why) = &audit.borrow().failing {
             complaints.push(format!("the audit log cannot be written: {why}"));
         }

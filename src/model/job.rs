@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Actor, Concurrency, HumanDuration, JobId, JsonText, Outcome, Priority, RetryPolicy, ScheduleId,
-    Subqueue, is_high,
+    Actor, Concurrency, HumanDuration, JobId, JsonText, NodeSelector, Outcome, Priority,
+    RetryPolicy, ScheduleId, Subqueue, is_high,
 };
 
 /// Where a job is.
@@ -197,6 +197,9 @@ pub struct JobSettings {
     /// Its name in that batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub item: Option<String>,
+    /// The nodes that may run it, where not all may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeSelector>,
 }
 
 impl JobSettings {
@@ -207,6 +210,7 @@ impl JobSettings {
             queue: queue.to_owned(),
             is_high: is_high(priority),
             kind: self.limited_kind.then(|| kind.to_owned()),
+            node: self.node.clone(),
             concurrency: self.concurrency.clone(),
         }
     }
@@ -267,6 +271,8 @@ pub struct NewJob {
     pub settings: JobSettings,
     /// What it consists of: with items it is a batch, each item is a job of its own, and this one is over when all of them are.
     pub items: Vec<NewItem>,
+    /// Whether it is a batch with an item for each node that runs; it has no items of its own then.
+    pub on_every_node: bool,
     /// Who asked for it.
     pub actor: Actor,
 }
@@ -278,6 +284,8 @@ pub struct NewItem {
     pub name: String,
     /// The batch's params with its own over them.
     pub params: JsonText,
+    /// The nodes that may run it, where those are others than the batch's.
+    pub node: Option<NodeSelector>,
 }
 
 /// How far a batch is.
@@ -326,6 +334,7 @@ impl NewJob {
             depends_on_earlier: Vec::new(),
             settings: JobSettings::default(),
             items: Vec::new(),
+            on_every_node: false,
             actor,
         }
     }

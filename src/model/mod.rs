@@ -14,6 +14,7 @@ mod ids;
 mod job;
 mod json;
 mod ledger;
+mod node;
 mod occurrence;
 mod priority;
 mod retry;
@@ -34,6 +35,7 @@ pub use job::{
 };
 pub use json::JsonText;
 pub use ledger::{Ledger, Pause};
+pub use node::{NodeChoice, NodeIdentity, NodeSelector, is_node_name};
 pub use occurrence::{Decision, Occurrence, OverlapVerdict};
 pub use priority::{Priority, PriorityError};
 pub use retry::{Backoff, MAX_RETRY_DELAY, RetryPolicy};

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Priority;
+use super::{NodeSelector, Priority};
 
 /// At most so many jobs with this key at once, on all nodes together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ impl Concurrency {
 /// A part of a queue.
 ///
 /// As text it is the queue's name alone where nothing else can hold a job back: `default`, `default/high`,
-/// `docs/kind:pdf/key:2:host`. The key comes last, because it may hold anything.
+/// `docs/kind:pdf/node:web-1/key:2:host`. The key comes last, because it may hold anything.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subqueue {
     /// The queue.
@@ -51,6 +51,8 @@ pub struct Subqueue {
     pub is_high: bool,
     /// Of what kind its jobs are, where a kind can have a limit.
     pub kind: Option<String>,
+    /// Which nodes may take its jobs, where not all may.
+    pub node: Option<NodeSelector>,
     /// What else its jobs share.
     pub concurrency: Option<Concurrency>,
 }
@@ -70,6 +72,9 @@ impl fmt::Display for Subqueue {
         if let Some(kind) = &self.kind {
             write!(f, "/kind:{kind}")?;
         }
+        if let Some(node) = &self.node {
+            write!(f, "/node:{node}")?;
+        }
         if let Some(Concurrency { key, max }) = &self.concurrency {
             write!(f, "/key:{max}:{key}")?;
         }
@@ -83,8 +88,13 @@ impl FromStr for Subqueue {
     /// Reads whatever is in the database: what is not understood holds nothing back.
     fn from_str(text: &str) -> Result<Self, Infallible> {
         let (queue, mut rest) = text.split_once('/').unwrap_or((text, ""));
-        let mut subqueue =
-            Self { queue: queue.to_owned(), is_high: false, kind: None, concurrency: None };
+        let mut subqueue = Self {
+            queue: queue.to_owned(),
+            is_high: false,
+            kind: None,
+            node: None,
+            concurrency: None,
+        };
         while !rest.is_empty() {
             if let Some((max, key)) = rest.strip_prefix("key:").and_then(|key| key.split_once(':'))
             {
@@ -93,9 +103,10 @@ impl FromStr for Subqueue {
                 break;
             }
             let (part, others) = rest.split_once('/').unwrap_or((rest, ""));
-            match part.strip_prefix("kind:") {
-                Some(kind) => subqueue.kind = Some(kind.to_owned()),
-                None => subqueue.is_high |= part == "high",
+            match part.split_once(':') {
+                Some(("kind", kind)) => subqueue.kind = Some(kind.to_owned()),
+                Some(("node", node)) => subqueue.node = node.parse().ok(),
+                _ => subqueue.is_high |= part == "high",
             }
             rest = others;
         }
@@ -113,10 +124,11 @@ mod tests {
         #[test]
         fn every_subqueue_reads_back_as_it_prints(
             queue in "[a-z0-9_-]{1,9}", is_high: bool, kind in prop::option::of("[a-z0-9_-]{1,9}"),
-            concurrency in prop::option::of(("[^\\p{Cc}]{1,20}", 1_u32..9)),
+            node in prop::option::of("(label:)?[a-zA-Z0-9._-]{1,9}"), concurrency in prop::option::of(("[^\\p{Cc}]{1,20}", 1_u32..9)),
         ) {
             let concurrency = concurrency.map(|(key, max)| Concurrency { key, max });
-            let subqueue = Subqueue { queue, is_high, kind, concurrency };
+            let node = node.map(|node| node.parse().unwrap());
+            let subqueue = Subqueue { queue, is_high, kind, node, concurrency };
             prop_assert_eq!(subqueue.to_string().parse::<Subqueue>().unwrap(), subqueue);
         }
     }

@@ -1,4 +1,4 @@
-//! How those who change the queue wake the pool that works on it.
+//! How those who change the queue wake the pool that works on it, here and on other nodes.
 //!
 //! The truth is in the rows; a signal only says "look now". One that is lost costs a poll, never a job.
 
@@ -7,12 +7,14 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc};
 
 use crate::model::JobId;
+use crate::store::wakeups::{News, Wakeups};
 
 /// The sending end. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Signals {
     work: Arc<Notify>,
     cancels: mpsc::UnboundedSender<Vec<JobId>>,
+    others: Option<Wakeups>,
 }
 
 /// The pool's end.
@@ -22,15 +24,23 @@ pub struct SignalReceiver {
     pub work: Arc<Notify>,
     /// Jobs whose running attempts are to stop.
     pub cancels: mpsc::UnboundedReceiver<Vec<JobId>>,
+    /// Told of work for which there is no room here.
+    pub others: Option<Wakeups>,
 }
 
 impl Signals {
-    /// Both ends.
+    /// Both ends, for the only node.
     #[must_use]
     pub fn new() -> (Self, SignalReceiver) {
-        let work = Arc::new(Notify::new());
+        Self::among(Arc::default(), None)
+    }
+
+    /// Both ends, for one of several nodes, which wake this one through `work`.
+    #[must_use]
+    pub fn among(work: Arc<Notify>, others: Option<Wakeups>) -> (Self, SignalReceiver) {
         let (sender, cancels) = mpsc::unbounded_channel();
-        (Self { work: Arc::clone(&work), cancels: sender }, SignalReceiver { work, cancels })
+        let receiver = SignalReceiver { work: Arc::clone(&work), cancels, others: others.clone() };
+        (Self { work, cancels: sender, others }, receiver)
     }
 
     /// Says that there may be work.
@@ -46,11 +56,30 @@ impl Signals {
         written
     }
 
-    /// Tells running attempts of these jobs to stop; jobs that do not run here are ignored.
+    /// Tells running attempts of these jobs to stop, wherever they run.
     pub fn cancel(&self, jobs: Vec<JobId>) {
         if !jobs.is_empty() {
-            // A pool that is gone has nothing left to cancel.
-            let _gone = self.cancels.send(jobs);
+            self.cancel_here(jobs);
+            self.tell_others(News::Orders);
         }
+    }
+
+    /// The same for those that run here; others are ignored.
+    pub fn cancel_here(&self, jobs: Vec<JobId>) {
+        // A pool that is gone has nothing left to cancel.
+        let _gone = self.cancels.send(jobs);
+    }
+
+    /// Says something to the other nodes, where there are any.
+    pub fn tell_others(&self, news: News) {
+        if let Some(others) = &self.others {
+            others.tell(news);
+        }
+    }
+
+    /// Why the other nodes do not hear, while they do not.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.others.as_ref()?.trouble()
     }
 }

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::Rule;
 use crate::jobs::JobDefaults;
 use crate::model::{
-    ByteSize, Concurrency, HumanDuration, JsonText, Labels, Priority, RetryPolicy, ScheduleId,
+    ByteSize, Concurrency, HumanDuration, JsonText, Labels, NodeChoice, Priority, RetryPolicy,
+    ScheduleId,
 };
 
 /// A named rule from a file: when, what, and under which policies.
@@ -175,6 +176,8 @@ pub struct Run {
     pub concurrency: Option<Concurrency>,
     /// Whether their kind can have a limit of its own.
     pub limited_kind: bool,
+    /// Where they run.
+    pub node: NodeChoice,
 }
 
 /// What happens when an instant is due while the previous job still runs or waits.

@@ -89,6 +89,7 @@ fn run_fields(schedule: &Schedule, fields: &mut Fields) {
         fields.append("run.requires", &requirement.to_string());
     }
     fields.put("run.labels", &labels(&run.labels));
+    fields.put("run.node", &run.node);
     fields.put_some(
         "run.concurrency",
         run.concurrency.as_ref().map(|limit| format!("{} of {}", limit.max, limit.key)),

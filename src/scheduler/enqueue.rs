@@ -9,7 +9,7 @@ use tokio::sync::broadcast;
 use super::requirements::unmet;
 use crate::clock::SharedClock;
 use crate::model::{
-    Actor, Decision, Event, JobId, JobSettings, JsonText, NewJob, NodeId, ScheduleId,
+    Actor, Decision, Event, JobId, JobSettings, JsonText, NewJob, NodeChoice, NodeId, ScheduleId,
 };
 use crate::queue::{Ageing, Signals};
 use crate::schedule::{Overlap, Requirement, Schedule};
@@ -167,6 +167,7 @@ pub fn new_job(
         queue: run.queue.clone(),
         schedule: Some((schedule.id.clone(), nominal_at)),
         labels: run.labels.clone(),
+        on_every_node: run.node == NodeChoice::Every,
         settings: JobSettings {
             retry: Some(run.retry.clone()),
             timeout: run.timeout,
@@ -174,6 +175,10 @@ pub fn new_job(
             dry_run: false,
             concurrency: run.concurrency.clone(),
             limited_kind: run.limited_kind,
+            node: match &run.node {
+                NodeChoice::Only(selector) => Some(selector.clone()),
+                NodeChoice::Any | NodeChoice::Every => None,
+            },
             ..JobSettings::default()
         },
         ..NewJob::new(&schedule.kind, schedule.params.clone(), run_at, actor)

@@ -29,6 +29,7 @@ use crate::schedule::{Overlap, Schedule, Trigger};
 use crate::store::StoreError;
 use crate::store::audit::append_event;
 use crate::store::schedules::{self as ledgers, Definition, Instant, Plan};
+use crate::store::wakeups::News;
 
 /// How long to wait before a pass is tried again after the store refused it.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -159,7 +160,11 @@ impl State {
                 Wake::ClockStepped => self.clock_stepped().await,
                 Wake::Reloaded(report) => self.reloaded(&report).await,
                 Wake::LedgerChanged => self.adopt_or_retry().await,
-                Wake::RunEnded(id) => self.run_ended(&id).await,
+                Wake::RunEnded(id) => {
+                    self.run_ended(&id).await;
+                    // It ended here, and the rule counts from there on every node.
+                    self.own.enqueuer.signals.tell_others(News::Ledger);
+                }
                 Wake::Stop => return,
             }
         }

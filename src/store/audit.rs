@@ -473,6 +473,7 @@ const ANCHOR: (
 mod tests {
     use serde_json::json;
 
+    use super::super::nodes::{NewNode, register};
     use super::*;
     use crate::model::{Actor, JsonText, NewJob};
     use crate::queue::Ageing;
@@ -519,12 +520,19 @@ mod tests {
         }
     }
 
+    fn named(name: &str) -> NewNode {
+        NewNode {
+            identity: crate::model::NodeIdentity { name: name.to_owned(), labels: Vec::new() },
+            instance: name.to_owned(),
+        }
+    }
+
     #[test]
     fn a_log_of_one_node_has_that_nodes_rows_only() {
         for (_database, mut conn) in each() {
             let now = Timestamp::UNIX_EPOCH;
-            let mine = super::super::nodes::register(&mut conn, "a", "1", now, now).unwrap();
-            let theirs = super::super::nodes::register(&mut conn, "b", "2", now, now).unwrap();
+            let mine = register(&mut conn, &named("a"), now, now).unwrap();
+            let theirs = register(&mut conn, &named("b"), now, now).unwrap();
             for node in [mine, theirs, mine] {
                 let event =
                     AuditEvent::new("daemon.started", &Actor::system(), "daemon", &json!({}), now);

@@ -42,6 +42,9 @@ pub(super) fn submit_items(
     for (position, item) in (0_i32..).zip(&batch.items) {
         job.params = item.params.clone();
         job.settings.item = Some(item.name.clone());
+        if item.node.is_some() {
+            job.settings.node.clone_from(&item.node);
+        }
         let done = submit_one(conn, &job, submission, context)?;
         let job_id = done.id.0;
         let row = InsertItem { batch_id: id, position, name: &item.name, job_id };
@@ -66,6 +69,7 @@ fn template(batch: &NewJob, id: JobId) -> NewJob {
         depends_on_earlier: Vec::new(),
         settings: JobSettings { batch: Some(id), ..batch.settings.clone() },
         items: Vec::new(),
+        on_every_node: false,
         actor: batch.actor.clone(),
     }
 }

@@ -12,7 +12,7 @@ use super::schema::{attempts, job_checkpoints, jobs, jobs_ready, queues};
 use super::{Conn, Micros, StoreError, limits, on_each_backend};
 use crate::model::{
     AfterAttempt, Chain, FinalState, FinishedAttempt, JobId, JobSettings, JsonText, Labels, NodeId,
-    Outcome, Priority, ScheduleId, Subqueue,
+    NodeIdentity, Outcome, Priority, ScheduleId, Subqueue,
 };
 use crate::queue::{Limits, Room};
 
@@ -21,6 +21,8 @@ use crate::queue::{Limits, Room};
 pub struct ClaimRequest {
     /// Who asks.
     pub node: NodeId,
+    /// By what it can be chosen. It gets what any node may run, and what it was chosen for.
+    pub identity: NodeIdentity,
     /// When.
     pub now: Timestamp,
     /// How many jobs at the most.
@@ -81,7 +83,10 @@ struct Ready {
 /// # Errors
 /// When the database refuses.
 pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
-    let subqueues = subqueues_with_work(conn)?;
+    let mut subqueues = subqueues_with_work(conn)?;
+    subqueues.retain(|(_, subqueue)| {
+        subqueue.node.as_ref().is_none_or(|selector| request.identity.fits(selector))
+    });
     let mut limits = request.limits.clone();
     limits::add_stored(conn, &mut limits)?;
     let running = if limits.concern(subqueues.iter().map(|(_, subqueue)| subqueue)) {

@@ -1,14 +1,18 @@
 //! Jobs on their way into the queue, and between its waiting rooms.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::hot::{InsertJob, InsertLive, InsertReady, LastRowId, Returning};
 use super::schema::{job_labels, jobs, jobs_blocked, jobs_scheduled, unique_keys};
-use super::{Conn, Micros, StoreError, batches, dependencies, on_each_backend};
-use crate::model::{Dependency, JobId, JobSettings, JobState, NewJob, NodeId, Priority, UniqueKey};
+use super::{Conn, Micros, StoreError, batches, dependencies, nodes, on_each_backend};
+use crate::model::{
+    Dependency, JobId, JobSettings, JobState, NewItem, NewJob, NodeId, NodeSelector, Priority,
+    UniqueKey,
+};
 
 /// How many rows one statement names at most. SQLite stops at 32,766 variables; shorter statements are as fast.
 pub(super) const CHUNK_ROWS: usize = 500;
@@ -74,12 +78,44 @@ fn resolved<'a>(job: &'a NewJob, earlier: &[Submitted]) -> Result<Cow<'a, NewJob
     Ok(Cow::Owned(resolved))
 }
 
+/// The job with an item for each node that runs and takes work; for each that runs, where none does. Namesakes are one.
+fn with_an_item_for_each_node(
+    conn: &mut Conn,
+    mut job: NewJob,
+    now: Timestamp,
+) -> Result<NewJob, StoreError> {
+    let mut running = nodes::running(conn)?;
+    running.retain(|node| Timestamp::from(node.lease_until) >= now);
+    let takes_work = |node: &nodes::Node| node.draining_since.is_none();
+    if running.iter().any(takes_work) {
+        running.retain(takes_work);
+    }
+    let names: BTreeSet<String> = running.into_iter().map(|node| node.name).collect();
+    if names.is_empty() {
+        return Err(StoreError::Conflict("no node runs that could do it".to_owned()));
+    }
+    let item = |name: String| NewItem {
+        node: Some(NodeSelector::Named(name.clone())),
+        params: job.params.clone(),
+        name,
+    };
+    job.items = names.into_iter().map(item).collect();
+    Ok(job)
+}
+
 pub(super) fn submit_one(
     conn: &mut Conn,
     job: &NewJob,
     submission: i64,
     context: SubmitContext,
 ) -> Result<Submitted, StoreError> {
+    let expanded;
+    let job = if job.on_every_node {
+        expanded = with_an_item_for_each_node(conn, job.clone(), context.now)?;
+        &expanded
+    } else {
+        job
+    };
     if let Some(unique) = &job.unique
         && let Some(holder) = holder_of(conn, &unique.key, context.now)?
     {

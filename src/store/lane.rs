@@ -47,8 +47,8 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// How often a transaction that finds the database locked is begun again; SQLite itself waits five seconds each time.
 const BEGIN_ATTEMPTS: u32 = 12;
 
-/// How often a group is run that waits for rows of another node's group while that one waits for its own.
-const DEADLOCK_ATTEMPTS: u32 = 5;
+/// How often a group is run whose connection is lost or that waits for another group which waits for it.
+const GROUP_ATTEMPTS: u32 = 5;
 
 /// What sets an operation apart from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,6 +198,14 @@ pub(super) struct Ended {
     pub(super) outcome: Result<(), String>,
 }
 
+/// What came of running a group.
+enum Run {
+    /// All of it ran; the transaction is open.
+    Through(Conn),
+    /// The connection was lost, and what was done on it with it.
+    Disconnected(DieselError),
+}
+
 impl Open {
     /// Whether nobody who follows commits needs to hear of it.
     pub(super) fn is_quiet(&self) -> bool {
@@ -258,20 +266,28 @@ impl Writer {
         }
     }
 
-    /// Two groups of two nodes that wait for each other's rows are both right, and the server ends one of them: it is run again.
+    /// Nothing of a group is kept until it is committed, so it can be run again when something between us and the server has gone wrong:
+    /// the connection was lost, or two groups of two nodes wait for each other's rows, of which the server ends one.
     fn try_run(&mut self, group: &mut Group, waiting: &mut Waiting) -> Result<Conn, StoreError> {
-        for _ in 1..DEADLOCK_ATTEMPTS {
-            let mut conn = self.try_once(group, waiting)?;
-            if !group.iter().any(|operation| operation.is_in_the_way()) {
-                return Ok(conn);
+        for _ in 1..GROUP_ATTEMPTS {
+            match self.try_once(group, waiting)? {
+                Run::Through(mut conn) => {
+                    if !group.iter().any(|operation| operation.is_in_the_way()) {
+                        return Ok(conn);
+                    }
+                    roll_back(&mut conn)?;
+                    self.conn = Some(conn);
+                }
+                Run::Disconnected(_) => {}
             }
-            roll_back(&mut conn)?;
-            self.conn = Some(conn);
         }
-        self.try_once(group, waiting)
+        match self.try_once(group, waiting)? {
+            Run::Through(conn) => Ok(conn),
+            Run::Disconnected(error) => Err(error.into()),
+        }
     }
 
-    fn try_once(&mut self, group: &mut Group, waiting: &mut Waiting) -> Result<Conn, StoreError> {
+    fn try_once(&mut self, group: &mut Group, waiting: &mut Waiting) -> Result<Run, StoreError> {
         let mut conn = self.begin()?;
         let early = group.len();
         if run_together(&mut conn, group, 0) {
@@ -279,17 +295,22 @@ impl Writer {
                 join(group, waiting);
             }
             if run_together(&mut conn, group, early) {
-                return Ok(conn);
+                return Ok(Run::Through(conn));
             }
         }
         self.look_for_fault(group)?;
-        roll_back(&mut conn)?;
+        // A connection that cannot even do that is gone.
+        if let Err(error) = roll_back(&mut conn) {
+            return Ok(Run::Disconnected(error));
+        }
         self.conn = Some(conn);
         let mut conn = self.begin()?;
         let ran = run_apart(&mut conn, group);
         self.look_for_fault(group)?;
-        ran?;
-        Ok(conn)
+        Ok(match ran {
+            Ok(()) => Run::Through(conn),
+            Err(error) => Run::Disconnected(error),
+        })
     }
 
     /// Gives the group up where one of it has met something below the database.
@@ -479,7 +500,7 @@ fn run_together(conn: &mut Conn, group: &mut Group, first: usize) -> bool {
 }
 
 /// Runs each operation in a savepoint of its own.
-fn run_apart(conn: &mut Conn, group: &mut Group) -> Result<(), StoreError> {
+fn run_apart(conn: &mut Conn, group: &mut Group) -> Result<(), DieselError> {
     let mut index = 0;
     while index < group.len() {
         let operation = &mut group[index];
@@ -491,7 +512,7 @@ fn run_apart(conn: &mut Conn, group: &mut Group) -> Result<(), StoreError> {
         });
         match catch_unwind(run) {
             Ok(Ok(()) | Err(DieselError::RollbackTransaction)) => index += 1,
-            Ok(Err(lost)) => return Err(lost.into()),
+            Ok(Err(lost)) => return Err(lost),
             Err(_panic) => {
                 tracing::error!("a database operation panicked; what it wrote was taken back");
                 roll_back(conn)?;

@@ -3,7 +3,7 @@
 use diesel::dsl::sql;
 use diesel::migration::{Migration, MigrationSource};
 use diesel::prelude::*;
-use diesel::sql_types::Bool;
+use diesel::sql_types::{BigInt, Bool};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::{Conn, StoreError};
@@ -26,17 +26,34 @@ fn failed(error: impl std::fmt::Display) -> StoreError {
     StoreError::Migration(error.to_string())
 }
 
-/// Applies what is missing, each migration in a transaction of its own.
+/// The key of PostgreSQL's lock for whoever migrates: the first bytes of "sexton migrate".
+const LOCK_KEY: i64 = 0x7365_7874_6f6e_6d69;
+
+/// The key under which the database says which programs may use it, see [`status`].
+const OLDEST_USABLE: &str = "oldest_usable_schema";
+
+/// Applies what is missing: on SQLite each migration in a transaction of its own, on PostgreSQL all in one, because several nodes may be
+/// starting and only one is to do it.
 ///
 /// # Errors
-/// When the database is newer than this binary, or a migration fails.
+/// When the database is too new for this binary, or a migration fails.
 pub fn migrate(conn: &mut Conn) -> Result<Vec<String>, StoreError> {
-    status(conn)?;
-    let run = match conn {
-        Conn::Sqlite(conn) => conn.run_pending_migrations(SQLITE).map_err(failed)?,
-        Conn::Postgres(conn) => conn.run_pending_migrations(POSTGRES).map_err(failed)?,
-    };
-    Ok(run.iter().map(ToString::to_string).collect())
+    if status(conn)?.pending.is_empty() {
+        return Ok(Vec::new());
+    }
+    match conn {
+        Conn::Sqlite(conn) => {
+            let run = conn.run_pending_migrations(SQLITE).map_err(failed)?;
+            Ok(run.iter().map(ToString::to_string).collect())
+        }
+        Conn::Postgres(conn) => conn.transaction(|conn| {
+            diesel::sql_query("SELECT pg_advisory_xact_lock($1)")
+                .bind::<BigInt, _>(LOCK_KEY)
+                .execute(conn)?;
+            let run = conn.run_pending_migrations(POSTGRES).map_err(failed)?;
+            Ok(run.iter().map(ToString::to_string).collect())
+        }),
+    }
 }
 
 /// Takes every migration back, newest first. It deletes everything; only tests and a fresh start want it.
@@ -53,8 +70,12 @@ pub fn revert_all(conn: &mut Conn) -> Result<(), StoreError> {
 
 /// Tells what was applied and what is missing.
 ///
+/// A database may have migrations that this binary does not know: while nodes are brought to a newer version one after the other, the
+/// others go on, and one of them may have to start again. Migrations only ever add, so that is right until the database says that it is
+/// not: its `oldest_usable_schema` is the oldest migration that a program may know as its newest and still use it.
+///
 /// # Errors
-/// When the database is newer than this binary, or cannot be asked.
+/// When the database is too new for this binary, or cannot be asked.
 pub fn status(conn: &mut Conn) -> Result<SchemaStatus, StoreError> {
     let known = match conn {
         Conn::Sqlite(_) => versions(&SQLITE)?,
@@ -62,13 +83,19 @@ pub fn status(conn: &mut Conn) -> Result<SchemaStatus, StoreError> {
     };
     let applied = applied_versions(conn)?;
     let newest = known.last().cloned().unwrap_or_default();
-    match applied.iter().find(|version| !known.contains(version)) {
-        Some(found) => Err(StoreError::TooNew { found: found.clone(), known: newest }),
-        None => {
-            let pending = known.into_iter().filter(|version| !applied.contains(version)).collect();
-            Ok(SchemaStatus { applied, pending })
+    if let Some(found) = applied.iter().rfind(|version| !known.contains(version)) {
+        let oldest_usable = oldest_usable(conn)?;
+        if oldest_usable.is_none_or(|oldest| oldest > newest) {
+            return Err(StoreError::TooNew { found: found.clone(), known: newest });
         }
     }
+    let pending = known.into_iter().filter(|version| !applied.contains(version)).collect();
+    Ok(SchemaStatus { applied, pending })
+}
+
+fn oldest_usable(conn: &mut Conn) -> Result<Option<String>, StoreError> {
+    use super::schema::meta;
+    Ok(meta::table.find(OLDEST_USABLE).select(meta::value).first(conn).optional()?)
 }
 
 fn versions(source: &EmbeddedMigrations) -> Result<Vec<String>, StoreError> {

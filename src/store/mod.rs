@@ -17,6 +17,7 @@ pub mod limits;
 mod reserve;
 mod soundness;
 mod time;
+pub mod wakeups;
 mod whereabouts;
 
 pub mod audit;

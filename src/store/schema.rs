@@ -18,6 +18,11 @@ diesel::table! {
         started_at -> BigInt,
         lease_until -> BigInt,
         stopped_at -> Nullable<BigInt>,
+        labels -> Text,
+        revision -> Nullable<Text>,
+        clock_skew_us -> Nullable<BigInt>,
+        draining_since -> Nullable<BigInt>,
+        draining_by -> Nullable<Text>,
     }
 }
 

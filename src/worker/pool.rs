@@ -14,11 +14,12 @@ use super::status::{Board, PoolStatus};
 use crate::clock::SharedClock;
 use crate::jobs::{Context, JobInfo, Output, Progress, ProgressReport, RunPaths, StopReason};
 use crate::model::{
-    Chain, Event, FinishedAttempt, HumanDuration, JobId, JsonText, NodeId, is_high,
+    Chain, Event, FinishedAttempt, HumanDuration, JobId, JsonText, NodeId, NodeIdentity, is_high,
 };
 use crate::queue::{Limits, SignalReceiver};
 use crate::store::claim::{ClaimRequest, ClaimedJob};
 use crate::store::finish::{Finished, ProgressUpdate, finish};
+use crate::store::wakeups::News;
 use crate::store::{Store, StoreError};
 
 /// How long the pool sleeps at the most when nothing wakes it: the safety net for a wake-up that was lost, and for a wall clock that
@@ -65,6 +66,8 @@ pub struct Pool {
     pub store: Store,
     /// Who we are.
     pub node: NodeId,
+    /// By what we can be chosen.
+    pub identity: NodeIdentity,
     /// What time it is.
     pub clock: SharedClock,
     /// Who does which kind.
@@ -95,6 +98,8 @@ enum Order {
     Drain(oneshot::Sender<()>),
     /// Tell what runs to stop, because the daemon does.
     Interrupt,
+    /// Take nothing new for as long as this says so.
+    Hold(bool),
 }
 
 /// Every reason for which the pool wakes.
@@ -125,6 +130,8 @@ struct State {
     done: mpsc::UnboundedSender<FinishedAttempt>,
     /// Who waits for the drain; while somebody does, nothing new is taken.
     drained: Vec<oneshot::Sender<()>>,
+    /// Whether somebody wants that nothing new is taken here for now.
+    is_held: bool,
     next_due: Option<Timestamp>,
     board: Arc<Board>,
     store_error: Option<String>,
@@ -143,6 +150,7 @@ impl Pool {
             ended: Vec::new(),
             done,
             drained: Vec::new(),
+            is_held: false,
             next_due: None,
             board: Arc::clone(&board),
             store_error: None,
@@ -164,6 +172,11 @@ impl PoolHandle {
     /// Tells everything that runs to stop; attempts are given back and not charged.
     pub fn interrupt(&self) {
         let _gone = self.orders.send(Order::Interrupt);
+    }
+
+    /// Takes nothing new until it is told otherwise; what runs goes on.
+    pub fn hold(&self, is_held: bool) {
+        let _gone = self.orders.send(Order::Hold(is_held));
     }
 
     /// Returns when the pool is no more: after a drain, or because it panicked.
@@ -195,16 +208,19 @@ impl State {
                 break;
             }
             let has_room = self.has_room() && self.store_error.is_none();
+            // Work for which there is no room here is for others.
+            let hears_of_work = has_room || self.pool.signals.others.is_some();
             let reason = tokio::select! {
                 biased;
                 order = orders.recv() => Wake::Ordered(order),
                 Some(jobs) = self.pool.signals.cancels.recv() => Wake::Cancelled(jobs),
                 Some(ended) = done.recv() => Wake::Ended(ended),
-                () = work.notified(), if has_room => Wake::Work,
+                () = work.notified(), if hears_of_work => Wake::Work,
                 _ = progress.tick(), if !self.running.is_empty() => Wake::ProgressDue,
                 () = tokio::time::sleep(pause) => Wake::TimeIsUp,
             };
             match reason {
+                Wake::Work if !has_room => self.pass_on(),
                 Wake::Work | Wake::TimeIsUp => {}
                 Wake::ProgressDue => {
                     self.surface_outputs();
@@ -227,12 +243,19 @@ impl State {
         }
     }
 
+    /// Tells other nodes that there may be work.
+    fn pass_on(&self) {
+        if let Some(others) = &self.pool.signals.others {
+            others.tell(News::Work);
+        }
+    }
+
     fn is_draining(&self) -> bool {
         !self.drained.is_empty()
     }
 
     fn has_room(&self) -> bool {
-        !self.is_draining() && self.occupied() < self.pool.settings.slots
+        !self.is_draining() && !self.is_held && self.occupied() < self.pool.settings.slots
     }
 
     /// Slots that are taken. One whose attempt has ended becomes free in the transaction that records it.
@@ -251,6 +274,10 @@ impl State {
             Order::Drain(answer) => {
                 self.board.seen().draining = true;
                 self.drained.push(answer);
+            }
+            Order::Hold(is_held) => {
+                self.is_held = is_held;
+                self.board.seen().draining = is_held || self.is_draining();
             }
             Order::Interrupt => {
                 self.running.values().for_each(|running| running.stop.give(StopReason::Shutdown));
@@ -341,8 +368,13 @@ impl State {
     fn settle(&mut self, ended: Vec<FinishedAttempt>, pickup: Pickup, now: Timestamp) -> Duration {
         self.record_ends(ended, pickup.finished);
         self.next_due = pickup.next_due;
+        let has_taken = !pickup.claimed.is_empty();
         for job in pickup.claimed {
             self.start(job);
+        }
+        if has_taken && !self.has_room() {
+            // Where all workers have become busy there may be more.
+            self.pass_on();
         }
         if pickup.more_due { Duration::ZERO } else { self.sleep_until_due(now) }
     }
@@ -377,6 +409,7 @@ impl State {
         let kept = if reserved > 0 { reserved.saturating_sub(self.high_running()) } else { 0 };
         ClaimRequest {
             node: self.pool.node,
+            identity: self.pool.identity.clone(),
             now,
             slots,
             normal_slots: slots.saturating_sub(kept),

@@ -19,6 +19,7 @@ fn load_as_the_machines(text: &str) -> Loaded {
         environment: Vec::new(),
         flags: Vec::new(),
         current_dir: folder.path().to_owned(),
+        host: "host.example.org".to_owned(),
         processors: 4,
         zone: jiff::tz::TimeZone::get("Europe/Berlin").expect("a zone of every machine"),
     };

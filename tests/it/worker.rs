@@ -92,6 +92,7 @@ impl Workers {
         let (signals, receiver) = Signals::new();
         let (sender, events) = broadcast::channel(1000);
         let pool = Pool {
+            identity: sexton::model::NodeIdentity::default(),
             store: queue.store.clone(),
             node: queue.node,
             clock: Arc::clone(&clock),

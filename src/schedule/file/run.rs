@@ -7,7 +7,7 @@ use super::super::diagnostic::Code;
 use super::findings::{Finding, Findings};
 use super::reader::{Item, Table};
 use super::retry;
-use crate::model::{Concurrency, HumanDuration, Labels, Priority, ScheduleId};
+use crate::model::{Concurrency, HumanDuration, Labels, NodeChoice, Priority, ScheduleId};
 
 /// The most jobs at once that a limit can be set to.
 pub(super) const MAX_CONCURRENCY: u32 = 1_000_000;
@@ -29,6 +29,7 @@ pub(super) fn default(defaults: &Defaults) -> Run {
         labels: Labels::new(),
         concurrency: None,
         limited_kind: false,
+        node: NodeChoice::Any,
     }
 }
 
@@ -69,6 +70,9 @@ pub(super) fn read(
     if let Some(item) = table.get("labels") {
         run.labels = labels(&item, findings);
     }
+    if let Some(node) = table.get("node").and_then(|item| node(&item, findings)) {
+        run.node = node;
+    }
     let group = table.get("group").and_then(|item| group(&item, findings));
     if let Some(item) = table.get("concurrency") {
         if group.is_some() {
@@ -81,10 +85,7 @@ pub(super) fn read(
     }
     run.concurrency = group.or(run.concurrency);
     table.refuse(
-        &[
-            ("node", "every node may run every job, for now"),
-            ("history", "set `retention` in sexton.toml, which holds for all schedules"),
-        ],
+        &[("history", "set `retention` in sexton.toml, which holds for all schedules")],
         findings,
     );
     table.finish(findings);
@@ -120,6 +121,18 @@ pub(super) fn timeout(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Optio
         return None;
     }
     Some(timeout)
+}
+
+/// `node = "any"`, `"every"`, a node's name, or `"label:gpu"`.
+fn node(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<NodeChoice> {
+    let text = item.text("any, every, a node's name, or label:LABEL", findings)?;
+    match text.parse() {
+        Ok(choice) => Some(choice),
+        Err(why) => {
+            item.bad_value(why, findings);
+            None
+        }
+    }
 }
 
 /// `group = "nightly"`: of all jobs of the group, one at a time.

@@ -238,10 +238,10 @@ fn a_schedule_does_exactly_one_thing() {
 #[test]
 fn what_is_not_supported_yet_is_refused_and_not_ignored() {
     let text = "[when]\nafter = \"x\"\nevery = \"1h\"\n\
-                [run]\nnode = \"any\"\nhistory = { keep = \"90d\" }\nrequires = [\"fresh:x:24h\"]\n\
+                [run]\nhistory = { keep = \"90d\" }\nrequires = [\"fresh:x:24h\"]\n\
                 [idle]\n[notify]\non = [\"late\"]\n[[test]]\nat = 2026-01-01\n";
     let found = findings(text);
-    assert_eq!(found.len(), 6, "{found:#?}");
+    assert_eq!(found.len(), 5, "{found:#?}");
     assert!(found.iter().all(|line| line.contains("error[S017]")), "{found:#?}");
 }
 

@@ -50,6 +50,7 @@ pub(super) fn schedule(trigger: Trigger) -> Schedule {
             labels: Labels::default(),
             concurrency: None,
             limited_kind: false,
+            node: crate::model::NodeChoice::Any,
         },
         kind: "command".to_owned(),
         params: JsonText::from(&serde_json::Value::Null),

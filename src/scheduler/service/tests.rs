@@ -68,7 +68,9 @@ impl World {
         let node = store
             .write(move |conn| {
                 let instance = uuid::Uuid::new_v4().to_string();
-                nodes::register(conn, "host", &instance, now, now)
+                let new =
+                    nodes::NewNode { identity: crate::model::NodeIdentity::default(), instance };
+                nodes::register(conn, &new, now, now)
             })
             .await
             .unwrap();
@@ -349,6 +351,7 @@ async fn run_one(world: &World, outcome: Outcome, next: AfterAttempt) -> JobId {
         .store()
         .write(move |conn| {
             let request = ClaimRequest {
+                identity: crate::model::NodeIdentity::default(),
                 node,
                 now,
                 slots: 1,

@@ -8,6 +8,7 @@ use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::hot::{LiveJobs, Redefine};
+use super::nodes::count_ledger_change;
 use super::schema::{job_results, jobs, occurrences, schedule_live, schedules};
 use super::{Conn, Micros, StoreError, on_each_backend};
 use crate::model::{JobId, ScheduleId};
@@ -148,7 +149,7 @@ pub fn pause(conn: &mut Conn, id: &ScheduleId, pause: &Pause) -> Result<(), Stor
     if changed == 0 {
         return Err(StoreError::NotFound(format!("there is no schedule `{id}`")));
     }
-    Ok(())
+    count_ledger_change(conn)
 }
 
 /// Lets a schedule go on. Returns whether it was paused.
@@ -167,6 +168,7 @@ pub fn resume(conn: &mut Conn, id: &ScheduleId) -> Result<bool, StoreError> {
             schedules::pause_reason.eq(&no_text),
         ))
         .execute(conn)?;
+    count_ledger_change(conn)?;
     Ok(changed > 0)
 }
 

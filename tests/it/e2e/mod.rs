@@ -7,6 +7,7 @@ mod files;
 mod help;
 mod jobs;
 mod kinds;
+mod nodes;
 mod offline;
 mod overlap;
 mod reload;

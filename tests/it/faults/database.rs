@@ -72,7 +72,10 @@ fn c4_a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
     let house = House::new();
     house.start().stop();
     database(&house)
-        .batch_execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('9999')")
+        .batch_execute(
+            "INSERT INTO __diesel_schema_migrations (version) VALUES ('9999'); \
+             UPDATE meta SET value = '9999' WHERE key = 'oldest_usable_schema'",
+        )
         .unwrap();
     let before = std::fs::read(house.data("sexton.db")).unwrap();
     let refused = house.sexton(&["serve"]);

@@ -6,7 +6,7 @@ pub(crate) mod http;
 mod queue;
 
 pub(crate) use database::TestDatabase;
-pub(crate) use queue::{Queue, at, ended, job, retried, soon, succeeded};
+pub(crate) use queue::{Queue, at, beat, ended, job, retried, soon, succeeded};
 
 use std::future::Future;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sexton::model::{
     Actor, AfterAttempt, FinalState, FinishedAttempt, JobId, JobState, JsonText, NewJob, NodeId,
-    Outcome,
+    NodeIdentity, Outcome,
 };
 use sexton::queue::{Ageing, Limits};
 use sexton::store::claim::{ClaimRequest, ClaimedJob};
@@ -74,6 +74,16 @@ pub(crate) fn retried(claimed: &ClaimedJob, second: i64, again: i64) -> Finished
     ended(claimed, second, Outcome::Failure, AfterAttempt::RetryAt(at(again)))
 }
 
+/// What every node of the tests is called.
+fn host() -> NodeIdentity {
+    NodeIdentity { name: "host".to_owned(), labels: vec!["ssd".to_owned()] }
+}
+
+/// What a node tells of itself at `at(second)`.
+pub(crate) fn beat(second: i64) -> nodes::Beat {
+    nodes::Beat { lease_until: at(second), revision: "17".to_owned(), clock_skew_us: None }
+}
+
 impl Queue {
     pub(crate) async fn open(database: TestDatabase) -> Self {
         let store = database.open();
@@ -134,6 +144,7 @@ impl Queue {
     pub(crate) fn request(&self, second: i64, slots: usize) -> ClaimRequest {
         ClaimRequest {
             node: self.node,
+            identity: host(),
             now: at(second),
             slots,
             normal_slots: slots,
@@ -206,9 +217,10 @@ impl Queue {
 
 async fn register(store: &Store) -> NodeId {
     let instance = uuid::Uuid::new_v4().to_string();
+    let new = nodes::NewNode { identity: host(), instance };
     let lease_until = at(0) + Duration::from_secs(30);
     store
-        .write(move |conn| nodes::register(conn, "host", &instance, at(0), lease_until))
+        .write(move |conn| nodes::register(conn, &new, at(0), lease_until))
         .await
         .expect("the node registers")
 }

@@ -328,10 +328,11 @@ impl World {
             settings: Arc::clone(&self.settings),
             ages: CautiousClock::new(Arc::clone(&clock), remembered),
             clock,
+            database_clock: None,
             history: Arc::new(History::new(store.clone(), Arc::clone(&paths))),
             store,
             identity: Identity {
-                host: "sim".to_owned(),
+                node: sexton::model::NodeIdentity { name: "sim".to_owned(), labels: Vec::new() },
                 instance: format!("life {}", self.lives),
                 fresh_seed: "a seed".to_owned(),
             },

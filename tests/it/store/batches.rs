@@ -27,6 +27,7 @@ on_both_backends![
 
 fn batch(items: usize) -> NewJob {
     let item = |index: usize| NewItem {
+        node: None,
         name: format!("item-{index}"),
         params: JsonText::from(&json!({ "index": index })),
     };

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sexton::model::{
-    Actor, AfterAttempt, Concurrency, JobId, JobSettings, JobState, NewJob, Outcome, Priority,
+    Actor, AfterAttempt, Concurrency, JobId, JobSettings, JobState, NewJob, NodeIdentity, Outcome,
+    Priority,
 };
 use sexton::queue::Limits;
 use sexton::store::claim::{ClaimRequest, claim};
-use sexton::store::{Store, limits, queues};
+use sexton::store::nodes::{self, NewNode};
+use sexton::store::{Store, batches, limits, queues};
 use tokio::sync::Barrier;
 
 use crate::harness::{Queue, at, ended, job, on_both_backends, retried, soon, succeeded};
@@ -28,6 +30,8 @@ on_both_backends![
     workers_that_are_reserved_take_only_urgent_jobs,
     a_job_under_a_limit_can_be_cancelled_retried_and_redriven,
     a_job_that_cannot_be_read_fails_and_does_not_hold_up_the_others,
+    a_job_for_certain_nodes_is_claimed_by_those_alone,
+    a_job_for_every_node_is_a_batch_with_an_item_for_each_that_takes_work,
 ];
 
 fn with_priority(level: i64) -> NewJob {
@@ -267,4 +271,57 @@ async fn a_job_that_cannot_be_read_fails_and_does_not_hold_up_the_others(queue: 
     let counts = queue.read(sexton::store::history::counts).await;
     assert!(counts.contains(&(JobState::Failed, 1)), "{counts:?}");
     assert!(counts.contains(&(JobState::Running, 2)), "{counts:?}");
+}
+
+fn only(node: &str) -> NewJob {
+    let node = Some(node.parse().unwrap());
+    NewJob { settings: JobSettings { node, ..JobSettings::default() }, ..job() }
+}
+
+/// Nodes of the tests are called `host`, with the label `ssd`.
+async fn a_job_for_certain_nodes_is_claimed_by_those_alone(queue: Queue) {
+    let new = ["elsewhere", "label:gpu", "host", "label:ssd"].map(only).to_vec();
+    let ids = queue.submit_all(0, new).await;
+    assert_eq!(claimed_ids(&queue, 1, 10).await, ids[2..]);
+    let identity = NodeIdentity { name: "elsewhere".to_owned(), labels: vec!["gpu".to_owned()] };
+    let elsewhere = ClaimRequest { identity, ..queue.request(1, 10) };
+    let claimed = queue.claim_with(elsewhere).await;
+    assert_eq!(claimed.into_iter().map(|job| job.id).collect::<Vec<_>>(), ids[..2]);
+    // One that waits for a node can be cancelled, and is given back to where it waited.
+    let id = queue.submit(2, only("elsewhere")).await;
+    assert_eq!(queue.cancel(2, id).await, sexton::store::removal::Cancelled::Done);
+}
+
+async fn a_job_for_every_node_is_a_batch_with_an_item_for_each_that_takes_work(queue: Queue) {
+    let named = |name: &str| NewNode {
+        identity: NodeIdentity { name: name.to_owned(), labels: Vec::new() },
+        instance: name.to_owned(),
+    };
+    let (a, b, gone, drained) = (named("a"), named("b"), named("gone"), named("drained"));
+    queue
+        .write(move |conn| {
+            for node in [&a, &b] {
+                nodes::register(conn, node, at(0), at(60))?;
+            }
+            nodes::register(conn, &gone, at(0), at(5))?;
+            let drained = nodes::register(conn, &drained, at(0), at(60))?;
+            nodes::set_draining(conn, drained, Some(&Actor::named("test")), at(1))?;
+            Ok(())
+        })
+        .await;
+    let batch = queue.submit(10, NewJob { on_every_node: true, ..job() }).await;
+    let items = queue.read(move |conn| batches::items(conn, batch, None, None, 100)).await;
+    let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "host"]);
+    let own = queue.claim_one(11).await;
+    assert_eq!(own.settings.item.as_deref(), Some("host"));
+    queue.finish(succeeded(&own, 11)).await;
+    for name in ["a", "b"] {
+        let identity = NodeIdentity { name: name.to_owned(), labels: Vec::new() };
+        let request = ClaimRequest { identity, ..queue.request(12, 10) };
+        let claimed = queue.claim_with(request).await;
+        assert_eq!(claimed.len(), 1, "its own and no other");
+        queue.finish(succeeded(&claimed[0], 12)).await;
+    }
+    assert_eq!(queue.state(batch).await, JobState::Completed);
 }

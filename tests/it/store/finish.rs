@@ -8,7 +8,7 @@ use sexton::store::claim::ClaimedJob;
 use sexton::store::finish::{self, Finished, ProgressUpdate, Rescued};
 use sexton::store::{Conn, nodes, removal};
 
-use crate::harness::{Queue, at, ended, job, on_both_backends, retried, soon, succeeded};
+use crate::harness::{Queue, at, beat, ended, job, on_both_backends, retried, soon, succeeded};
 
 on_both_backends![
     a_finished_job_keeps_its_result_and_its_attempt,
@@ -180,9 +180,9 @@ async fn what_a_dead_node_ran_is_rescued_as_interrupted(queue: Queue) {
         .await
         .unwrap();
     assert_eq!(answer, [Finished::Fenced], "the node comes back too late");
-    assert!(queue.write(move |conn| nodes::heartbeat(conn, dead, at(90))).await);
+    assert!(queue.write(move |conn| nodes::heartbeat(conn, dead, &beat(90))).await);
     queue.write(move |conn| nodes::mark_stopped(conn, dead, at(91))).await;
-    assert!(!queue.write(move |conn| nodes::heartbeat(conn, dead, at(120))).await);
+    assert!(!queue.write(move |conn| nodes::heartbeat(conn, dead, &beat(120))).await);
 }
 
 async fn a6_a_job_that_kills_its_daemon_is_held_back_then_given_up_and_can_be_redriven(
@@ -376,8 +376,11 @@ async fn d6_a_node_that_was_declared_dead_lives_again_and_what_it_claims_can_be_
     let node = queue.node;
     let (other, me) = queue.another_node().await;
     queue.write(move |conn| nodes::mark_stopped(conn, node, at(60))).await;
-    assert!(!queue.write(move |conn| nodes::heartbeat(conn, node, at(100))).await, "it must know");
-    assert!(queue.write(move |conn| nodes::heartbeat(conn, node, at(105))).await);
+    assert!(
+        !queue.write(move |conn| nodes::heartbeat(conn, node, &beat(100))).await,
+        "it must know"
+    );
+    assert!(queue.write(move |conn| nodes::heartbeat(conn, node, &beat(105))).await);
     let id = queue.submit(61, job()).await;
     queue.claim_one(62).await;
     let seen = other.read(move |conn| nodes::others(conn, me)).await.unwrap();

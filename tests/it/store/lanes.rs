@@ -26,7 +26,13 @@ on_both_backends![
 ];
 
 async fn count(queue: &Queue) -> i64 {
-    queue.read(|conn| Ok(meta::table.count().get_result(conn)?)).await
+    queue.read(count_on).await
+}
+
+/// The rows that tests have written; the schema brings one of its own.
+fn count_on(conn: &mut sexton::store::Conn) -> Result<i64, StoreError> {
+    let of_tests = meta::table.filter(meta::key.ne("oldest_usable_schema"));
+    Ok(of_tests.count().get_result(conn)?)
 }
 
 fn insert(conn: &mut sexton::store::Conn, key: &str) -> Result<(), StoreError> {
@@ -154,8 +160,7 @@ async fn writes_of_a_group_follow_each_other_also_when_one_fails(queue: Queue) {
     let (first, refused, second) = (queue.store.clone(), queue.store.clone(), queue.store.clone());
     let first = async move { first.write(|conn| insert(conn, "first")).await };
     let refused = async move { refused.write(|conn| insert(conn, "first")).await };
-    let second =
-        async move { second.write(|conn| Ok(meta::table.count().get_result::<i64>(conn)?)).await };
+    let second = async move { second.write(count_on).await };
     let group = tokio::spawn(futures_util::future::join3(first, refused, second));
     tokio::task::yield_now().await;
     drop(release);
@@ -180,10 +185,10 @@ async fn a_read_sees_one_snapshot(queue: Queue) {
     let (written, is_written) = mpsc::channel::<()>();
     let reader = tokio::spawn(async move {
         let read = move |conn: &mut sexton::store::Conn| {
-            let before: i64 = meta::table.count().get_result(conn)?;
+            let before: i64 = count_on(conn)?;
             first_read.send(()).expect("the test waits for it");
             is_written.recv().expect("the test has written");
-            let after: i64 = meta::table.count().get_result(conn)?;
+            let after: i64 = count_on(conn)?;
             Ok((before, after))
         };
         store.read(read).await.expect("the read succeeds")
@@ -244,7 +249,7 @@ async fn a_submission_survives_the_loss_of_the_handle_that_made_it() {
     let clone = store.clone();
     store.write(|conn| insert(conn, "kept")).await.unwrap();
     store.close();
-    let count: i64 = clone.read(|conn| Ok(meta::table.count().get_result(conn)?)).await.unwrap();
+    let count: i64 = clone.read(count_on).await.unwrap();
     assert_eq!(count, 1, "a clone goes on working");
     clone.close();
 }

@@ -216,6 +216,7 @@ impl Both {
         let limited_kind = bounds.limited_kind;
         let settings = JobSettings { concurrency, limited_kind, ..JobSettings::default() };
         let item = |index: usize| NewItem {
+            node: None,
             name: index.to_string(),
             params: JsonText::from(&serde_json::json!({})),
         };

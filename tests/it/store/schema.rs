@@ -13,6 +13,8 @@ on_both_backends![
     migrations_go_down_and_up_again,
     c4_a_newer_schema_is_refused_with_both_versions_named,
     c4_a_newer_schema_is_refused_for_reading_too,
+    m8_a_newer_version_that_only_added_lets_this_one_go_on,
+    m8_several_nodes_that_start_at_once_migrate_once,
     a_database_without_a_schema_is_refused_for_reading,
     the_tables_are_as_schema_rs_says,
     the_views_show_states_as_words_and_times_as_text,
@@ -34,8 +36,54 @@ async fn migrations_go_down_and_up_again(queue: Queue) {
     assert!(migrations::migrate(&mut conn).unwrap().is_empty(), "a second time does nothing");
 }
 
+/// With what a migration does that takes something away.
 fn pretend_a_newer_version_was_here(database: &TestDatabase) {
     database.execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('9999')");
+    database.execute("UPDATE meta SET value = '9999' WHERE key = 'oldest_usable_schema'");
+}
+
+async fn m8_a_newer_version_that_only_added_lets_this_one_go_on(queue: Queue) {
+    let id = queue.submit(0, job()).await;
+    let database = &queue.database;
+    database.execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('9999')");
+    for table in ["jobs", "jobs_ready", "jobs_running", "attempts", "job_results", "nodes"] {
+        database
+            .execute(&format!("ALTER TABLE {table} ADD COLUMN from_the_future TEXT DEFAULT 'x'"));
+    }
+    // With the connections that were open before, and with new ones.
+    let claimed = queue.claim_one(0).await;
+    queue.finish(crate::harness::succeeded(&claimed, 0)).await;
+    let queue = queue.reopen().await;
+    assert_eq!(queue.state(id).await, sexton::model::JobState::Completed);
+    queue.submit(2, job()).await;
+    let claimed = queue.claim_one(2).await;
+    queue.finish(crate::harness::succeeded(&claimed, 2)).await;
+    drop(Store::open_read_only(queue.database.url()).expect("reading goes on as well"));
+}
+
+/// All nodes of a deployment start at once on a database that is not there yet.
+async fn m8_several_nodes_that_start_at_once_migrate_once(queue: Queue) {
+    let Queue { store, database, .. } = queue;
+    store.close();
+    if matches!(database.url(), DatabaseUrl::Sqlite(_)) {
+        return; // The lock on the data directory lets only one daemon start.
+    }
+    let mut conn = database.url().connect(Purpose::Write).expect("a connection");
+    migrations::revert_all(&mut conn).unwrap();
+    let start = std::sync::Barrier::new(4);
+    let applied: usize = std::thread::scope(|scope| {
+        let nodes: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut conn = database.url().connect(Purpose::Write).expect("a connection");
+                    start.wait();
+                    migrations::migrate(&mut conn).expect("it is migrated").len()
+                })
+            })
+            .collect();
+        nodes.into_iter().map(|node| node.join().expect("no panic")).sum()
+    });
+    assert_eq!(applied, migrations::status(&mut conn).unwrap().applied.len());
 }
 
 async fn c4_a_newer_schema_is_refused_with_both_versions_named(queue: Queue) {
@@ -44,8 +92,8 @@ async fn c4_a_newer_schema_is_refused_with_both_versions_named(queue: Queue) {
     pretend_a_newer_version_was_here(&database);
     let error = Store::open(database.url()).unwrap_err();
     let StoreError::TooNew { found, known } = &error else { panic!("{error:?}") };
-    assert_eq!((found.as_str(), known.as_str()), ("9999", "0005"));
-    assert!(error.to_string().contains("9999") && error.to_string().contains("0005"), "{error}");
+    assert_eq!((found.as_str(), known.as_str()), ("9999", "0010"));
+    assert!(error.to_string().contains("9999") && error.to_string().contains("0010"), "{error}");
 }
 
 async fn c4_a_newer_schema_is_refused_for_reading_too(queue: Queue) {
