@@ -88,8 +88,9 @@ impl Heartbeat {
                 tracing::warn!("the lease is over or nearly so; what this node runs is given back");
                 self.pool.interrupt();
             }
-            match self.beat(company.skew()).await {
-                Ok(was_alive) => {
+            // A server that says nothing must not keep this node from noticing that its lease ends.
+            match tokio::time::timeout(every, self.beat(company.skew())).await {
+                Ok(Ok(was_alive)) => {
                     if !was_alive {
                         tracing::error!("this node was declared dead; what it runs is given back");
                         self.pool.interrupt();
@@ -97,9 +98,14 @@ impl Heartbeat {
                     lease.renewed = now;
                     refused.tell(None);
                 }
-                Err(error) => refused.tell(Some(error)),
+                Ok(Err(error)) => refused.tell(Some(error)),
+                Err(_silent) => {
+                    let why = format!("the database has not answered for {}", self.lease.heartbeat);
+                    refused.tell(Some(StoreError::NotCommitted(why)));
+                    continue;
+                }
             }
-            company.look_around(&self).await;
+            let _silent = tokio::time::timeout(every, company.look_around(&self)).await;
         }
     }
 

@@ -106,7 +106,7 @@ impl DatabaseUrl {
             Self::Sqlite(path) => connect_sqlite(path, purpose).map(Conn::Sqlite),
             Self::Postgres(url) => {
                 let open = |source| StoreError::Open { url: self.to_string(), source };
-                let mut conn = PgConnection::establish(url).map_err(open)?;
+                let mut conn = PgConnection::establish(&with_patience(url)).map_err(open)?;
                 conn.batch_execute(postgres_session(purpose))?;
                 Ok(Conn::Postgres(conn))
             }
@@ -150,6 +150,29 @@ fn connect_sqlite(path: &Path, purpose: Purpose) -> Result<SqliteConnection, Sto
     Ok(conn)
 }
 
+/// What a connection is told where its URL does not: nobody waits for ever for a server that is gone without a word. A network that loses
+/// everything is noticed within half a minute, on connections that are in use and on those that wait.
+const PATIENCE: [(&str, &str); 6] = [
+    ("application_name", "sexton"),
+    ("connect_timeout", "10"),
+    ("keepalives_idle", "10"),
+    ("keepalives_interval", "5"),
+    ("keepalives_count", "3"),
+    ("tcp_user_timeout", "20000"),
+];
+
+fn with_patience(url: &str) -> String {
+    let mut told = url.to_owned();
+    for (key, value) in PATIENCE {
+        let is_said = |sign: char| url.contains(&format!("{sign}{key}="));
+        if !is_said('?') && !is_said('&') {
+            told.push(if told.contains('?') { '&' } else { '?' });
+            told.push_str(&format!("{key}={value}"));
+        }
+    }
+    told
+}
+
 fn postgres_session(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Write => "SET synchronous_commit = on; SET client_min_messages = warning;",
@@ -171,6 +194,15 @@ mod tests {
             "postgres://me:s3cret@db.example:5432/sexton?sslmode=require".parse().unwrap();
         assert_eq!(url.to_string(), "postgres://db.example:5432/sexton");
         assert!(!format!("{url:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn m3_a_connection_gives_up_on_a_silent_server_unless_its_url_says_otherwise() {
+        let told =
+            with_patience("postgres://me@db/sexton?keepalives_idle=99&application_name=mine");
+        assert!(told.contains("?keepalives_idle=99&application_name=mine&connect_timeout=10"));
+        assert!(told.ends_with("&tcp_user_timeout=20000") && !told.contains("keepalives_idle=10"));
+        assert!(with_patience("postgres://db/x").starts_with("postgres://db/x?application_name"));
     }
 
     #[test]

@@ -538,5 +538,6 @@ pub(super) fn refuse(group: Group, error: &StoreError) {
     reason = "this thread has nothing else to do until the server is back"
 )]
 fn pause() {
-    thread::sleep(RECONNECT_PAUSE);
+    // Every node loses its connections when a server restarts, and not all of them should be back at the same moment.
+    thread::sleep(RECONNECT_PAUSE.mul_f64(0.5 + rand::random::<f64>()));
 }

@@ -96,6 +96,8 @@ impl Attempt {
         let started_at = self.context.clock.now();
         let started = self.context.clock.since_boot();
         let answer = match &self.handler {
+            // Told so before it could begin.
+            _ if self.stop.token.is_cancelled() => Answer::Stopped { result: None },
             Some(handler) => self.supervise(Arc::clone(handler)).await,
             None => Failure::error(format!(
                 "this node has no handler for the kind `{}`; remove the job or run it with a version that has it",

@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::attempt::{self, Attempt, Bounds, StopOrder};
 use super::cycle::{Delivery, Pickup, exchange};
 use super::registry::Registry;
-use super::status::{Board, PoolStatus};
+use super::status::{Board, OnBoard, PoolStatus};
 use crate::clock::SharedClock;
 use crate::jobs::{Context, JobInfo, Output, Progress, ProgressReport, RunPaths, StopReason};
 use crate::model::{
@@ -96,8 +96,6 @@ pub struct PoolHandle {
 enum Order {
     /// Take nothing new; answer when the last attempt has ended and is recorded.
     Drain(oneshot::Sender<()>),
-    /// Tell what runs to stop, because the daemon does.
-    Interrupt,
     /// Take nothing new for as long as this says so.
     Hold(bool),
 }
@@ -171,7 +169,7 @@ impl PoolHandle {
 
     /// Tells everything that runs to stop; attempts are given back and not charged.
     pub fn interrupt(&self) {
-        let _gone = self.orders.send(Order::Interrupt);
+        self.board.interrupt();
     }
 
     /// Takes nothing new until it is told otherwise; what runs goes on.
@@ -279,9 +277,6 @@ impl State {
                 self.is_held = is_held;
                 self.board.seen().draining = is_held || self.is_draining();
             }
-            Order::Interrupt => {
-                self.running.values().for_each(|running| running.stop.give(StopReason::Shutdown));
-            }
         }
     }
 
@@ -312,6 +307,7 @@ impl State {
         // Shared with the store and not given to it: what it refuses to record has to be offered again.
         let ended = Arc::new(std::mem::take(&mut self.ended));
         let node = self.pool.node;
+        let interrupts = self.board.seen().interrupts;
         let delivery = Delivery { node, ended: Arc::clone(&ended), progress, known, claim, now };
         let answer = self.pool.store.write(move |conn| exchange(conn, &delivery)).await;
         let kept = Arc::unwrap_or_clone(ended);
@@ -323,7 +319,7 @@ impl State {
                     drop(seen);
                     tracing::info!("the store answers again; claiming goes on");
                 }
-                self.settle(kept, pickup, now)
+                self.settle(kept, pickup, interrupts, now)
             }
             Err(error) => {
                 // What has ended is kept and recorded later; nothing is claimed meanwhile.
@@ -365,12 +361,19 @@ impl State {
         STORE_PAUSE
     }
 
-    fn settle(&mut self, ended: Vec<FinishedAttempt>, pickup: Pickup, now: Timestamp) -> Duration {
+    /// `interrupts` is how often everything had been told to stop when the store was asked.
+    fn settle(
+        &mut self,
+        ended: Vec<FinishedAttempt>,
+        pickup: Pickup,
+        interrupts: u64,
+        now: Timestamp,
+    ) -> Duration {
         self.record_ends(ended, pickup.finished);
         self.next_due = pickup.next_due;
         let has_taken = !pickup.claimed.is_empty();
         for job in pickup.claimed {
-            self.start(job);
+            self.start(job, interrupts);
         }
         if has_taken && !self.has_room() {
             // Where all workers have become busy there may be more.
@@ -449,7 +452,7 @@ impl State {
         changed.collect()
     }
 
-    fn start(&mut self, job: ClaimedJob) {
+    fn start(&mut self, job: ClaimedJob, interrupts: u64) {
         let now = self.pool.clock.now();
         let settings = &self.pool.settings;
         let retry = job.settings.retry.clone().unwrap_or_default();
@@ -485,7 +488,8 @@ impl State {
             waited_ms: u64::try_from(waited).unwrap_or(0),
         });
         let handler = self.pool.registry.get(&job.kind);
-        self.board.seen().running.insert(job.id, (Arc::clone(&job), now));
+        let on_board = OnBoard { job: Arc::clone(&job), started_at: now, stop: stop.clone() };
+        self.board.begin(on_board, interrupts);
         let output = context.output.clone();
         let running = Running {
             job,

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::jobs::JobInfo;
+use super::attempt::StopOrder;
+use crate::jobs::{JobInfo, StopReason};
 use crate::model::{JobId, ScheduleId};
 
 /// What is known of the pool from outside. It is a lock and not a channel, because a status is a list of everything that
@@ -18,11 +19,21 @@ pub(super) struct Board {
 
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    pub(super) running: BTreeMap<JobId, (Arc<JobInfo>, Timestamp)>,
+    pub(super) running: BTreeMap<JobId, OnBoard>,
+    /// How often everything that runs was told to stop.
+    pub(super) interrupts: u64,
     /// How many of those have ended and could not be recorded yet.
     pub(super) unrecorded: usize,
     pub(super) draining: bool,
     pub(super) store_error: Option<String>,
+}
+
+/// An attempt that runs.
+#[derive(Debug)]
+pub(super) struct OnBoard {
+    pub(super) job: Arc<JobInfo>,
+    pub(super) started_at: Timestamp,
+    pub(super) stop: StopOrder,
 }
 
 impl Board {
@@ -33,7 +44,7 @@ impl Board {
     pub(super) fn status(&self) -> PoolStatus {
         let seen = self.seen();
         let mut running: Vec<RunningAttempt> =
-            seen.running.values().map(|(job, at)| RunningAttempt::of(job, *at)).collect();
+            seen.running.values().map(|one| RunningAttempt::of(&one.job, one.started_at)).collect();
         running.sort_by_key(|attempt| (attempt.started_at, attempt.job));
         PoolStatus {
             slots: self.slots,
@@ -42,6 +53,24 @@ impl Board {
             draining: seen.draining,
             store_error: seen.store_error.clone(),
         }
+    }
+
+    /// Puts an attempt up whose claim was asked for when everything had been told to stop `interrupts` times. Where that has happened
+    /// again since, it is told so as well: the answer may have been late, and the job another node's by now.
+    pub(super) fn begin(&self, one: OnBoard, interrupts: u64) {
+        let mut seen = self.seen();
+        if seen.interrupts != interrupts {
+            one.stop.give(StopReason::Shutdown);
+        }
+        seen.running.insert(one.job.id, one);
+    }
+
+    /// Tells everything that runs to stop. It does not go through the pool, which may be waiting for a database that says nothing, and
+    /// that is just when nothing must run on.
+    pub(super) fn interrupt(&self) {
+        let mut seen = self.seen();
+        seen.interrupts += 1;
+        seen.running.values().for_each(|one| one.stop.give(StopReason::Shutdown));
     }
 
     pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {

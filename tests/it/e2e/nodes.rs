@@ -6,8 +6,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use sexton::store::DatabaseUrl;
 
-use crate::harness::TestDatabase;
 use crate::harness::daemon::{Daemon, Home, eventually, items};
+use crate::harness::{Proxy, TestDatabase};
 
 /// Beats so rare that nothing in a test can be their doing.
 const BY_MESSAGE_ALONE: &str = "[lease]\nduration = \"10m\"\nheartbeat = \"2m\"\n";
@@ -33,12 +33,6 @@ fn submit(node: &Daemon, script: &str) -> i64 {
     job["id"].as_i64().unwrap_or_else(|| panic!("no job: {job}"))
 }
 
-fn until_state(node: &Daemon, id: i64, state: &str) -> Value {
-    eventually(&format!("job {id} is {state}"), || {
-        Some(node.job(id)).filter(|job| job["state"] == state)
-    })
-}
-
 /// The name of the node that ran the latest attempt.
 fn ran_on(node: &Daemon, job: &Value) -> String {
     let number = job["attempts"].as_array().and_then(|all| all.last()).map(|last| &last["node"]);
@@ -53,13 +47,13 @@ fn work_that_a_busy_node_has_no_room_for_is_done_by_another_at_once() {
     let one_worker = format!("{BY_MESSAGE_ALONE}[workers]\ncount = 1\n");
     let busy = node(&database, "busy", &one_worker);
     let long = submit(&busy, &busy.gate("gate"));
-    until_state(&busy, long, "running");
+    busy.job_in(long, "running");
     let idle = node(&database, "idle", &one_worker);
     let next = submit(&busy, "true");
-    let done = until_state(&busy, next, "completed");
+    let done = busy.job_in(next, "completed");
     assert_eq!(ran_on(&idle, &done), "idle");
     busy.open("gate");
-    until_state(&idle, long, "completed");
+    idle.job_in(long, "completed");
 }
 
 #[test]
@@ -67,10 +61,10 @@ fn a_job_is_cancelled_wherever_it_runs() {
     let Some(database) = TestDatabase::postgres() else { return };
     let runs = node(&database, "runs", BY_MESSAGE_ALONE);
     let id = submit(&runs, &runs.gate("never"));
-    until_state(&runs, id, "running");
+    runs.job_in(id, "running");
     let asks = node(&database, "asks", BY_MESSAGE_ALONE);
     asks.cli(["cancel", &id.to_string()]).exits(0);
-    until_state(&asks, id, "cancelled");
+    asks.job_in(id, "cancelled");
 }
 
 #[test]
@@ -78,7 +72,7 @@ fn a_drained_node_takes_nothing_new_until_it_is_resumed() {
     let Some(database) = TestDatabase::postgres() else { return };
     let drained = node(&database, "drained", BY_MESSAGE_ALONE);
     let long = submit(&drained, &drained.gate("gate"));
-    until_state(&drained, long, "running");
+    drained.job_in(long, "running");
     let other = node(&database, "other", BY_MESSAGE_ALONE);
     let state_is = |state: &str| {
         eventually(&format!("the node is {state}"), || {
@@ -94,15 +88,15 @@ fn a_drained_node_takes_nothing_new_until_it_is_resumed() {
     });
     for _ in 0..5 {
         let id = submit(&drained, "true");
-        assert_eq!(ran_on(&other, &until_state(&other, id, "completed")), "other");
+        assert_eq!(ran_on(&other, &other.job_in(id, "completed")), "other");
     }
     drained.open("gate");
-    until_state(&other, long, "completed");
+    other.job_in(long, "completed");
     state_is("drained");
     other.cli(["nodes", "drain", "other"]).exits(0);
     let waits = submit(&other, "true");
     other.cli(["nodes", "resume", "drained"]).exits(0);
-    assert_eq!(ran_on(&other, &until_state(&other, waits, "completed")), "drained");
+    assert_eq!(ran_on(&other, &other.job_in(waits, "completed")), "drained");
     let unknown = other.cli(["nodes", "drain", "nobody"]);
     assert!(unknown.code != 0 && unknown.stderr.contains("those that do: "), "{unknown:?}");
 }
@@ -142,7 +136,7 @@ fn m2_a_node_that_was_frozen_past_its_lease_finds_its_jobs_with_another() {
     let Some(database) = TestDatabase::postgres() else { return };
     let frozen = node(&database, "frozen", SHORT_LEASE);
     let id = submit(&frozen, &frozen.gate("gate"));
-    until_state(&frozen, id, "running");
+    frozen.job_in(id, "running");
     let other = node(&database, "other", SHORT_LEASE);
     frozen.signal(Signal::STOP);
     eventually("the other node has taken the job over", || {
@@ -150,7 +144,7 @@ fn m2_a_node_that_was_frozen_past_its_lease_finds_its_jobs_with_another() {
         (job["state"] == "running" && job["attempt"] == 2).then_some(())
     });
     frozen.open("gate");
-    let done = until_state(&other, id, "completed");
+    let done = other.job_in(id, "completed");
     frozen.signal(Signal::CONT);
     eventually("the node learns what has happened", || {
         let output = frozen.output();
@@ -168,7 +162,7 @@ fn m2_a_node_that_was_frozen_past_its_lease_finds_its_jobs_with_another() {
     // It lives again, and works.
     other.cli(["nodes", "drain", "other"]).exits(0);
     let next = submit(&frozen, "true");
-    assert_eq!(ran_on(&other, &until_state(&other, next, "completed")), "frozen");
+    assert_eq!(ran_on(&other, &other.job_in(next, "completed")), "frozen");
 }
 
 #[test]
@@ -199,6 +193,44 @@ fn m3_connections_that_are_cut_lose_no_job_and_run_none_twice() {
     assert_eq!(attempts.len(), JOBS, "and once");
 }
 
+/// A job must not run on two nodes at once, and a node that hears nothing cannot know what the others think of it.
+#[test]
+fn m3_a_node_that_the_database_does_not_answer_stops_its_jobs_before_others_take_them() {
+    let Some(database) = TestDatabase::postgres() else { return };
+    let DatabaseUrl::Postgres(url) = database.url() else { panic!("only PostgreSQL is asked") };
+    let (place, server) = url.split_once("?host=").expect("a socket");
+    let proxy = Proxy::to(PathBuf::from(server));
+    let mut home = Home::new();
+    let through = format!("{place}?host={}", proxy.directory().display());
+    home.variable("SEXTON_DATABASE__URL", PathBuf::from(through));
+    home.variable("SEXTON_NODE__NAME", PathBuf::from("cut-off"));
+    home.settings(SHORT_LEASE);
+    let cut_off = Daemon::start_in(home);
+    // Whoever finds the other one still at it says so.
+    let [busy, both] = ["busy", "both"].map(|name| cut_off.path(name).display().to_string());
+    let script = format!(
+        "mkdir {busy} || touch {both}; trap 'rmdir {busy}; exit 1' TERM; {} ; rmdir {busy}",
+        cut_off.gate("gate")
+    );
+    let id = submit(&cut_off, &script);
+    cut_off.job_in(id, "running");
+    eventually("it is at work", || std::fs::exists(&busy).unwrap().then_some(()));
+    let other = node(&database, "other", SHORT_LEASE);
+    proxy.silence(true);
+    eventually("the other node has taken the job over", || {
+        let job = other.job(id);
+        (job["state"] == "running" && job["attempt"] == 2).then_some(())
+    });
+    cut_off.open("gate");
+    let done = other.job_in(id, "completed");
+    assert_eq!(ran_on(&other, &done), "other");
+    assert!(!std::fs::exists(&both).unwrap(), "it ran twice at the same time");
+    proxy.silence(false);
+    other.cli(["nodes", "drain", "other"]).exits(0);
+    let next = submit(&other, "true");
+    assert_eq!(ran_on(&other, &other.job_in(next, "completed")), "cut-off", "it works again");
+}
+
 #[test]
 fn m7_two_nodes_of_one_name_are_told_apart_and_told_of() {
     let Some(database) = TestDatabase::postgres() else { return };
@@ -220,7 +252,7 @@ fn m10_what_all_nodes_left_running_is_done_by_the_one_that_comes_back() {
     let mut nodes = ["first", "second"].map(|name| node(&database, name, SHORT_LEASE));
     let ids = [0, 1].map(|index| submit(&nodes[index], &nodes[index].gate("gate")));
     for id in ids {
-        until_state(&nodes[0], id, "running");
+        nodes[0].job_in(id, "running");
     }
     for node in &mut nodes {
         node.kill();
@@ -228,6 +260,6 @@ fn m10_what_all_nodes_left_running_is_done_by_the_one_that_comes_back() {
     }
     nodes[0].start_again();
     for id in ids {
-        until_state(&nodes[0], id, "completed");
+        nodes[0].job_in(id, "completed");
     }
 }

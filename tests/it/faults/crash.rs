@@ -9,6 +9,8 @@ use diesel::prelude::*;
 use serde_json::{Value, json};
 use sexton::store::schema::{attempts, jobs, occurrences};
 
+use crate::harness::Dice;
+
 use super::process::{
     Client, House, eventually, lines, nothing_is_left_of, outcomes, processes_with, text, within,
 };
@@ -17,19 +19,6 @@ const KILLS: usize = 100;
 
 /// So that draining takes seconds, however fast the machine is.
 const MOST_SUBMISSIONS_A_LIFE: usize = 10;
-
-/// SplitMix64: a seed that is printed makes a failure's kill points repeatable.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-}
 
 /// Submits jobs that write their number to a file, as long as it may, and keeps the numbers of those that were acknowledged.
 struct Submitter {
@@ -73,12 +62,7 @@ impl Drop for Ends<'_> {
 
 #[test]
 fn a1_after_100_kills_every_acknowledged_job_ran_and_every_instant_has_a_row() {
-    let seed: u64 = std::env::var("SEXTON_IT_SEED").ok().map_or_else(
-        || jiff::Timestamp::now().as_nanosecond() as u64,
-        |seed| seed.parse().unwrap(),
-    );
-    println!("SEXTON_IT_SEED={seed} repeats the kill points");
-    let mut dice = Dice(seed);
+    let mut dice = Dice::seeded();
     let house = House::new();
     house.schedule("tick", "[when]\nevery = \"1s\"\n\n[command]\nargv = [\"true\"]\n");
     let ran = house.path("ran");

@@ -2,10 +2,14 @@
 
 pub(crate) mod daemon;
 mod database;
+mod dice;
 pub(crate) mod http;
+mod proxy;
 mod queue;
 
 pub(crate) use database::TestDatabase;
+pub(crate) use dice::Dice;
+pub(crate) use proxy::Proxy;
 pub(crate) use queue::{Queue, at, beat, ended, job, retried, soon, succeeded};
 
 use std::future::Future;
