@@ -1,6 +1,7 @@
 //! The rules of the queue that need no database: ranks, retry delays, what becomes of a job.
 
 mod ageing;
+mod bucket;
 mod estimate;
 mod limits;
 mod loss;
@@ -8,6 +9,7 @@ mod retry;
 mod signals;
 
 pub use ageing::Ageing;
+pub use bucket::Bucket;
 pub use estimate::{Durations, expected_end};
 pub use limits::{Limits, Room, names};
 pub use loss::{MOST_LOSSES, after_loss};
