@@ -53,7 +53,48 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    /// Who starts at which second in a queue that starts one job a second, of those that have come the one of the smallest rank.
+    fn starts(ageing: Ageing, mut jobs: Vec<(i64, i64)>) -> Vec<((i64, i64), i64)> {
+        jobs.sort_unstable();
+        let rank =
+            |(came, level): &(i64, i64)| ageing.rank(at(*came), Priority::new(*level).unwrap());
+        let mut started = Vec::with_capacity(jobs.len());
+        let mut second = 0;
+        while !jobs.is_empty() {
+            let has_come = jobs.iter().position(|(came, _)| *came > second).unwrap_or(jobs.len());
+            let next = (0..has_come).min_by_key(|place| rank(&jobs[*place]));
+            started.extend(next.map(|place| (jobs.remove(place), second)));
+            second += 1;
+        }
+        started
+    }
+
+    #[test]
+    fn the_least_urgent_job_starts_under_an_endless_stream_of_the_most_urgent_ones() {
+        let stream = (0..1000).map(|second| (second, 10));
+        let started = starts(
+            Ageing::new(Duration::from_secs(60)),
+            [(0, 1)].into_iter().chain(stream).collect(),
+        );
+        let (_, second) = started.iter().find(|((_, level), _)| *level == 1).unwrap();
+        assert_eq!(*second, 9 * 60, "when it has waited for nine levels");
+    }
+
     proptest! {
+        #[test]
+        fn nothing_starves(
+            jobs in prop::collection::vec((0_i64..60, 1_i64..=10), 1..100), per_level in 0_i64..8,
+        ) {
+            let ageing = Ageing::new(Duration::from_secs(per_level.unsigned_abs()));
+            let started = starts(ageing, jobs.clone());
+            prop_assert_eq!(started.len(), jobs.len());
+            for ((came, level), second) in started {
+                let in_front = jobs.iter().filter(|(other, _)| *other <= came + 9 * per_level).count();
+                let waited = second - came;
+                prop_assert!(waited < i64::try_from(in_front).unwrap(), "{} {} waited {}", came, level, waited);
+            }
+        }
+
         #[test]
         fn a_job_is_never_overtaken_by_one_that_comes_nine_levels_of_ageing_later(
             second in 0_i64..4_000_000_000, hours in 0_u64..100, low in 1_i64..=10, high in 1_i64..=10, later in 1_i64..1_000_000,
