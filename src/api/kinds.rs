@@ -43,6 +43,7 @@ fn view(kind: &jobs::Kind) -> Kind {
         timeout: defaults.timeout.map(|timeout| timeout.to_string()),
         max_attempts: defaults.retry.as_ref().map(|retry| retry.max_attempts),
         concurrency: defaults.concurrency,
+        rate: defaults.rate.map(|rate| rate.to_string()),
         params_schema: None,
     }
 }

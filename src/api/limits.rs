@@ -1,79 +1,97 @@
-//! How many jobs at once: what files declare, what operators set, and what runs.
+//! How many jobs at once and how fast: what files declare, what operators set, and what runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::Body;
 use super::problem::{FieldError, Problem};
 use super::state::{App, Changer};
 use super::wire::{Limit, LimitRequest, List, time};
-use crate::model::{AuditEvent, Concurrency, ScheduleId};
+use crate::model::{AuditEvent, Concurrency, Rate, ScheduleId};
 use crate::queue::names;
 use crate::store::audit::append_event;
-use crate::store::limits;
+use crate::store::limits::{self, StoredLimit};
+use crate::store::queues::{self, QueueState};
 
 /// The limits that count now, and how many jobs run under each.
 #[utoipa::path(get, path = "/api/v1/limits", responses((status = 200, body = List<Limit>)))]
 pub(super) async fn index(State(app): State<App>) -> Result<axum::Json<List<Limit>>, Problem> {
-    let read = |conn: &mut _| Ok((limits::list(conn)?, limits::running(conn)?));
-    let (stored, running) = app.store.read(read).await?;
-    let empty = |name: &str| Limit {
-        name: name.to_owned(),
-        max: 0,
-        declared: None,
-        running: 0,
-        set_at: None,
-        set_by: None,
-    };
-    let mut rows: BTreeMap<String, Limit> = BTreeMap::new();
-    for kind in app.catalog().kinds() {
-        if let Some(max) = kind.defaults().concurrency {
-            let name = format!("kind:{}", kind.name);
-            rows.insert(name.clone(), Limit { max, declared: Some(max), ..empty(&name) });
+    let read =
+        |conn: &mut _| Ok((limits::list(conn)?, queues::list(conn)?, limits::running(conn)?));
+    let (stored, queues, running) = app.store.read(read).await?;
+    let mut rows = Rows::default();
+    let declared = app.settings.limits(app.catalog().kinds());
+    for name in declared.names() {
+        let row = rows.of(name);
+        (row.max, row.declared) = (declared.max(name), declared.max(name));
+        let rate = declared.rate(name).map(|rate| rate.to_string());
+        (row.rate, row.declared_rate) = (rate.clone(), rate);
+    }
+    for part in &running {
+        if let Some(Concurrency { key, max }) = &part.subqueue.concurrency {
+            let row = rows.of(&format!("key:{key}"));
+            (row.max, row.declared) = (Some(*max), Some(*max));
         }
     }
-    for (subqueue, _) in &running {
-        if let Some(Concurrency { key, max }) = &subqueue.concurrency {
-            let name = format!("key:{key}");
-            let row = rows.entry(name.clone()).or_insert_with(|| empty(&name));
-            (row.max, row.declared) = (*max, Some(*max));
+    for QueueState { name, set, set_by, .. } in queues {
+        if let (Some(rate), Some((at, by))) = (set.rate, set_by) {
+            rows.of(&format!("queue:{name}")).set(None, Some(rate), at, by);
         }
     }
-    for limit in stored {
-        let row = rows.entry(limit.name.clone()).or_insert_with(|| empty(&limit.name));
-        row.max = limit.max;
-        (row.set_at, row.set_by) = (Some(time(limit.set_at)), Some(limit.set_by));
+    for StoredLimit { name, max, rate, set_at, set_by } in stored {
+        rows.of(&name).set(max, rate, set_at, set_by);
     }
-    for (subqueue, count) in &running {
-        for name in names(subqueue) {
-            if let Some(row) = rows.get_mut(&name) {
-                row.running += count;
+    for part in &running {
+        for name in names(&part.subqueue) {
+            if let Some(row) = rows.0.get_mut(&name) {
+                row.running += part.count;
             }
         }
     }
-    Ok(axum::Json(List { items: rows.into_values().collect(), next_cursor: None }))
+    Ok(axum::Json(List { items: rows.0.into_values().collect(), next_cursor: None }))
 }
 
-/// Sets a limit, or lets what is declared count again where `max` is left out. It holds for all nodes, from the next claim on, and
-/// stays until somebody changes it.
+/// Limits by name, as they are put together.
+#[derive(Default)]
+struct Rows(BTreeMap<String, Limit>);
+
+impl Rows {
+    fn of(&mut self, name: &str) -> &mut Limit {
+        let empty = || Limit { name: name.to_owned(), ..Limit::default() };
+        self.0.entry(name.to_owned()).or_insert_with(empty)
+    }
+}
+
+impl Limit {
+    fn set(&mut self, max: Option<u32>, rate: Option<Rate>, at: Timestamp, by: String) {
+        self.max = max.or(self.max);
+        self.rate = rate.map(|rate| rate.to_string()).or_else(|| self.rate.take());
+        (self.set_at, self.set_by) = (Some(time(at)), Some(by));
+    }
+}
+
+/// Sets a limit: how many jobs at once, how fast they may start, or both. What is left out stays as it is; where both are left out, what is
+/// declared counts again. It holds for all nodes, from the next claim on, and stays until somebody changes it.
 #[utoipa::path(post, path = "/api/v1/limits", request_body = LimitRequest, responses((status = 200, body = List<Limit>), (status = 422, body = Problem)))]
 pub(super) async fn set(
     State(app): State<App>,
     Changer(actor): Changer,
-    Body(LimitRequest { name, max }): Body<LimitRequest>,
+    Body(LimitRequest { name, max, rate }): Body<LimitRequest>,
 ) -> Result<axum::Json<List<Limit>>, Problem> {
     let live = Arc::clone(app.live()?);
-    check(&name)?;
+    check(&name, rate)?;
     let (now, node) = (app.clock.now(), live.node);
-    let event = AuditEvent::new("limit.set", &actor, &name, &json!({ "max": max }), now);
+    let detail = json!({ "max": max, "rate": rate });
+    let event = AuditEvent::new("limit.set", &actor, &name, &detail, now);
     app.store
         .write(move |conn| {
-            let is_changed = match max {
-                Some(max) => limits::set(conn, &name, max, &actor, now).map(|()| true)?,
-                None => limits::unset(conn, &name)?,
+            let is_changed = match (max, rate) {
+                (None, None) => limits::unset(conn, &name)?,
+                _ => limits::set(conn, &name, max, rate, &actor, now).map(|()| true)?,
             };
             if is_changed { append_event(conn, node, &event) } else { Ok(()) }
         })
@@ -82,17 +100,27 @@ pub(super) async fn set(
     index(State(app)).await
 }
 
-fn check(name: &str) -> Result<(), Problem> {
+fn check(name: &str, rate: Option<Rate>) -> Result<(), Problem> {
+    let wrong = |what: &str, pointer: &str, detail: String| {
+        let wrong = FieldError { pointer: pointer.to_owned(), detail };
+        Err(Problem::invalid(what, vec![wrong]))
+    };
     let is_legal = match name.split_once(':') {
         Some(("queue" | "kind", name)) => name.parse::<ScheduleId>().is_ok(),
         Some(("key", key)) => Concurrency { key: key.to_owned(), max: 1 }.problem().is_none(),
         _ => false,
     };
-    if is_legal {
-        return Ok(());
+    if !is_legal {
+        let detail = "a limit is queue:NAME, kind:NAME (of a kind that a file declares) or key:KEY";
+        return wrong("this is no limit's name", "/name", detail.to_owned());
     }
-    let detail =
-        "a limit is queue:NAME, kind:NAME (of a kind that a file declares) or key:KEY".to_owned();
-    let wrong = FieldError { pointer: "/name".to_owned(), detail };
-    Err(Problem::invalid("this is no limit's name", vec![wrong]))
+    match (name.strip_prefix("queue:"), rate) {
+        (Some(queue), Some(rate)) => {
+            let detail = format!(
+                "a queue's rate is one of its settings: `sexton queues set {queue} --rate '{rate}'`"
+            );
+            wrong("this is no limit of a queue", "/rate", detail)
+        }
+        _ => Ok(()),
+    }
 }

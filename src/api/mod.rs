@@ -9,6 +9,7 @@ mod limits;
 mod nodes;
 mod paging;
 mod problem;
+mod queues;
 mod schedules;
 mod serve;
 mod state;
@@ -46,6 +47,10 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(kinds::index))
         .routes(routes!(kinds::show))
         .routes(routes!(limits::index, limits::set))
+        .routes(routes!(queues::index))
+        .routes(routes!(queues::change))
+        .routes(routes!(queues::pause))
+        .routes(routes!(queues::resume))
         .routes(routes!(schedules::index))
         .routes(routes!(schedules::show))
         .routes(routes!(schedules::run))
@@ -56,11 +61,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(system::healthz))
         .routes(routes!(system::readyz))
         .routes(routes!(system::metrics))
-        .routes(routes!(system::queues))
         .routes(routes!(nodes::drain_node))
         .routes(routes!(nodes::resume_node))
-        .routes(routes!(system::pause_queue))
-        .routes(routes!(system::resume_queue))
         .routes(routes!(system::workers))
         .routes(routes!(nodes::nodes))
         .routes(routes!(system::stats))

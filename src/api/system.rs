@@ -1,10 +1,10 @@
-//! The daemon itself: status, health, queues, workers, nodes, numbers, events, audit, reload.
+//! The daemon itself: status, health, workers, nodes, numbers, events, audit, reload.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -13,18 +13,17 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Body;
 use super::problem::Problem;
 use super::schedules::upcoming;
 use super::state::{App, Changer, Live};
-use super::wire::{List, Pause, PauseRequest, Queue, Status, Upcoming, Worker, time};
+use super::wire::{List, Status, Upcoming, Worker, time};
 use crate::audit::{self, Filter};
 use crate::catalog::Catalog;
 use crate::model::AuditEvent;
 use crate::model::{Event, NodeId};
 use crate::store::audit::append_event;
 use crate::store::history::{self, JobFilter, Page};
-use crate::store::{Condition, Store, nodes, queues, schedules as ledgers};
+use crate::store::{Condition, Store, nodes, schedules as ledgers};
 
 /// How many coming runs the status shows.
 const NEXT_RUNS: usize = 5;
@@ -162,101 +161,6 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
     let text = (app.live()?.metrics)().await;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
-}
-
-/// The queues that hold jobs, have limits or are paused.
-#[utoipa::path(get, path = "/api/v1/queues", responses((status = 200, body = List<Queue>)))]
-pub(super) async fn queues(State(app): State<App>) -> Result<axum::Json<List<Queue>>, Problem> {
-    let states = app.store.read(queues::list).await?;
-    let now = app.clock.now();
-    let mut rows: BTreeMap<String, Queue> = BTreeMap::new();
-    for name in app.settings.queues.keys().cloned().chain(["default".to_owned()]) {
-        let row = Queue {
-            name: name.clone(),
-            ready: 0,
-            running: 0,
-            workers: None,
-            oldest_age_ms: None,
-            pause: None,
-        };
-        rows.insert(name, row);
-    }
-    for state in states {
-        let pause = state.paused.map(|(since, by, reason)| Pause {
-            since: time(since),
-            until: None,
-            by,
-            reason,
-        });
-        let age = state
-            .oldest_run_at
-            .map(|at| i64::try_from(now.duration_since(at).as_millis()).unwrap_or(i64::MAX));
-        let row = Queue {
-            name: state.name.clone(),
-            ready: state.ready,
-            running: state.running,
-            workers: None,
-            oldest_age_ms: age,
-            pause,
-        };
-        rows.insert(state.name, row);
-    }
-    for (name, limits) in &app.settings.queues {
-        if let Some(row) = rows.get_mut(name) {
-            row.workers = limits.workers.map(|count| usize::from(count.get()));
-        }
-    }
-    Ok(axum::Json(List { items: rows.into_values().collect(), next_cursor: None }))
-}
-
-/// Stops claims from a queue.
-#[utoipa::path(post, path = "/api/v1/queues/{name}/pause", request_body = PauseRequest, responses((status = 200, body = List<Queue>)))]
-pub(super) async fn pause_queue(
-    State(app): State<App>,
-    Changer(actor): Changer,
-    Path(name): Path<String>,
-    Body(request): Body<PauseRequest>,
-) -> Result<axum::Json<List<Queue>>, Problem> {
-    let live = Arc::clone(app.live()?);
-    if request.until.is_some() {
-        return Err(Problem::bad_request(
-            "a queue is paused until somebody resumes it; leave `until` out",
-        ));
-    }
-    if name.parse::<crate::model::ScheduleId>().is_err() {
-        return Err(Problem::bad_request("a queue's name has 1 to 64 of a-z, 0-9, - and _"));
-    }
-    let now = app.clock.now();
-    let reason = request.reason.unwrap_or_default();
-    let event = AuditEvent::new("queue.paused", &actor, &name, &json!({ "reason": reason }), now);
-    let node = live.node;
-    app.store
-        .write(move |conn| {
-            queues::pause(conn, &name, &actor, &reason, now)?;
-            append_event(conn, node, &event)
-        })
-        .await?;
-    queues(State(app)).await
-}
-
-/// Lets claims from a queue go on.
-#[utoipa::path(post, path = "/api/v1/queues/{name}/resume", responses((status = 200, body = List<Queue>)))]
-pub(super) async fn resume_queue(
-    State(app): State<App>,
-    Changer(actor): Changer,
-    Path(name): Path<String>,
-) -> Result<axum::Json<List<Queue>>, Problem> {
-    let live = Arc::clone(app.live()?);
-    let event = AuditEvent::new("queue.resumed", &actor, &name, &json!({}), app.clock.now());
-    let node = live.node;
-    app.store
-        .write(move |conn| match queues::resume(conn, &name)? {
-            true => append_event(conn, node, &event),
-            false => Ok(()),
-        })
-        .await?;
-    live.signals.work();
-    queues(State(app)).await
 }
 
 /// What the workers do.

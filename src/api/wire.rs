@@ -1,10 +1,14 @@
 //! The shapes that the API promises. They belong to no other module, so that nothing inside can change them by accident.
 
+use std::num::NonZeroU16;
+
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::model::{Concurrency, DependencyNeeds, JobSettings, NodeChoice, RetryPolicy};
+use crate::model::{
+    Concurrency, DependencyNeeds, HumanDuration, JobSettings, NodeChoice, Rate, RetryPolicy,
+};
 use crate::store::Micros;
 use crate::store::history::{AttemptRecord, JobRecord, OccurrenceRecord};
 
@@ -382,20 +386,26 @@ pub struct Kind {
     pub max_attempts: Option<u32>,
     /// How many may run at once, unless an operator has set another limit.
     pub concurrency: Option<u32>,
+    /// How fast its jobs may start, unless an operator has set another rate.
+    pub rate: Option<String>,
     /// JSON Schema of its params, where one kind was asked for and a file declares it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub params_schema: Option<Value>,
 }
 
-/// How many jobs may run at once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+/// How many jobs may run at once, and how fast they may start.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Limit {
     /// `queue:NAME`, `kind:NAME` or `key:KEY`.
     pub name: String,
-    /// How many, on all nodes together.
-    pub max: u32,
+    /// How many at once, on all nodes together; null where only their rate is limited.
+    pub max: Option<u32>,
     /// What a kind's file or a job says, where that is not what counts as well.
     pub declared: Option<u32>,
+    /// How fast they may start, on all nodes together.
+    pub rate: Option<String>,
+    /// What the settings or a kind's file say.
+    pub declared_rate: Option<String>,
     /// How many run.
     pub running: u32,
     /// Since when an operator's limit counts.
@@ -404,15 +414,19 @@ pub struct Limit {
     pub set_by: Option<String>,
 }
 
-/// Sets a limit.
+/// Sets a limit. What is left out stays as it is; where both are, what is declared counts again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LimitRequest {
     /// `queue:NAME`, `kind:NAME` or `key:KEY`.
     pub name: String,
-    /// How many at once; 0 lets none start. Left out: what is declared counts again.
+    /// How many at once; 0 lets none start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<u32>,
+    /// How fast they may start: `60/m`, `5/10s`, `60/m burst 10`. Not for queues, which have settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub rate: Option<Rate>,
 }
 
 /// A schedule.
@@ -570,10 +584,68 @@ pub struct Queue {
     pub running: i64,
     /// How many may run at once on a node, where it has a limit of its own.
     pub workers: Option<usize>,
+    /// How fast its jobs may start, on all nodes together.
+    pub rate: Option<String>,
+    /// The longest one attempt may take, for jobs that do not say.
+    pub timeout: Option<String>,
+    /// Where each of the three comes from.
+    pub origins: QueueOrigins,
+    /// When an operator last set one of them.
+    pub set_at: Option<String>,
+    /// Who it was.
+    pub set_by: Option<String>,
     /// How long the oldest ready job has waited.
     pub oldest_age_ms: Option<i64>,
-    /// Whether it is held back.
+    /// When the next of its jobs may start, where all of them wait for a rate.
+    pub held_until: Option<String>,
+    /// Whether it is held back by hand.
     pub pause: Option<Pause>,
+}
+
+/// Where a queue's settings come from; null where it has none of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct QueueOrigins {
+    /// Of the number of workers.
+    pub workers: Option<Origin>,
+    /// Of the rate.
+    pub rate: Option<Origin>,
+    /// Of the timeout.
+    pub timeout: Option<Origin>,
+}
+
+/// Where a setting that counts comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The settings: a file or the environment.
+    File,
+    /// An operator has set it while the daemon ran.
+    Set,
+}
+
+/// What to set for a queue: what is left out stays as it is, and for null what the settings say counts again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueRequest {
+    /// How many of its jobs run at a time on one node; from 1.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u16>)]
+    pub workers: Option<Option<NonZeroU16>>,
+    /// How fast its jobs may start, on all nodes together: `60/m`, `5/10s`, `60/m burst 10`.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub rate: Option<Option<Rate>>,
+    /// The longest one attempt may take, for jobs that do not say.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub timeout: Option<Option<HumanDuration>>,
+}
+
+/// Tells null, which is given, from nothing.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// A worker that is busy.

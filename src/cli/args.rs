@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::{HumanDuration, Rate};
 
 /// Where the options that all commands have stand in their help: behind the command's own.
 const COMMON: usize = 900;
@@ -33,7 +35,7 @@ pub enum Command {
     Next(Next),
     /// Explain a schedule or a rule in a sentence, with its next instants and what daylight saving does to them.
     Explain(Explain),
-    /// List how many jobs may run at once by queue, kind and key, or set such a limit.
+    /// List how many jobs may run at once and how fast they may start, by queue, kind and key, or set such a limit.
     Limits(Limits),
     /// List the kinds that a job can be of, or show one with the schema of its params.
     Kinds {
@@ -78,7 +80,7 @@ pub enum Command {
     Logs(Logs),
     /// Numbers: jobs by state, and the last day by kind.
     Stats,
-    /// The queues; pause and resume them.
+    /// The queues; set, pause and resume them.
     Queues(Queues),
     /// What the workers are doing.
     Workers,
@@ -360,11 +362,16 @@ pub struct Limits {
 #[derive(Debug, Subcommand)]
 pub enum LimitAction {
     /// Set a limit for all nodes. It counts from the next job on, and stays until somebody changes it.
+    #[command(group = ArgGroup::new("limit").required(true).multiple(true))]
     Set {
         /// queue:NAME, kind:NAME or key:KEY.
         name: String,
         /// How many jobs at once; 0 lets none start.
-        max: u32,
+        #[arg(group = "limit")]
+        max: Option<u32>,
+        /// How fast jobs may start: 60/m, 5/10s, "60/m burst 10". Of a queue, it is set with `queues set`.
+        #[arg(long, value_name = "RATE", group = "limit")]
+        rate: Option<Rate>,
     },
     /// Let what is declared count again.
     Unset {
@@ -412,6 +419,40 @@ pub enum QueueAction {
         /// The queue.
         name: String,
     },
+    /// Set what counts for a queue instead of its settings in sexton.toml. It counts from the next job on, and stays until somebody
+    /// changes it.
+    Set(QueueSet),
+}
+
+/// `queues set`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("setting").required(true).multiple(true))]
+pub struct QueueSet {
+    /// The queue.
+    pub name: String,
+    /// How many of its jobs run at a time on each node.
+    #[arg(long, value_name = "N", group = "setting", value_parser = clap::value_parser!(u16).range(1..))]
+    pub workers: Option<u16>,
+    /// How fast its jobs may start, on all nodes together: 60/m, 5/10s, "60/m burst 10".
+    #[arg(long, value_name = "RATE", group = "setting")]
+    pub rate: Option<Rate>,
+    /// The longest one attempt may take, for jobs that do not say.
+    #[arg(long, value_name = "DURATION", group = "setting")]
+    pub timeout: Option<HumanDuration>,
+    /// Let count again what sexton.toml says.
+    #[arg(long, value_name = "SETTING", group = "setting")]
+    pub unset: Vec<QueueSetting>,
+}
+
+/// A setting of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum QueueSetting {
+    /// How many of its jobs run at a time.
+    Workers,
+    /// How fast its jobs may start.
+    Rate,
+    /// The longest one attempt may take.
+    Timeout,
 }
 
 /// `audit`.

@@ -44,7 +44,15 @@ impl Client {
         self.call(Method::POST, path, Some(body)).await.map(|(_, value)| value)
     }
 
-    /// The same with the status; an error status is an answer here when `keep` says so.
+    /// Changes something by a JSON document and gets one.
+    ///
+    /// # Errors
+    /// When nobody answers, or the answer is an error.
+    pub(super) async fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.call(Method::PATCH, path, Some(body)).await.map(|(_, value)| value)
+    }
+
+    /// [`post`](Self::post) with the status; an error status is an answer here when `keep` says so.
     ///
     /// # Errors
     /// When nobody answers, or the answer is an error.

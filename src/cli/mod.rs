@@ -8,6 +8,7 @@ mod files;
 mod jobs;
 mod nodes;
 mod output;
+mod queues;
 mod schedules;
 mod session;
 mod system;
@@ -123,9 +124,9 @@ async fn dispatch(session: &Session, command: Command) -> Outcome {
         Command::Retry(args) => jobs::touch(session, &args, "retry").await,
         Command::Logs(args) => jobs::logs(session, &args).await,
         Command::Stats => system::stats(session).await,
-        Command::Limits(args) => system::limits(session, args.action).await,
+        Command::Limits(args) => queues::limits(session, args.action).await,
         Command::Kinds { name } => system::kinds(session, name).await,
-        Command::Queues(args) => system::queues(session, args.action).await,
+        Command::Queues(args) => queues::queues(session, args.action).await,
         Command::Workers => system::workers(session).await,
         Command::Nodes { action } => nodes::nodes(session, action).await,
         Command::Events => system::events(session).await,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::args::{Audit, AuditAction, LimitAction, QueueAction};
+use super::args::{Audit, AuditAction};
 use super::output::{Exit, Failure, Outcome, json, line, note, plain, table, text, when};
 use super::schedules::{encode, items, paging, query, tell_more};
 use super::session::Session;
@@ -114,65 +114,6 @@ pub(super) async fn stats(session: &Session) -> Outcome {
     Ok(Exit::Ok)
 }
 
-pub(super) async fn queues(session: &Session, action: Option<QueueAction>) -> Outcome {
-    let list = match action {
-        None => session.reader().await?.get("/api/v1/queues").await?,
-        Some(QueueAction::Pause { name, reason }) => {
-            let path = format!("/api/v1/queues/{}/pause", encode(&name));
-            session.daemon().await?.post(&path, &json!({ "reason": reason })).await?
-        }
-        Some(QueueAction::Resume { name }) => {
-            let path = format!("/api/v1/queues/{}/resume", encode(&name));
-            session.daemon().await?.post(&path, &json!({})).await?
-        }
-    };
-    if session.json {
-        json(&list);
-        return Ok(Exit::Ok);
-    }
-    let rows = items(&list)
-        .iter()
-        .map(|row| {
-            let pause = row.get("pause").filter(|pause| !pause.is_null());
-            let state = pause.map_or_else(
-                || "open".to_owned(),
-                |pause| format!("paused by {}: {}", text(pause, "by"), text(pause, "reason")),
-            );
-            let oldest = row.get("oldest_age_ms").and_then(Value::as_i64);
-            vec![
-                text(row, "name"),
-                text(row, "ready"),
-                text(row, "running"),
-                text(row, "workers"),
-                oldest.map_or_else(|| "-".to_owned(), |ms| format!("{}s", ms / 1000)),
-                state,
-            ]
-        })
-        .collect();
-    table(&["QUEUE", "READY", "RUNNING", "WORKERS", "OLDEST", "STATE"], rows);
-    Ok(Exit::Ok)
-}
-
-pub(super) async fn limits(session: &Session, action: Option<LimitAction>) -> Outcome {
-    let list = match action {
-        None => session.reader().await?.get("/api/v1/limits").await?,
-        Some(LimitAction::Set { name, max }) => {
-            let body = json!({ "name": name, "max": max });
-            session.daemon().await?.post("/api/v1/limits", &body).await?
-        }
-        Some(LimitAction::Unset { name }) => {
-            session.daemon().await?.post("/api/v1/limits", &json!({ "name": name })).await?
-        }
-    };
-    let row = |row: &Value| {
-        ["name", "max", "running", "declared", "set_by"]
-            .iter()
-            .map(|field| text(row, field))
-            .collect()
-    };
-    show_list(session, &list, &["LIMIT", "MAX", "RUNNING", "DECLARED", "SET BY"], row)
-}
-
 pub(super) async fn kinds(session: &Session, name: Option<String>) -> Outcome {
     let client = session.reader().await?;
     if let Some(name) = name {
@@ -190,6 +131,7 @@ pub(super) async fn kinds(session: &Session, name: Option<String>) -> Outcome {
             "timeout",
             "max_attempts",
             "concurrency",
+            "rate",
         ] {
             line(format!("{field:<14}{}", text(&kind, field)));
         }

@@ -73,6 +73,7 @@ fn values(settings: &Settings) -> Vec<(String, Option<String>)> {
     let queues = settings.queues.iter().flat_map(|(name, queue)| {
         [
             (format!("queues.{name}.workers"), queue.workers.map(|workers| workers.to_string())),
+            (format!("queues.{name}.rate"), queue.rate.map(quoted)),
             (format!("queues.{name}.timeout"), queue.timeout.map(quoted)),
         ]
     });

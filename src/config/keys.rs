@@ -46,6 +46,7 @@ pub const KEYS: &[Key] = &[
     whole("workers.reserved_high", "a whole number, smaller than workers.count"),
     text("workers.ageing", DURATION),
     whole("queues.*.workers", "a whole number from 1 to 65535"),
+    text("queues.*.rate", "a rate like 60/m, 10/s, 5/10s or 60/m burst 10"),
     text("queues.*.timeout", DURATION),
     text("api.socket", "the path of the Unix socket"),
     text("api.listen", "an address like 127.0.0.1:7373"),

@@ -110,7 +110,7 @@ url = "mysql://me:canary@h/d"
 count = "lots"
 reserved_high = -1
 [queues.mail]
-rate = "5/s"
+rate = "5 a second"
 timeout = "90"
 [log]
 format = "xml"

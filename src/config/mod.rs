@@ -22,6 +22,6 @@ pub use load::{Loaded, Request, SYSTEM_FILE, load, resolve};
 pub use log_filter::{LogFilter, LogFilterError};
 pub use raw::{AuditJobs, LogFormat, Rotation};
 pub use settings::{
-    ApiSettings, AuditSettings, LeaseSettings, LogSettings, QueueSettings, Retention,
-    ScheduleDefaults, Settings, WorkerSettings,
+    ApiSettings, AuditSettings, LeaseSettings, LogSettings, Retention, ScheduleDefaults, Settings,
+    WorkerSettings,
 };

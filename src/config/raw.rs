@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{ListenAddress, LogFilter};
 use crate::jobs::Params;
-use crate::model::{ByteSize, HumanDuration, Priority};
+use crate::model::{ByteSize, HumanDuration, Priority, Rate};
 use crate::schedule::CatchUpPolicy;
 use crate::store::DatabaseUrl;
 
@@ -78,20 +78,7 @@ pub(super) struct RawWorkers {
 pub(super) struct RawQueue {
     pub(super) workers: Option<NonZeroU16>,
     pub(super) timeout: Option<HumanDuration>,
-    #[serde(rename = "rate")]
-    pub(super) _rate: NotYet,
-}
-
-/// A key that is planned: to say so is better than "unknown key", and far better than to ignore a limit.
-#[derive(Debug, Default)]
-pub(super) struct NotYet;
-
-impl<'de> Deserialize<'de> for NotYet {
-    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(serde::de::Error::custom(
-            "this version cannot limit a queue's rate; leave the key out, or bound the queue with `workers`",
-        ))
-    }
+    pub(super) rate: Option<Rate>,
 }
 
 #[derive(Debug, Default, Deserialize)]

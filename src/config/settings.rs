@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 
-use super::raw::Raw;
+use super::raw::{Raw, RawQueue};
 use super::{AuditJobs, ListenAddress, LogFilter, LogFormat, Rotation};
-use crate::model::{ByteSize, HumanDuration, NodeIdentity, Priority, RetryPolicy, is_node_name};
+use crate::jobs::Kind;
+use crate::model::{
+    ByteSize, HumanDuration, NodeIdentity, Priority, QueueSettings, RetryPolicy, is_node_name,
+};
+use crate::queue::Limits;
 use crate::schedule::CatchUpPolicy;
 use crate::store::DatabaseUrl;
 
@@ -54,15 +58,6 @@ pub struct WorkerSettings {
     pub reserved_high: u16,
     /// How long a waiting job takes to rise by one level of priority.
     pub ageing: HumanDuration,
-}
-
-/// `[queues.NAME]`
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct QueueSettings {
-    /// How many of its jobs run at a time; `None`: as many as there are workers.
-    pub workers: Option<NonZeroU16>,
-    /// The longest one attempt may take where its job does not say; `None`: as `defaults.timeout`.
-    pub timeout: Option<HumanDuration>,
 }
 
 /// `[api]`
@@ -240,7 +235,8 @@ impl Settings {
             wrong(&format!("queues.{name}"), QUEUE_NAME.to_owned());
         }
         let queues = raw.queues.into_iter().map(|(name, queue)| {
-            (name, QueueSettings { workers: queue.workers, timeout: queue.timeout })
+            let RawQueue { workers, rate, timeout } = queue;
+            (name, QueueSettings { workers, rate, timeout })
         });
 
         let lease = LeaseSettings {
@@ -346,6 +342,25 @@ impl Settings {
             data_dir,
         };
         if complaints.is_empty() { Ok(settings) } else { Err(complaints) }
+    }
+
+    /// What these and the files of kinds declare that holds jobs back.
+    #[must_use]
+    pub fn limits(&self, kinds: &[Kind]) -> Limits {
+        let mut limits = Limits::default();
+        for (name, queue) in &self.queues {
+            limits.set_queue(name, *queue);
+        }
+        for kind in kinds {
+            let defaults = kind.defaults();
+            if let Some(max) = defaults.concurrency {
+                limits.set_max(format!("kind:{}", kind.name), max);
+            }
+            if let Some(rate) = defaults.rate {
+                limits.set_rate(format!("kind:{}", kind.name), rate);
+            }
+        }
+        limits
     }
 }
 

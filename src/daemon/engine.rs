@@ -3,7 +3,6 @@
 //! `startup` puts the lock, the logs, the watcher, the sockets and the signals around it, which are what makes a process a daemon. A
 //! simulation puts a driven clock, scripted handlers and faults around the same engine.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +27,7 @@ use crate::config::Settings;
 use crate::jobs::command::CommandHandler;
 use crate::jobs::{DeclaredHandler, KINDS, RunPaths, kind};
 use crate::model::{Actor, AuditEvent, Chain, Event, JobId, NodeId, NodeIdentity};
-use crate::queue::{Ageing, Limits, Signals};
+use crate::queue::{Ageing, Signals};
 use crate::scheduler::{Alarm, Draws, Enqueuer, Scheduler, Ticker};
 use crate::store::audit::append_event;
 use crate::store::nodes::NewNode;
@@ -198,7 +197,7 @@ impl Engine {
             signals: signal_receiver,
             events: events.clone(),
             draw,
-            limits: declared_limits(Arc::clone(&reloader)),
+            limits: declared_limits(Arc::clone(&settings), Arc::clone(&reloader)),
         }
         .spawn();
 
@@ -557,11 +556,6 @@ async fn join(
 }
 
 fn pool_settings(settings: &Settings) -> PoolSettings {
-    let slots: BTreeMap<String, usize> = settings
-        .queues
-        .iter()
-        .filter_map(|(name, queue)| Some((name.clone(), usize::from(queue.workers?.get()))))
-        .collect();
     let timeouts = settings
         .queues
         .iter()
@@ -570,7 +564,6 @@ fn pool_settings(settings: &Settings) -> PoolSettings {
     PoolSettings {
         slots: usize::from(settings.workers.count.get()),
         reserved_high: usize::from(settings.workers.reserved_high),
-        queue_slots: slots,
         queue_timeouts: timeouts,
         timeout: Some(settings.defaults.timeout.get()),
         stop_grace: STOP_GRACE,
@@ -578,17 +571,9 @@ fn pool_settings(settings: &Settings) -> PoolSettings {
     }
 }
 
-/// How many of the kinds that files declare may run at once, as the files say at the moment of the claim.
-fn declared_limits(reloader: Arc<Reloader>) -> FindLimits {
-    Arc::new(move || {
-        let mut limits = Limits::default();
-        for kind in reloader.current().kinds() {
-            if let Some(max) = kind.defaults().concurrency {
-                limits.set(format!("kind:{}", kind.name), max);
-            }
-        }
-        limits
-    })
+/// What files limit, as they say at the moment of the claim.
+fn declared_limits(settings: Arc<Settings>, reloader: Arc<Reloader>) -> FindLimits {
+    Arc::new(move || settings.limits(reloader.current().kinds()))
 }
 
 /// The handlers of the kinds that files declare, as they are at the moment of the attempt.

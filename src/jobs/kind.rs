@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Declared, Problem};
-use crate::model::{HumanDuration, Priority, RetryPolicy};
+use crate::model::{HumanDuration, Priority, Rate, RetryPolicy};
 
 /// What is known of a kind before anything of it runs.
 #[derive(Debug, Clone)]
@@ -41,11 +41,19 @@ pub struct JobDefaults {
     pub retry: Option<RetryPolicy>,
     /// How many of the kind may run at once, on all nodes together.
     pub concurrency: Option<u32>,
+    /// How fast jobs of the kind may start, on all nodes together.
+    pub rate: Option<Rate>,
 }
 
 impl JobDefaults {
-    const NONE: &'static Self =
-        &Self { queue: None, priority: None, timeout: None, retry: None, concurrency: None };
+    const NONE: &'static Self = &Self {
+        queue: None,
+        priority: None,
+        timeout: None,
+        retry: None,
+        concurrency: None,
+        rate: None,
+    };
 }
 
 impl Kind {

@@ -1,37 +1,102 @@
-//! Which of the jobs that wait may start: pure, given what runs, what the limits are and what waits.
+//! Which of the jobs that wait may start: pure, given what runs, what the limits are, what the rates have left and what waits.
 
 use std::collections::BTreeMap;
 
-use crate::model::Subqueue;
+use jiff::Timestamp;
 
-/// Limits by name: `queue:docs`, `kind:pdf`, `key:host`. They count on all nodes together.
+use super::Bucket;
+use crate::model::{NodeId, QueueSettings, Rate, Subqueue};
+
+/// What holds jobs back. Limits and rates are found by name (`queue:docs`, `kind:pdf`, `key:host`) and count on all nodes together; a
+/// queue's workers count on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Limits(BTreeMap<String, u32>);
+pub struct Limits {
+    max: BTreeMap<String, u32>,
+    rates: BTreeMap<String, Rate>,
+    workers: BTreeMap<String, u32>,
+}
+
+/// How many jobs of a part of a queue run on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// The part.
+    pub subqueue: Subqueue,
+    /// Where they run.
+    pub node: NodeId,
+    /// How many.
+    pub count: u32,
+}
 
 impl Limits {
-    /// Adds a limit, or replaces the one of that name.
-    pub fn set(&mut self, name: impl Into<String>, max: u32) {
-        self.0.insert(name.into(), max);
+    /// Sets how many may run at once under that name, or replaces it.
+    pub fn set_max(&mut self, name: impl Into<String>, max: u32) {
+        self.max.insert(name.into(), max);
     }
 
-    /// Those that can hold back the jobs of a subqueue. A key brings a limit of its own, which one that is set by name replaces.
+    /// Sets how fast jobs may start under that name, or replaces it.
+    pub fn set_rate(&mut self, name: impl Into<String>, rate: Rate) {
+        self.rates.insert(name.into(), rate);
+    }
+
+    /// Sets what is set for a queue, and leaves the rest as it is.
+    pub fn set_queue(&mut self, queue: &str, settings: QueueSettings) {
+        if let Some(workers) = settings.workers {
+            self.workers.insert(queue.to_owned(), workers.get().into());
+        }
+        if let Some(rate) = settings.rate {
+            self.set_rate(queue_name(queue), rate);
+        }
+    }
+
+    /// Every name that something is set for on all nodes.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.max.keys().chain(self.rates.keys())
+    }
+
+    /// How many may run at once under that name.
+    #[must_use]
+    pub fn max(&self, name: &str) -> Option<u32> {
+        self.max.get(name).copied()
+    }
+
+    /// How fast jobs may start under that name.
+    #[must_use]
+    pub fn rate(&self, name: &str) -> Option<Rate> {
+        self.rates.get(name).copied()
+    }
+
+    /// How many of a part may run at once under each of its names. A key brings a limit of its own, which one that is set by name replaces.
     fn of<'a>(&'a self, subqueue: &'a Subqueue) -> impl Iterator<Item = (String, u32)> + 'a {
-        let concurrency = subqueue.concurrency.as_ref();
-        let key =
-            concurrency.map(|concurrency| (format!("key:{}", concurrency.key), concurrency.max));
-        let set = |name: String, own: Option<u32>| {
-            let max = self.0.get(&name).copied().or(own)?;
+        names(subqueue).filter_map(|name| {
+            let brought = subqueue.concurrency.as_ref().filter(|_| name.starts_with(KEY));
+            let max = self.max(&name).or(brought.map(|concurrency| concurrency.max))?;
             Some((name, max))
-        };
-        let queue = set(format!("queue:{}", subqueue.queue), None);
-        let kind = subqueue.kind.as_ref().and_then(|kind| set(format!("kind:{kind}"), None));
-        let key = key.and_then(|(name, max)| set(name, Some(max)));
-        queue.into_iter().chain(kind).chain(key)
+        })
     }
 
-    /// Whether anything can hold back the jobs of one of these.
-    pub fn concern<'a>(&self, mut subqueues: impl Iterator<Item = &'a Subqueue>) -> bool {
-        subqueues.any(|subqueue| self.of(subqueue).next().is_some())
+    /// Whether it matters what runs of the jobs of one of these.
+    pub fn need_what_runs<'a>(&self, mut subqueues: impl Iterator<Item = &'a Subqueue>) -> bool {
+        subqueues
+            .any(|part| self.workers.contains_key(&part.queue) || self.of(part).next().is_some())
+    }
+
+    /// Whether it matters what other nodes do with the jobs of one of these.
+    pub fn need_other_nodes<'a>(&self, mut subqueues: impl Iterator<Item = &'a Subqueue>) -> bool {
+        subqueues.any(|part| {
+            self.of(part).next().is_some() || names(part).any(|name| self.rates.contains_key(&name))
+        })
+    }
+
+    /// The rates that the jobs of these are held to, by name.
+    pub fn rates<'a>(
+        &self,
+        subqueues: impl Iterator<Item = &'a Subqueue>,
+    ) -> BTreeMap<String, Rate> {
+        if self.rates.is_empty() {
+            return BTreeMap::new();
+        }
+        let rated = |name: String| self.rate(&name).map(|rate| (name, rate));
+        subqueues.flat_map(names).filter_map(rated).collect()
     }
 }
 
@@ -41,39 +106,71 @@ pub struct Room<'a> {
     limits: &'a Limits,
     /// How many run under each name that a limit can have.
     running: BTreeMap<String, u32>,
+    /// How many of each queue run on this node.
+    running_here: BTreeMap<String, u32>,
+    /// What is left of each rate.
+    buckets: BTreeMap<String, Bucket>,
     slots: usize,
     normal_slots: usize,
-    queue_slots: BTreeMap<String, usize>,
 }
 
 impl<'a> Room<'a> {
-    /// Room for `slots` jobs of this node, of which `normal_slots` may be of a priority for which no workers are reserved.
+    /// Room for `slots` jobs of a node on which nothing runs yet, of which `normal_slots` may be of a priority for which no workers are
+    /// reserved.
     #[must_use]
-    pub fn new(
-        limits: &'a Limits,
-        running: &[(Subqueue, u32)],
-        (slots, normal_slots): (usize, usize),
-        queue_slots: &BTreeMap<String, usize>,
-    ) -> Self {
-        let mut by_name: BTreeMap<String, u32> = BTreeMap::new();
-        for (subqueue, count) in running {
+    pub fn new(limits: &'a Limits, (slots, normal_slots): (usize, usize)) -> Self {
+        Self {
+            limits,
+            running: BTreeMap::new(),
+            running_here: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            slots,
+            normal_slots,
+        }
+    }
+
+    /// What is left of it on that node beside what runs.
+    #[must_use]
+    pub fn beside(mut self, running: &[Running], node: NodeId) -> Self {
+        for Running { subqueue, node: where_it_runs, count } in running {
             for name in names(subqueue) {
-                let total = by_name.entry(name).or_default();
-                *total = total.saturating_add(*count);
+                add(&mut self.running, name, *count);
+            }
+            if *where_it_runs == node {
+                add(&mut self.running_here, subqueue.queue.clone(), *count);
             }
         }
-        Self { limits, running: by_name, slots, normal_slots, queue_slots: queue_slots.clone() }
+        self
+    }
+
+    /// The same with what is left of the rates, by name.
+    #[must_use]
+    pub fn with_buckets(mut self, buckets: BTreeMap<String, Bucket>) -> Self {
+        self.buckets = buckets;
+        self
     }
 
     /// How many jobs of a subqueue there is room for.
     #[must_use]
     pub fn of(&self, subqueue: &Subqueue) -> usize {
+        let left = self.rated(subqueue).map(|bucket| bucket.left() as usize);
+        left.fold(self.but_for_rates(subqueue), usize::min)
+    }
+
+    fn but_for_rates(&self, subqueue: &Subqueue) -> usize {
         let own = if subqueue.is_high { self.slots } else { self.slots.min(self.normal_slots) };
-        let own = own.min(self.queue_slots.get(&subqueue.queue).copied().unwrap_or(usize::MAX));
-        let under_limits = self.limits.of(subqueue).map(|(name, max)| {
-            max.saturating_sub(self.running.get(&name).copied().unwrap_or(0)) as usize
-        });
-        under_limits.fold(own, usize::min)
+        let workers = self.limits.workers.get(&subqueue.queue);
+        let here = workers.map(|max| less(*max, self.running_here.get(&subqueue.queue)));
+        let everywhere =
+            self.limits.of(subqueue).map(|(name, max)| less(max, self.running.get(&name)));
+        here.into_iter().chain(everywhere).fold(own, usize::min)
+    }
+
+    /// What is left of each rate that the jobs of a subqueue are held to.
+    fn rated(&self, subqueue: &Subqueue) -> impl Iterator<Item = &Bucket> {
+        // Without rates, which is how most claims are, no name is put together.
+        let names = (!self.buckets.is_empty()).then(|| names(subqueue));
+        names.into_iter().flatten().filter_map(|name| self.buckets.get(&name))
     }
 
     /// Takes room for one job of a subqueue, if there is some.
@@ -85,21 +182,53 @@ impl<'a> Room<'a> {
         if !subqueue.is_high {
             self.normal_slots -= 1;
         }
-        if let Some(slots) = self.queue_slots.get_mut(&subqueue.queue) {
-            *slots -= 1;
-        }
         for name in names(subqueue) {
-            *self.running.entry(name).or_default() += 1;
+            if let Some(bucket) = self.buckets.get_mut(&name) {
+                bucket.take();
+            }
+            add(&mut self.running, name, 1);
+        }
+        if self.limits.workers.contains_key(&subqueue.queue) {
+            add(&mut self.running_here, subqueue.queue.clone(), 1);
         }
         true
     }
+
+    /// When a rate lets the next job of one of these start, as far as it is a rate alone that holds them back.
+    pub fn opens_at<'s>(&self, subqueues: impl Iterator<Item = &'s Subqueue>) -> Option<Timestamp> {
+        let held = subqueues.filter(|subqueue| self.but_for_rates(subqueue) > 0);
+        held.filter_map(|subqueue| self.rated(subqueue).filter_map(Bucket::next_at).max()).min()
+    }
+
+    /// What is left of the rates.
+    #[must_use]
+    pub fn buckets(&self) -> &BTreeMap<String, Bucket> {
+        &self.buckets
+    }
+}
+
+fn less(max: u32, used: Option<&u32>) -> usize {
+    max.saturating_sub(used.copied().unwrap_or(0)) as usize
+}
+
+fn add(counts: &mut BTreeMap<String, u32>, name: String, count: u32) {
+    let total = counts.entry(name).or_default();
+    *total = total.saturating_add(count);
+}
+
+/// What the name of a key's limit starts with.
+const KEY: &str = "key:";
+
+/// The name of a queue's own limit and rate.
+fn queue_name(queue: &str) -> String {
+    format!("queue:{queue}")
 }
 
 /// Every name under which the jobs of a subqueue count.
 pub fn names(subqueue: &Subqueue) -> impl Iterator<Item = String> + use<> {
     let kind = subqueue.kind.as_ref().map(|kind| format!("kind:{kind}"));
-    let key = subqueue.concurrency.as_ref().map(|concurrency| format!("key:{}", concurrency.key));
-    [Some(format!("queue:{}", subqueue.queue)), kind, key].into_iter().flatten()
+    let key = subqueue.concurrency.as_ref().map(|concurrency| format!("{KEY}{}", concurrency.key));
+    [Some(queue_name(&subqueue.queue)), kind, key].into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -127,8 +256,29 @@ mod tests {
     }
 
     fn any_limits() -> impl Strategy<Value = Limits> {
-        let name = ("(queue|kind|key)", "[abc]").prop_map(|(of, name)| format!("{of}:{name}"));
-        prop::collection::btree_map(name, 0_u32..5, 0..6).prop_map(Limits)
+        let name = || ("(queue|kind|key)", "[abc]").prop_map(|(of, name)| format!("{of}:{name}"));
+        let rate = (1_u32..4).prop_map(|burst| format!("6/m burst {burst}").parse().unwrap());
+        let max = prop::collection::btree_map(name(), 0_u32..5, 0..6);
+        let rates = prop::collection::btree_map(name(), rate, 0..4);
+        let workers = prop::collection::btree_map("[ab]", 1_u32..4, 0..2);
+        (max, rates, workers).prop_map(|(max, rates, workers)| Limits { max, rates, workers })
+    }
+
+    const HERE: NodeId = NodeId(1);
+    const ELSEWHERE: NodeId = NodeId(2);
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
+    /// Room on a node beside jobs of those parts, of which every other one runs elsewhere, after the rates were left alone for long.
+    fn room<'a>(limits: &'a Limits, already: &[Subqueue], slots: (usize, usize)) -> Room<'a> {
+        let running = already.iter().cloned().zip([HERE, ELSEWHERE].into_iter().cycle());
+        let running: Vec<Running> =
+            running.map(|(subqueue, node)| Running { subqueue, node, count: 1 }).collect();
+        let buckets = limits.rates.iter();
+        let buckets = buckets.map(|(name, rate)| (name.clone(), Bucket::new(*rate, None, now())));
+        Room::new(limits, slots).beside(&running, HERE).with_buckets(buckets.collect())
     }
 
     proptest! {
@@ -137,19 +287,31 @@ mod tests {
             limits in any_limits(), waiting in prop::collection::vec(any_subqueue(), 0..40),
             slots in 0_usize..12, reserved in 0_usize..4, already in prop::collection::vec(any_subqueue(), 0..6),
         ) {
-            let running: Vec<_> = already.iter().cloned().map(|one| (one, 1)).collect();
             let normal = slots.saturating_sub(reserved);
-            let mut room = Room::new(&limits, &running, (slots, normal), &BTreeMap::new());
+            let mut room = room(&limits, &already, (slots, normal));
             let started: Vec<&Subqueue> = waiting.iter().filter(|one| room.take(one)).collect();
             prop_assert!(started.len() <= slots);
             prop_assert!(started.iter().filter(|one| !one.is_high).count() <= normal);
+            let of_name = |all: &[&Subqueue], name: &str| {
+                all.iter().filter(|one| names(one).any(|other| other == name)).count()
+            };
             // A job may bring a limit of its own for a key that others share, so it is held against what ran when it started.
             for (position, one) in started.iter().enumerate() {
+                let until_then: Vec<&Subqueue> =
+                    already.iter().chain(started[..=position].iter().copied()).collect();
                 for (name, max) in limits.of(one) {
-                    let until_then = already.iter().chain(started[..=position].iter().copied());
-                    let count = until_then.filter(|other| names(other).any(|n| n == name)).count();
+                    let count = of_name(&until_then, &name);
                     prop_assert!(count <= max as usize, "{} of {} {}", count, max, name);
                 }
+                let here: Vec<&Subqueue> =
+                    already.iter().step_by(2).chain(started[..=position].iter().copied()).collect();
+                if let Some(max) = limits.workers.get(&one.queue) {
+                    let count = here.iter().filter(|other| other.queue == one.queue).count();
+                    prop_assert!(count <= *max as usize, "{} of {} here {}", count, max, one.queue);
+                }
+            }
+            for (name, rate) in &limits.rates {
+                prop_assert!(of_name(&started, name) <= rate.burst() as usize, "{}", name);
             }
         }
 
@@ -157,9 +319,34 @@ mod tests {
         fn nothing_waits_that_there_is_room_for(
             limits in any_limits(), waiting in prop::collection::vec(any_subqueue(), 0..40), slots in 0_usize..12,
         ) {
-            let mut room = Room::new(&limits, &[], (slots, slots), &BTreeMap::new());
-            let left: Vec<&Subqueue> = waiting.iter().filter(|one| !room.take(one)).collect();
-            prop_assert!(left.iter().all(|one| room.of(one) == 0));
+            let mut room = room(&limits, &[], (slots, slots));
+            let (started, left): (Vec<&Subqueue>, Vec<_>) = waiting.iter().partition(|one| room.take(one));
+            for one in &left {
+                prop_assert_eq!(room.of(one), 0);
+                // Each for a reason that can be named.
+                let under = |name: &str| started.iter().filter(|other| names(other).any(|n| n == name)).count();
+                let is_full = started.len() == slots
+                    || limits.of(one).any(|(name, max)| under(&name) >= max as usize)
+                    || limits.workers.get(&one.queue).is_some_and(|max| under(&queue_name(&one.queue)) >= *max as usize);
+                let is_late = names(one).any(|name| limits.rate(&name).is_some_and(|rate| under(&name) == rate.burst() as usize));
+                prop_assert!(is_full || is_late);
+                prop_assert_eq!(room.opens_at([*one].into_iter()).is_some(), is_late && !is_full);
+            }
         }
+    }
+
+    #[test]
+    fn who_is_held_back_by_several_rates_waits_for_the_last_of_them() {
+        let mut limits = Limits::default();
+        limits.set_rate("queue:docs", "1/s".parse().unwrap());
+        limits.set_rate("key:host", "1/m".parse().unwrap());
+        let [plain, keyed]: [Subqueue; 2] =
+            ["docs", "docs/key:9:host"].map(|text| text.parse().unwrap());
+        let mut room = room(&limits, &[], (9, 9));
+        assert_eq!(room.opens_at([&keyed].into_iter()), None);
+        assert!(room.take(&keyed) && !room.take(&plain));
+        let after = |seconds| Some(now() + jiff::SignedDuration::from_secs(seconds));
+        assert_eq!(room.opens_at([&keyed].into_iter()), after(60));
+        assert_eq!(room.opens_at([&keyed, &plain].into_iter()), after(1));
     }
 }

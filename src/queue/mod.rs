@@ -11,7 +11,7 @@ mod signals;
 pub use ageing::Ageing;
 pub use bucket::Bucket;
 pub use estimate::{Durations, expected_end};
-pub use limits::{Limits, Room, names};
+pub use limits::{Limits, Room, Running, names};
 pub use loss::{MOST_LOSSES, after_loss};
 pub use retry::{AttemptEnd, after_attempt, retry_delay};
 pub use signals::{SignalReceiver, Signals};

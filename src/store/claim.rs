@@ -1,6 +1,6 @@
 //! Taking jobs out of the queue to execute them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use diesel::prelude::*;
 use jiff::Timestamp;
@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use super::finish::finish;
 use super::hot::{DeleteReady, InsertRunning, JobToRun};
 use super::jobs::from_json;
-use super::schema::{attempts, job_checkpoints, jobs, jobs_ready, queues};
-use super::{Conn, Micros, StoreError, limits, on_each_backend};
+use super::schema::{attempts, job_checkpoints, jobs, jobs_ready};
+use super::{Conn, Micros, StoreError, buckets, limits, on_each_backend, queues};
 use crate::model::{
-    AfterAttempt, Chain, FinalState, FinishedAttempt, JobId, JobSettings, JsonText, Labels, NodeId,
-    NodeIdentity, Outcome, Priority, ScheduleId, Subqueue,
+    AfterAttempt, Chain, FinalState, FinishedAttempt, HumanDuration, JobId, JobSettings, JsonText,
+    Labels, NodeId, NodeIdentity, Outcome, Priority, ScheduleId, Subqueue,
 };
 use crate::queue::{Limits, Room};
 
@@ -29,10 +29,17 @@ pub struct ClaimRequest {
     pub slots: usize,
     /// How many of them at the most may be of a priority for which no workers are reserved.
     pub normal_slots: usize,
-    /// How many of a queue at the most, for queues with a limit of their own on this node.
-    pub queue_slots: BTreeMap<String, usize>,
-    /// Limits that files declare. Those that operators set come before them.
+    /// What files declare. What operators set comes before that.
     pub limits: Limits,
+}
+
+/// What came of a claim.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claim {
+    /// The jobs, in the order in which they should start.
+    pub jobs: Vec<ClaimedJob>,
+    /// When a rate lets one more job start that waits, as far as there is room for it.
+    pub opens_at: Option<Timestamp>,
 }
 
 /// A job that now belongs to a node.
@@ -64,6 +71,8 @@ pub struct ClaimedJob {
     pub first_started_at: Option<Timestamp>,
     /// Where an earlier execution got to.
     pub checkpoint: Option<JsonText>,
+    /// What an operator has set as the longest attempt for jobs of its queue that do not say.
+    pub queue_timeout: Option<HumanDuration>,
 }
 
 #[derive(Debug, Queryable)]
@@ -82,29 +91,24 @@ struct Ready {
 ///
 /// # Errors
 /// When the database refuses.
-pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
+pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Claim, StoreError> {
     let mut subqueues = subqueues_with_work(conn)?;
-    subqueues.retain(|(_, subqueue)| {
-        subqueue.node.as_ref().is_none_or(|selector| request.identity.fits(selector))
+    let queues = queues::stored(conn)?;
+    subqueues.retain(|(_, part)| {
+        let is_ours = part.node.as_ref().is_none_or(|selector| request.identity.fits(selector));
+        is_ours && queues.get(&part.queue).is_none_or(|queue| !queue.is_paused)
     });
-    let mut limits = request.limits.clone();
-    limits::add_stored(conn, &mut limits)?;
-    let running = if limits.concern(subqueues.iter().map(|(_, subqueue)| subqueue)) {
-        limits::lock(conn)?;
-        limits::running(conn)?
-    } else {
-        Vec::new()
-    };
-    let slots = (request.slots, request.normal_slots.min(request.slots));
-    let mut room = Room::new(&limits, &running, slots, &request.queue_slots);
-    let mut paused = Paused::default();
+    let limits = limits::in_force(conn, &request.limits, &queues)?;
+    let (mut room, time) = room(conn, &limits, request, &subqueues)?;
     let mut ready: Vec<(&Subqueue, Ready)> = Vec::new();
+    let mut not_exhausted: Vec<&Subqueue> = Vec::new();
     for (name, subqueue) in &subqueues {
         let most = room.of(subqueue);
-        if most > 0 && !paused.is(conn, &subqueue.queue)? {
-            let first = first_ready(conn, name, most)?;
-            ready.extend(first.into_iter().map(|row| (subqueue, row)));
+        let first = if most > 0 { first_ready(conn, name, most)? } else { Vec::new() };
+        if first.len() == most {
+            not_exhausted.push(subqueue);
         }
+        ready.extend(first.into_iter().map(|row| (subqueue, row)));
     }
     // Each part of a queue is in order, and all of them together come in the same order.
     ready.sort_by_key(|(_, row)| (row.rank, row.job_id));
@@ -115,17 +119,44 @@ pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Vec<ClaimedJob>,
     for row in &ready {
         start(conn, row, request)?;
     }
+    buckets::store(conn, room.buckets())?;
+    let opens_at = room.opens_at(not_exhausted.into_iter());
     let mut rows = load(conn, &ready)?;
     let mut jobs = Vec::with_capacity(ready.len());
     for ready in &ready {
         let Some(row) = rows.remove(&ready.job_id) else { continue };
+        let queue = queues.get(&row.queue);
+        let queue_timeout = queue.and_then(|queue| queue.set.timeout);
         match claimed(conn, ready, row, request) {
-            Ok(job) => jobs.push(job),
+            Ok(job) => jobs.push(ClaimedJob { queue_timeout, ..job }),
             Err(damaged @ StoreError::Damaged { .. }) => fail(conn, ready, request, &damaged)?,
             Err(error) => return Err(error),
         }
     }
-    Ok(jobs)
+    Ok(Claim { jobs, opens_at: opens_at.map(|at| request.now + at.duration_since(time)) })
+}
+
+/// What there is room for, and the time that rates go by. What no limit and no rate has a say in asks for nothing and takes no lock.
+fn room<'a>(
+    conn: &mut Conn,
+    limits: &'a Limits,
+    request: &ClaimRequest,
+    subqueues: &[(String, Subqueue)],
+) -> Result<(Room<'a>, Timestamp), StoreError> {
+    let parts = || subqueues.iter().map(|(_, part)| part);
+    if limits.need_other_nodes(parts()) {
+        limits::lock(conn)?;
+    }
+    let mut room = Room::new(limits, (request.slots, request.normal_slots.min(request.slots)));
+    if limits.need_what_runs(parts()) {
+        room = room.beside(&limits::running(conn)?, request.node);
+    }
+    let rates = limits.rates(parts());
+    if rates.is_empty() {
+        return Ok((room, request.now));
+    }
+    let time = buckets::time(conn, request.now)?;
+    Ok((room.with_buckets(buckets::load(conn, rates, time)?), time))
 }
 
 /// Ends a job that was just claimed and cannot be run.
@@ -155,7 +186,7 @@ fn fail(
 
 /// The parts of queues that have ready jobs, as they are written and as they are meant, found by skipping from name to name: a DISTINCT
 /// would read every row.
-fn subqueues_with_work(conn: &mut Conn) -> Result<Vec<(String, Subqueue)>, StoreError> {
+pub(super) fn subqueues_with_work(conn: &mut Conn) -> Result<Vec<(String, Subqueue)>, StoreError> {
     let mut subqueues: Vec<(String, Subqueue)> = Vec::new();
     loop {
         let after = subqueues.last().map(|(name, _)| name.clone()).unwrap_or_default();
@@ -166,24 +197,6 @@ fn subqueues_with_work(conn: &mut Conn) -> Result<Vec<(String, Subqueue)>, Store
         let Some(name) = next else { return Ok(subqueues) };
         let Ok(subqueue) = name.parse::<Subqueue>();
         subqueues.push((name, subqueue));
-    }
-}
-
-/// Which queues are paused, each looked up once.
-#[derive(Debug, Default)]
-struct Paused(BTreeMap<String, bool>);
-
-impl Paused {
-    fn is(&mut self, conn: &mut Conn, queue: &str) -> Result<bool, StoreError> {
-        if let Some(known) = self.0.get(queue) {
-            return Ok(*known);
-        }
-        let row = queues::table.find(queue).select(queues::paused_at);
-        let paused_at: Option<Option<Micros>> =
-            on_each_backend!(conn, |inner| row.get_result(inner).optional()?);
-        let is_paused = paused_at.flatten().is_some();
-        self.0.insert(queue.to_owned(), is_paused);
-        Ok(is_paused)
     }
 }
 
@@ -303,6 +316,7 @@ fn claimed(
         run_at: row.run_at.into(),
         first_started_at,
         checkpoint: if ready.number > 0 { checkpoint(conn, row.id)? } else { None },
+        queue_timeout: None,
     })
 }
 

@@ -1,16 +1,22 @@
 //! Limits that operators set at run time, and what runs under them.
 
+use std::collections::BTreeMap;
+
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use jiff::Timestamp;
 
+use super::queues::StoredQueue;
 use super::schema::{jobs_running, limits};
 use super::{Conn, Micros, StoreError, on_each_backend};
-use crate::model::{Actor, Subqueue};
-use crate::queue::Limits;
+use crate::model::{Actor, NodeId, Rate, Subqueue};
+use crate::queue::{Limits, Running};
 
 /// The key of PostgreSQL's lock that claims under limits take: the first bytes of "sexton limits".
 const LOCK_KEY: i64 = 0x7365_7874_6f6e_6c69;
+
+/// What is stored where there is only a rate: the column is older than rates, and the version before them cannot read NULL there.
+const NO_MAX: i32 = i32::MAX;
 
 /// A limit that an operator has set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,21 +24,49 @@ pub struct StoredLimit {
     /// `queue:NAME`, `kind:NAME` or `key:KEY`.
     pub name: String,
     /// How many jobs at once.
-    pub max: u32,
+    pub max: Option<u32>,
+    /// How fast jobs may start.
+    pub rate: Option<Rate>,
     /// Since when.
     pub set_at: Timestamp,
     /// By whom.
     pub set_by: String,
 }
 
-/// Adds what operators have set to what is declared.
-pub(super) fn add_stored(conn: &mut Conn, all: &mut Limits) -> Result<(), StoreError> {
-    let rows = limits::table.select((limits::name, limits::max));
-    let rows: Vec<(String, i32)> = on_each_backend!(conn, |inner| rows.load(inner)?);
-    for (name, max) in rows {
-        all.set(name, max.unsigned_abs());
+/// What holds jobs back now: what is declared, and over that what operators have set.
+pub(super) fn in_force(
+    conn: &mut Conn,
+    declared: &Limits,
+    queues: &BTreeMap<String, StoredQueue>,
+) -> Result<Limits, StoreError> {
+    let mut all = declared.clone();
+    for (name, queue) in queues {
+        all.set_queue(name, queue.set);
     }
-    Ok(())
+    let rows = limits::table.select((limits::name, limits::max, limits::rate));
+    let rows: Vec<(String, i32, Option<String>)> =
+        on_each_backend!(conn, |inner| rows.load(inner)?);
+    for (name, max, rate) in rows {
+        if let Some(rate) = rate {
+            all.set_rate(name.clone(), read_rate(&name, &rate)?);
+        }
+        if let Some(max) = read_max(max) {
+            all.set_max(name, max);
+        }
+    }
+    Ok(all)
+}
+
+fn read_max(max: i32) -> Option<u32> {
+    (max != NO_MAX).then_some(max.unsigned_abs())
+}
+
+/// A stored rate of that queue or limit.
+pub(super) fn read_rate(name: &str, text: &str) -> Result<Rate, StoreError> {
+    text.parse().map_err(|error: crate::model::RateError| StoreError::Damaged {
+        what: "rate",
+        detail: format!("that of {name}: {error}"),
+    })
 }
 
 /// Lets no other node claim under limits until this transaction ends: two that count at the same time would both find room for the last
@@ -46,18 +80,18 @@ pub(super) fn lock(conn: &mut Conn) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// How many jobs of each part of a queue run, on all nodes.
+/// How many jobs of each part of a queue run on each node.
 ///
 /// # Errors
 /// When the database refuses.
-pub fn running(conn: &mut Conn) -> Result<Vec<(Subqueue, u32)>, StoreError> {
+pub fn running(conn: &mut Conn) -> Result<Vec<Running>, StoreError> {
     let counts = jobs_running::table
-        .group_by(jobs_running::subqueue)
-        .select((jobs_running::subqueue, diesel::dsl::count_star()));
-    let counts: Vec<(String, i64)> = on_each_backend!(conn, |inner| counts.load(inner)?);
-    let read = |(name, count): (String, i64)| {
+        .group_by((jobs_running::subqueue, jobs_running::node_id))
+        .select((jobs_running::subqueue, jobs_running::node_id, diesel::dsl::count_star()));
+    let counts: Vec<(String, i64, i64)> = on_each_backend!(conn, |inner| counts.load(inner)?);
+    let read = |(name, node, count): (String, i64, i64)| {
         let Ok(subqueue) = name.parse::<Subqueue>();
-        (subqueue, u32::try_from(count).unwrap_or(u32::MAX))
+        Running { subqueue, node: NodeId(node), count: u32::try_from(count).unwrap_or(u32::MAX) }
     };
     Ok(counts.into_iter().map(read).collect())
 }
@@ -65,39 +99,54 @@ pub fn running(conn: &mut Conn) -> Result<Vec<(Subqueue, u32)>, StoreError> {
 /// Every limit that an operator has set, by name.
 ///
 /// # Errors
-/// When the database refuses.
+/// When the database refuses, or holds a rate that cannot be read.
 pub fn list(conn: &mut Conn) -> Result<Vec<StoredLimit>, StoreError> {
-    let rows: Vec<(String, i32, Micros, String)> = limits::table.order(limits::name).load(conn)?;
-    let read = |(name, max, set_at, set_by): (String, i32, Micros, String)| StoredLimit {
-        name,
-        max: max.unsigned_abs(),
-        set_at: set_at.into(),
-        set_by,
+    let rows: Vec<(String, i32, Micros, String, Option<String>)> =
+        limits::table.order(limits::name).load(conn)?;
+    let read = |(name, max, set_at, set_by, rate): (String, i32, Micros, _, Option<String>)| {
+        Ok(StoredLimit {
+            rate: rate.map(|rate| read_rate(&name, &rate)).transpose()?,
+            name,
+            max: read_max(max),
+            set_at: set_at.into(),
+            set_by,
+        })
     };
-    Ok(rows.into_iter().map(read).collect())
+    rows.into_iter().map(read).collect()
 }
 
-/// Sets a limit. It counts from the next claim on; what runs already goes on.
+/// Sets how many jobs at once, how fast they may start, or both; what is not given stays as it is. It counts from the next claim on; what
+/// runs already goes on.
 ///
 /// # Errors
 /// When the database refuses.
 pub fn set(
     conn: &mut Conn,
     name: &str,
-    max: u32,
+    max: Option<u32>,
+    rate: Option<Rate>,
     by: &Actor,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    let max = max.map(|max| i32::try_from(max).unwrap_or(NO_MAX));
+    let rate = rate.map(|rate| rate.to_string());
+    let who = (limits::set_at.eq(now.as_microsecond()), limits::set_by.eq(by.as_str()));
     let row = (
-        limits::max.eq(i32::try_from(max).unwrap_or(i32::MAX)),
-        limits::set_at.eq(now.as_microsecond()),
-        limits::set_by.eq(by.as_str()),
+        limits::name.eq(name),
+        limits::max.eq(max.unwrap_or(NO_MAX)),
+        limits::rate.eq(rate.as_deref()),
+        who,
+    );
+    let given = (
+        max.map(|max| limits::max.eq(max)),
+        rate.as_deref().map(|rate| limits::rate.eq(rate)),
+        who,
     );
     on_each_backend!(conn, |inner| diesel::insert_into(limits::table)
-        .values((limits::name.eq(name), row))
+        .values(row)
         .on_conflict(limits::name)
         .do_update()
-        .set(row)
+        .set(given)
         .execute(inner)?);
     Ok(())
 }

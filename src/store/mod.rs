@@ -4,6 +4,7 @@
 //! functions in the modules below, one a noun, take a connection and do one thing; [`Store::write`] and [`Store::read`]
 //! carry them to the right thread.
 
+mod buckets;
 mod checkpoint;
 mod condition;
 mod connection;

@@ -171,7 +171,8 @@ pub fn occurrences(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usi
     Ok(deleted)
 }
 
-/// Deletes what else has run out: idempotency keys, unique keys whose period is over, nodes that stopped long ago.
+/// Deletes what else has run out: idempotency keys, unique keys whose period is over, rates that nobody used for long, nodes that
+/// stopped long ago.
 ///
 /// # Errors
 /// When the database refuses.
@@ -182,6 +183,7 @@ pub fn leftovers(
 ) -> Result<usize, StoreError> {
     let keys = unique_keys::table.filter(unique_keys::expires_at.le(now.as_microsecond()));
     let gone = nodes::table.filter(nodes::stopped_at.lt(nodes_before.as_microsecond()));
-    let forgotten = super::idempotency::forget_old(conn, now)?;
+    let forgotten =
+        super::idempotency::forget_old(conn, now)? + super::buckets::forget_full(conn, now)?;
     Ok(forgotten + diesel::delete(keys).execute(conn)? + diesel::delete(gone).execute(conn)?)
 }

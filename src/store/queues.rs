@@ -1,13 +1,18 @@
 //! What operators set for a queue at run time, and how full it is.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+use std::time::Duration;
 
 use diesel::prelude::*;
 use jiff::Timestamp;
 
+use super::claim::subqueues_with_work;
+use super::limits::read_rate;
 use super::schema::{jobs, jobs_ready, jobs_running, queues};
-use super::{Conn, Micros, StoreError, on_each_backend};
-use crate::model::Actor;
+use super::{Conn, Micros, StoreError, buckets, limits, on_each_backend};
+use crate::model::{Actor, HumanDuration, QueueChange, QueueSettings, Rate, Subqueue};
+use crate::queue::{Limits, Room};
 
 /// A queue as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,12 +27,57 @@ pub struct QueueState {
     pub oldest_run_at: Option<Timestamp>,
     /// Since when it is paused, by whom and why.
     pub paused: Option<(Timestamp, String, String)>,
+    /// What operators have set for it.
+    pub set: QueueSettings,
+    /// Since when they have, and who was the last.
+    pub set_by: Option<(Timestamp, String)>,
 }
 
-/// A name, and since when it is paused, by whom and why.
-type Row = (String, Option<Micros>, Option<String>, Option<String>);
+/// What operators have set for a queue, as far as claims ask for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StoredQueue {
+    pub(super) is_paused: bool,
+    pub(super) set: QueueSettings,
+}
 
-/// Every queue that holds jobs or is paused.
+/// What operators have set for queues, by name.
+pub(super) fn stored(conn: &mut Conn) -> Result<BTreeMap<String, StoredQueue>, StoreError> {
+    let rows = queues::table.select((queues::name, queues::paused_at, SETTINGS));
+    let rows: Vec<(String, Option<Micros>, SettingsRow)> =
+        on_each_backend!(conn, |inner| rows.load(inner)?);
+    let read = |(name, paused_at, row): (String, Option<Micros>, _)| {
+        let set = settings(&name, row)?;
+        Ok((name, StoredQueue { is_paused: paused_at.is_some(), set }))
+    };
+    rows.into_iter().map(read).collect()
+}
+
+type SettingsColumns = (queues::workers, queues::rate, queues::timeout);
+type SettingsRow = (Option<i32>, Option<String>, Option<i64>);
+const SETTINGS: SettingsColumns = (queues::workers, queues::rate, queues::timeout);
+
+fn settings(
+    name: &str,
+    (workers, rate, timeout): SettingsRow,
+) -> Result<QueueSettings, StoreError> {
+    let workers = workers.and_then(|workers| NonZeroU16::new(u16::try_from(workers).ok()?));
+    let timeout = timeout.and_then(|micros| u64::try_from(micros).ok());
+    Ok(QueueSettings {
+        workers,
+        rate: rate.map(|rate| read_rate(&format!("queue {name}"), &rate)).transpose()?,
+        timeout: timeout.map(|micros| HumanDuration(Duration::from_micros(micros))),
+    })
+}
+
+/// A name; since when it is paused, by whom and why; what is set for it, since when and by whom.
+type Row = (
+    String,
+    (Option<Micros>, Option<String>, Option<String>),
+    SettingsRow,
+    (Option<Micros>, Option<String>),
+);
+
+/// Every queue that holds jobs, is paused or has settings of its own.
 ///
 /// # Errors
 /// When the database refuses.
@@ -43,10 +93,16 @@ pub fn list(conn: &mut Conn) -> Result<Vec<QueueState>, StoreError> {
         .load(conn)?;
     let (ready, oldest_of) = (by_queue(&ready), ready);
     let running = by_queue(&running);
-    let paused: Vec<Row> = queues::table.order(queues::name).load(conn)?;
+    let rows = queues::table.order(queues::name).select((
+        queues::name,
+        (queues::paused_at, queues::paused_by, queues::pause_reason),
+        SETTINGS,
+        (queues::set_at, queues::set_by),
+    ));
+    let rows: Vec<Row> = on_each_backend!(conn, |inner| rows.load(inner)?);
     let mut names: Vec<&String> = ready.iter().map(|(name, _)| name).collect();
     names.extend(running.iter().map(|(name, _)| name));
-    names.extend(paused.iter().filter(|row| row.1.is_some()).map(|row| &row.0));
+    names.extend(rows.iter().map(|row| &row.0));
     names.sort();
     names.dedup();
     let count = |rows: &[(String, i64)], name: &str| {
@@ -60,19 +116,53 @@ pub fn list(conn: &mut Conn) -> Result<Vec<QueueState>, StoreError> {
             .inner_join(jobs::table.on(jobs::id.eq(jobs_ready::job_id)))
             .select(min(jobs::run_at))
             .first(conn)?;
-        let pause = paused.iter().find(|row| row.0 == *name).and_then(|(_, at, by, why)| {
+        let own = rows.iter().find(|row| row.0 == *name);
+        let pause = own.and_then(|(_, (at, by, why), ..)| {
             let at = Timestamp::from((*at)?);
             Some((at, by.clone().unwrap_or_default(), why.clone().unwrap_or_default()))
         });
+        let set_by = own.and_then(|(.., (at, by))| Some(((*at)?.into(), by.clone()?)));
+        let set = own.map(|(_, _, row, _)| settings(name, row.clone())).transpose()?;
         states.push(QueueState {
             name: name.clone(),
             ready: count(&ready, name),
             running: count(&running, name),
             oldest_run_at: first.map(|micros| Micros(micros).into()),
             paused: pause,
+            set: set.unwrap_or_default(),
+            set_by,
         });
     }
     Ok(states)
+}
+
+/// Queues whose jobs wait for a rate, all of them, and until when.
+///
+/// # Errors
+/// When the database refuses, or holds a rate that cannot be read.
+pub fn held(
+    conn: &mut Conn,
+    declared: &Limits,
+    now: Timestamp,
+) -> Result<BTreeMap<String, Timestamp>, StoreError> {
+    let queues = stored(conn)?;
+    let limits = limits::in_force(conn, declared, &queues)?;
+    let parts: Vec<Subqueue> =
+        subqueues_with_work(conn)?.into_iter().map(|(_, part)| part).collect();
+    let rates = limits.rates(parts.iter());
+    let time = buckets::time(conn, now)?;
+    let room = Room::new(&limits, (usize::MAX, usize::MAX))
+        .with_buckets(buckets::load(conn, rates, time)?);
+    let mut by_queue: BTreeMap<&str, Vec<&Subqueue>> = BTreeMap::new();
+    for part in &parts {
+        by_queue.entry(&part.queue).or_default().push(part);
+    }
+    let held = by_queue.into_iter().filter_map(|(queue, parts)| {
+        let is_open = parts.iter().any(|part| room.of(part) > 0);
+        let opens_at = room.opens_at(parts.into_iter()).filter(|_| !is_open)?;
+        Some((queue.to_owned(), now + opens_at.duration_since(time)))
+    });
+    Ok(held.collect())
 }
 
 /// The queue that a part belongs to.
@@ -118,5 +208,71 @@ pub fn pause(
 /// # Errors
 /// When the database refuses.
 pub fn resume(conn: &mut Conn, name: &str) -> Result<bool, StoreError> {
-    Ok(diesel::delete(queues::table.find(name)).execute(conn)? > 0)
+    let paused = queues::table.filter(queues::name.eq(name).and(queues::paused_at.is_not_null()));
+    let none = (
+        queues::paused_at.eq(None::<i64>),
+        queues::paused_by.eq(None::<&str>),
+        queues::pause_reason.eq(None::<&str>),
+    );
+    let resumed =
+        on_each_backend!(conn, |inner| diesel::update(paused).set(none).execute(inner)?);
+    forget_empty(conn, name)?;
+    Ok(resumed > 0)
+}
+
+/// Changes what is set for a queue. It counts from the next claim on; what runs already goes on. Returns whether that was anything new.
+///
+/// # Errors
+/// When the database refuses, or holds a rate that cannot be read and is not replaced.
+pub fn set(
+    conn: &mut Conn,
+    name: &str,
+    change: QueueChange,
+    by: &Actor,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let before = queues::table.find(name).select(SETTINGS);
+    let before: Option<SettingsRow> =
+        on_each_backend!(conn, |inner| before.get_result(inner).optional()?);
+    let (workers, rate, timeout) = before.unwrap_or_default();
+    // One that cannot be read can be replaced all the same.
+    let is_unreadable = |text: &String| text.parse::<Rate>().is_err();
+    let is_repair = change.rate.is_some() && rate.as_ref().is_some_and(is_unreadable);
+    let before = settings(name, (workers, rate.filter(|_| !is_repair), timeout))?;
+    if change.of(before) == before && !is_repair {
+        return Ok(false);
+    }
+    let rate = change.rate.map(|rate| rate.map(|rate| rate.to_string()));
+    let timeout = |timeout: HumanDuration| i64::try_from(timeout.get().as_micros()).ok();
+    // Only what is given is written: another node may be changing the rest.
+    let given = (
+        change
+            .workers
+            .map(|workers| queues::workers.eq(workers.map(|count| i32::from(count.get())))),
+        rate.as_ref().map(|rate| queues::rate.eq(rate.as_deref())),
+        change.timeout.map(|given| queues::timeout.eq(given.and_then(timeout))),
+        queues::set_at.eq(now.as_microsecond()),
+        queues::set_by.eq(by.as_str()),
+    );
+    on_each_backend!(conn, |inner| {
+        diesel::insert_into(queues::table)
+            .values(queues::name.eq(name))
+            .on_conflict_do_nothing()
+            .execute(inner)?;
+        diesel::update(queues::table.find(name)).set(given).execute(inner)?;
+    });
+    forget_empty(conn, name)?;
+    Ok(true)
+}
+
+/// Deletes the row of a queue that is not paused and for which nothing is set.
+fn forget_empty(conn: &mut Conn, name: &str) -> Result<(), StoreError> {
+    let is_empty = queues::paused_at
+        .is_null()
+        .and(queues::workers.is_null())
+        .and(queues::rate.is_null())
+        .and(queues::timeout.is_null());
+    let empty = queues::table.filter(queues::name.eq(name).and(is_empty));
+    on_each_backend!(conn, |inner| diesel::delete(empty).execute(inner)?);
+    Ok(())
 }

@@ -233,6 +233,14 @@ diesel::table! {
         max -> Integer,
         set_at -> BigInt,
         set_by -> Text,
+        rate -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    rate_buckets (name) {
+        name -> Text,
+        full_at -> BigInt,
     }
 }
 
@@ -242,6 +250,11 @@ diesel::table! {
         paused_at -> Nullable<BigInt>,
         paused_by -> Nullable<Text>,
         pause_reason -> Nullable<Text>,
+        workers -> Nullable<Integer>,
+        rate -> Nullable<Text>,
+        timeout -> Nullable<BigInt>,
+        set_at -> Nullable<BigInt>,
+        set_by -> Nullable<Text>,
     }
 }
 
@@ -293,6 +306,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     job_statistics,
     queues,
     limits,
+    rate_buckets,
     audit_events,
     audit_anchors,
 );

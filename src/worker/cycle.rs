@@ -32,6 +32,7 @@ pub(super) struct Delivery {
 pub(super) struct Pickup {
     pub(super) finished: Vec<Finished>,
     pub(super) claimed: Vec<ClaimedJob>,
+    /// When there is something to do again without anybody saying so: a scheduled job is due, or a rate lets one start.
     pub(super) next_due: Option<Timestamp>,
     /// Whether more scheduled jobs were due than were promoted.
     pub(super) more_due: bool,
@@ -46,11 +47,10 @@ pub(super) fn exchange(conn: &mut Conn, delivery: &Delivery) -> Result<Pickup, S
     }
     record_progress(conn, &delivery.progress)?;
     let promoted = promote(conn, delivery.now, PROMOTE_LIMIT)?;
-    let claimed = match &delivery.claim {
-        Some(request) => claim(conn, request)?,
-        None => Vec::new(),
-    };
-    let next_due = next_scheduled(conn)?;
+    let claim = delivery.claim.as_ref().map(|request| claim(conn, request)).transpose()?;
+    let (claimed, opens_at) =
+        claim.map_or((Vec::new(), None), |claim| (claim.jobs, claim.opens_at));
+    let next_due = next_scheduled(conn)?.into_iter().chain(opens_at).min();
     let more_due = i64::try_from(promoted).unwrap_or(i64::MAX) >= PROMOTE_LIMIT;
     Ok(Pickup { finished, claimed, next_due, more_due })
 }

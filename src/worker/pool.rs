@@ -1,6 +1,6 @@
 //! The pool: one task that owns the slots.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Gives a random number from 0 up to 1 each time.
 pub type Draw = Arc<dyn Fn() -> f64 + Send + Sync>;
 
-/// Tells the limits that files declare. Asked for each claim, because files change.
+/// Tells what files limit. Asked for each claim, because files change.
 pub type FindLimits = Arc<dyn Fn() -> Limits + Send + Sync>;
 
 /// How the pool is to work.
@@ -48,8 +48,6 @@ pub struct PoolSettings {
     pub slots: usize,
     /// How many of them are kept for jobs of high priority.
     pub reserved_high: usize,
-    /// How many of a queue at once, for queues with a limit of their own.
-    pub queue_slots: BTreeMap<String, usize>,
     /// The longest an attempt may take when its job does not say; per queue, then for all.
     pub queue_timeouts: BTreeMap<String, Duration>,
     /// The same for all other queues.
@@ -298,7 +296,7 @@ impl State {
         // A store that refuses is asked again at each tick, or attempts that say nothing would keep the pool from ever claiming again.
         let has_nothing_to_say = progress.is_empty() && self.ended.is_empty();
         if report_progress && has_nothing_to_say && self.store_error.is_none() {
-            return self.sleep_until_due(now);
+            return self.sleep_until_due();
         }
         let claim = self.has_room().then(|| self.claim_request(now));
         let known = self.store_error.is_some().then(|| {
@@ -319,7 +317,7 @@ impl State {
                     drop(seen);
                     tracing::info!("the store answers again; claiming goes on");
                 }
-                self.settle(kept, pickup, interrupts, now)
+                self.settle(kept, pickup, interrupts)
             }
             Err(error) => {
                 // What has ended is kept and recorded later; nothing is claimed meanwhile.
@@ -362,13 +360,7 @@ impl State {
     }
 
     /// `interrupts` is how often everything had been told to stop when the store was asked.
-    fn settle(
-        &mut self,
-        ended: Vec<FinishedAttempt>,
-        pickup: Pickup,
-        interrupts: u64,
-        now: Timestamp,
-    ) -> Duration {
+    fn settle(&mut self, ended: Vec<FinishedAttempt>, pickup: Pickup, interrupts: u64) -> Duration {
         self.record_ends(ended, pickup.finished);
         self.next_due = pickup.next_due;
         let has_taken = !pickup.claimed.is_empty();
@@ -379,7 +371,7 @@ impl State {
             // Where all workers have become busy there may be more.
             self.pass_on();
         }
-        if pickup.more_due { Duration::ZERO } else { self.sleep_until_due(now) }
+        if pickup.more_due { Duration::ZERO } else { self.sleep_until_due() }
     }
 
     fn record_ends(&mut self, ended: Vec<FinishedAttempt>, finished: Vec<Finished>) {
@@ -390,7 +382,9 @@ impl State {
         }
     }
 
-    fn sleep_until_due(&self, now: Timestamp) -> Duration {
+    /// From now, and not from when the store was asked: what comes at a rate would be late by each answer's time.
+    fn sleep_until_due(&self) -> Duration {
+        let now = self.pool.clock.now();
         let until_due = self.next_due.map_or(SLOW_POLL, |at| {
             Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
         });
@@ -398,15 +392,6 @@ impl State {
     }
 
     fn claim_request(&self, now: Timestamp) -> ClaimRequest {
-        let has_limits = !self.pool.settings.queue_slots.is_empty();
-        let ended: HashSet<JobId> =
-            self.ended.iter().filter(|_| has_limits).map(|attempt| attempt.job).collect();
-        let free_of = |(queue, limit): (&String, &usize)| {
-            let in_queue = |running: &&Running| {
-                running.job.queue == *queue && !ended.contains(&running.job.id)
-            };
-            (queue.clone(), limit.saturating_sub(self.running.values().filter(in_queue).count()))
-        };
         let slots = self.pool.settings.slots.saturating_sub(self.occupied());
         let reserved = self.pool.settings.reserved_high;
         let kept = if reserved > 0 { reserved.saturating_sub(self.high_running()) } else { 0 };
@@ -417,7 +402,6 @@ impl State {
             slots,
             normal_slots: slots.saturating_sub(kept),
             limits: (self.pool.limits)(),
-            queue_slots: self.pool.settings.queue_slots.iter().map(free_of).collect(),
         }
     }
 
@@ -459,6 +443,7 @@ impl State {
         let timeout = job
             .settings
             .timeout
+            .or(job.queue_timeout)
             .map(HumanDuration::get)
             .or_else(|| settings.queue_timeouts.get(&job.queue).copied())
             .or(settings.timeout);
@@ -587,7 +572,6 @@ impl PoolSettings {
         Self {
             slots,
             reserved_high: 0,
-            queue_slots: BTreeMap::new(),
             queue_timeouts: BTreeMap::new(),
             timeout: None,
             stop_grace: Duration::from_secs(30),

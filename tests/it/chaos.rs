@@ -92,13 +92,13 @@ fn watch_limits(url: &DatabaseUrl, is_over: &AtomicBool) -> usize {
     let mut conn: Option<Conn> = None;
     while !is_over.load(Ordering::Relaxed) {
         nap(10);
-        let Some(open) = conn.take().or_else(|| url.connect(Purpose::Read).ok()) else { continue };
-        let mut open = open;
+        let open = conn.take().or_else(|| url.connect(Purpose::Read).ok());
+        let Some(mut open) = open else { continue };
         let Ok(running) = limits::running(&mut open) else { continue };
         let mut counts: HashMap<String, u32> = HashMap::new();
-        for (subqueue, count) in &running {
-            for name in limit_names(subqueue) {
-                *counts.entry(name).or_default() += count;
+        for part in &running {
+            for name in limit_names(&part.subqueue) {
+                *counts.entry(name).or_default() += part.count;
             }
         }
         for (name, max) in LIMITS {

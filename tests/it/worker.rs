@@ -1,6 +1,7 @@
 //! The pool: what a handler can do to it, and what it does for a job.
 
 use std::future::Future;
+use std::num::NonZeroU16;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -12,10 +13,12 @@ use serde_json::Value;
 use sexton::clock::{ManualClock, SharedClock, SystemClock};
 use sexton::jobs::{Answer, Context, Failure, Handler, RunPaths};
 use sexton::model::{
-    Backoff, Event, HumanDuration, JobId, JobSettings, JobState, NewJob, Outcome, RetryPolicy,
+    Actor, Backoff, Event, HumanDuration, JobId, JobSettings, JobState, NewJob, Outcome,
+    QueueChange, RetryPolicy,
 };
 use sexton::queue::{Ageing, Limits, Signals};
 use sexton::store::jobs::{SubmitContext, submit};
+use sexton::store::queues;
 use sexton::worker::{Pool, PoolHandle, PoolSettings, Registry};
 use tempfile::TempDir;
 use tokio::sync::{Barrier, Semaphore, broadcast};
@@ -35,6 +38,8 @@ on_both_backends![
     interrupted_attempts_are_given_back_and_not_charged,
     slots_are_all_used_and_never_exceeded,
     a_queues_limit_holds,
+    an_operators_timeout_for_a_queue_holds_for_jobs_that_do_not_say,
+    what_a_rate_holds_back_starts_when_the_rate_lets_it,
     a_kind_without_a_handler_is_an_error,
     progress_is_stored_while_the_attempt_runs,
     a_job_that_comes_while_the_pool_is_idle_starts_at_once,
@@ -350,9 +355,9 @@ async fn a_queues_limit_holds(queue: Queue) {
     let handlers_gauge = Arc::clone(&gauge);
     let narrow = NewJob { queue: "narrow".to_owned(), ..job() };
     queue.submit_all(0, vec![narrow; 8]).await;
-    let settings =
-        PoolSettings { queue_slots: [("narrow".to_owned(), 1)].into(), ..PoolSettings::plain(4) };
-    let mut workers = Workers::start(queue, settings, move |_| {
+    let one = QueueChange { workers: Some(NonZeroU16::new(1)), ..QueueChange::default() };
+    set_queue(&queue, "narrow", one).await;
+    let mut workers = Workers::start(queue, PoolSettings::plain(4), move |_| {
         let gauge = Arc::clone(&handlers_gauge);
         async move {
             gauge
@@ -369,6 +374,43 @@ async fn a_queues_limit_holds(queue: Queue) {
         workers.ended().await;
     }
     assert_eq!(gauge.most.load(Ordering::SeqCst), 1);
+}
+
+async fn set_queue(queue: &Queue, name: &'static str, change: QueueChange) {
+    let by = Actor::named("operator");
+    assert!(queue.write(move |conn| queues::set(conn, name, change, &by, at(0))).await);
+}
+
+async fn an_operators_timeout_for_a_queue_holds_for_jobs_that_do_not_say(queue: Queue) {
+    let short = HumanDuration(Duration::from_millis(30));
+    let change = QueueChange { timeout: Some(Some(short)), ..QueueChange::default() };
+    set_queue(&queue, "default", change).await;
+    let settings = PoolSettings {
+        queue_timeouts: [("default".to_owned(), Duration::from_secs(3600))].into(),
+        ..PoolSettings::plain(1)
+    };
+    let mut workers = Workers::start(queue, settings, until_stopped);
+    let id = workers.submit(job()).await;
+    assert_eq!(workers.ended().await.0, Outcome::Timeout);
+    assert_eq!(workers.error_of(id, 1).await, "it took longer than 30ms");
+}
+
+/// Nobody says that there is work: the pool wakes by itself, and not by its slow poll.
+async fn what_a_rate_holds_back_starts_when_the_rate_lets_it(queue: Queue) {
+    const JOBS: usize = 5;
+    let rate = "10/s burst 1".parse().unwrap();
+    let change = QueueChange { rate: Some(Some(rate)), ..QueueChange::default() };
+    set_queue(&queue, "default", change).await;
+    queue.submit_all(0, vec![job(); JOBS]).await;
+    let clock: SharedClock = Arc::new(SystemClock);
+    let began = clock.now();
+    let mut workers =
+        Workers::start_at(queue, PoolSettings::plain(JOBS), clock, |_| async { done() });
+    for _ in 0..JOBS {
+        assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
+    }
+    let took = workers.clock.now().duration_since(began);
+    assert!(took.as_millis() >= 400, "the fifth starts four intervals after the first: {took:?}");
 }
 
 async fn a_kind_without_a_handler_is_an_error(queue: Queue) {

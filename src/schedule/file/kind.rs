@@ -145,6 +145,7 @@ fn defaults(mut table: Table<'_, '_>, findings: &mut Findings<'_>) -> JobDefault
         concurrency: table
             .get("concurrency")
             .and_then(|item| item.integer(1, run::MAX_CONCURRENCY, findings)),
+        rate: table.get("rate").and_then(|item| item.parse("a rate like \"60/m\"", findings)),
     };
     table.finish(findings);
     defaults
@@ -195,6 +196,7 @@ description = "Generates a PDF"
 queue = "documents"
 priority = "high"
 timeout = "10m"
+rate = "30/m burst 5"
 retries = { max = 2, delays = ["1s", "2s"] }
 
 [command]
@@ -220,6 +222,7 @@ properties.source.type = "string"
         let defaults = kind.defaults();
         assert_eq!(defaults.queue.as_deref(), Some("documents"));
         assert_eq!(defaults.priority, Some(Priority::new(8).unwrap()));
+        assert_eq!(defaults.rate, Some("30/m burst 5".parse().unwrap()));
         assert_eq!(defaults.retry.as_ref().unwrap().max_attempts, 3);
         let declared = kind.declared().unwrap();
         assert_eq!(declared.command.argv, ["/etc/sexton/kinds/bin/pdf", "--fast"]);
@@ -232,6 +235,7 @@ properties.source.type = "string"
     fn everything_wrong_with_a_kind_file_is_told_at_its_place() {
         let text = GOOD
             .replace("\"high\"", "\"higher\"")
+            .replace("30/m", "30 a minute")
             .replace("final_codes = [65]", "final_code = [65]\ninput = {}")
             .replace("type = \"string\"", "type = \"strin\"");
         let parsed = parse("generate_pdf", &text);

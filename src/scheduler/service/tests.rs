@@ -1,6 +1,6 @@
 //! The scheduler on a clock that is driven, pass by pass: what it records when time does not do what it should.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use tempfile::TempDir;
@@ -356,10 +356,9 @@ async fn run_one(world: &World, outcome: Outcome, next: AfterAttempt) -> JobId {
                 now,
                 slots: 1,
                 normal_slots: 1,
-                queue_slots: BTreeMap::new(),
                 limits: Limits::default(),
             };
-            let claimed = claim(conn, &request)?.remove(0);
+            let claimed = claim(conn, &request)?.jobs.remove(0);
             let attempt = FinishedAttempt {
                 job: claimed.id,
                 number: claimed.number,

@@ -3,7 +3,7 @@
 use crate::harness::daemon::{Home, answer};
 
 /// Every command with a help text of its own.
-const COMMANDS: [&str; 36] = [
+const COMMANDS: [&str; 38] = [
     "",
     "serve",
     "validate",
@@ -24,6 +24,8 @@ const COMMANDS: [&str; 36] = [
     "stats",
     "queues",
     "queues pause",
+    "queues set",
+    "limits set",
     "workers",
     "nodes",
     "events",

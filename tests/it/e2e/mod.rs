@@ -10,4 +10,5 @@ mod kinds;
 mod nodes;
 mod offline;
 mod overlap;
+mod queues;
 mod reload;

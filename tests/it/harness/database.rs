@@ -49,6 +49,10 @@ impl TestDatabase {
         &self.url
     }
 
+    pub(crate) fn is_sqlite(&self) -> bool {
+        matches!(self.url, DatabaseUrl::Sqlite(_))
+    }
+
     /// Opens it as a daemon does.
     pub(crate) fn open(&self) -> Store {
         Store::open(&self.url).expect("the test database opens")

@@ -1,6 +1,5 @@
 //! A queue in a fresh database, and short words for what tests do with it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,7 +8,7 @@ use sexton::model::{
     NodeIdentity, Outcome,
 };
 use sexton::queue::{Ageing, Limits};
-use sexton::store::claim::{ClaimRequest, ClaimedJob};
+use sexton::store::claim::{Claim, ClaimRequest, ClaimedJob};
 use sexton::store::finish::Finished;
 use sexton::store::history::{AttemptRecord, JobRecord};
 use sexton::store::jobs::{SubmitContext, Submitted};
@@ -148,7 +147,6 @@ impl Queue {
             now: at(second),
             slots,
             normal_slots: slots,
-            queue_slots: BTreeMap::new(),
             limits: Limits::default(),
         }
     }
@@ -158,6 +156,11 @@ impl Queue {
     }
 
     pub(crate) async fn claim_with(&self, request: ClaimRequest) -> Vec<ClaimedJob> {
+        self.claim_telling(request).await.jobs
+    }
+
+    /// The same with when the next one may start.
+    pub(crate) async fn claim_telling(&self, request: ClaimRequest) -> Claim {
         self.write(move |conn| claim::claim(conn, &request)).await
     }
 

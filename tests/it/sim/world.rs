@@ -15,7 +15,7 @@ use sexton::config::{self, Settings};
 use sexton::daemon::engine::{Engine, Identity, Parts, Threads};
 use sexton::daemon::schedule_defaults;
 use sexton::jobs::RunPaths;
-use sexton::model::HumanDuration;
+use sexton::model::{HumanDuration, QueueSettings};
 use sexton::schedule::Schedule;
 use sexton::scheduler::rule_of;
 use sexton::store::{DatabaseUrl, Store};
@@ -425,9 +425,11 @@ fn settings(folder: PathBuf, dice: &mut Dice) -> Settings {
     settings.audit.dir = folder.join("log");
     settings.data_dir = folder;
     settings.workers.count = SLOTS.try_into().expect("slots");
-    let narrow = config::QueueSettings {
+    let timeout = dice.chance(50).then_some(HumanDuration(Duration::from_secs(20)));
+    let narrow = QueueSettings {
         workers: Some(NARROW_SLOTS.try_into().expect("a slot")),
-        timeout: dice.chance(50).then_some(HumanDuration(Duration::from_secs(20))),
+        rate: timeout.is_none().then(|| "1/s burst 2".parse().expect("a rate")),
+        timeout,
     };
     settings.queues.insert("narrow".to_owned(), narrow);
     settings.defaults.timeout = HumanDuration(Duration::from_secs(100));

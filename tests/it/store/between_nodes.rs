@@ -140,7 +140,7 @@ async fn a_job_that_another_node_is_claiming_is_asked_to_stop_and_not_closed(que
     let (claimed, cancelled) =
         meanwhile(&queue, open, move |conn| cancel(conn, id, &by, at(1))).await;
     assert_eq!(cancelled, Cancelled::Requested);
-    let attempt = succeeded(&claimed[0], 1);
+    let attempt = succeeded(&claimed.jobs[0], 1);
     let finished = other.write(move |conn| finish(conn, node, std::slice::from_ref(&attempt)));
     assert!(matches!(finished.await.unwrap()[0], Finished::Recorded { .. }));
 }
@@ -224,7 +224,7 @@ async fn a_job_that_somebody_begins_to_wait_for_is_claimed_afterwards(queue: Que
     let request = claim::ClaimRequest { node, ..queue.request(1, 1) };
     let (submitted, claimed) =
         meanwhile(&queue, open, move |conn| claim::claim(conn, &request)).await;
-    assert_eq!(claimed, [], "it could end before anybody knows who waits for it");
+    assert_eq!(claimed.jobs, [], "it could end before anybody knows who waits for it");
     let claimed = queue.claim_one(2).await;
     queue.finish(succeeded(&claimed, 2)).await;
     assert_eq!(queue.claim_one(3).await.id, submitted[0].id);

@@ -1,11 +1,12 @@
 //! Taking jobs out of the queue.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use sexton::model::{
     Actor, AfterAttempt, Concurrency, JobId, JobSettings, JobState, NewJob, NodeIdentity, Outcome,
-    Priority,
+    Priority, QueueSettings,
 };
 use sexton::queue::Limits;
 use sexton::store::claim::{ClaimRequest, claim};
@@ -71,15 +72,21 @@ async fn a_claim_takes_no_more_than_there_is_room_for(queue: Queue) {
 
 async fn a_queues_own_limit_holds(queue: Queue) {
     queue.submit_all(0, vec![in_queue("narrow"), in_queue("narrow"), in_queue("wide")]).await;
-    let request = ClaimRequest {
-        queue_slots: BTreeMap::from([("narrow".to_owned(), 1)]),
-        ..queue.request(0, 10)
-    };
+    let request = ClaimRequest { limits: workers("narrow", 1), ..queue.request(0, 10) };
     let claimed = queue.claim_with(request.clone()).await;
     let names: Vec<&str> = claimed.iter().map(|job| job.queue.as_str()).collect();
     assert_eq!(names, ["narrow", "wide"]);
-    let full = ClaimRequest { queue_slots: BTreeMap::from([("narrow".to_owned(), 0)]), ..request };
-    assert!(queue.claim_with(full).await.is_empty());
+    assert!(queue.claim_with(request.clone()).await.is_empty());
+    let (_, other) = queue.another_node().await;
+    let elsewhere = ClaimRequest { node: other, ..request };
+    assert_eq!(queue.claim_with(elsewhere).await.len(), 1, "each node has workers of its own");
+}
+
+fn workers(queue: &str, count: u16) -> Limits {
+    let mut limits = Limits::default();
+    let settings = QueueSettings { workers: NonZeroU16::new(count), ..QueueSettings::default() };
+    limits.set_queue(queue, settings);
+    limits
 }
 
 fn of_limited_kind() -> NewJob {
@@ -94,7 +101,7 @@ fn with_key(key: &str, max: u32) -> NewJob {
 
 fn at_most(name: &str, max: u32) -> Limits {
     let mut limits = Limits::default();
-    limits.set(name, max);
+    limits.set_max(name, max);
     limits
 }
 
@@ -123,7 +130,7 @@ async fn no_more_of_a_key_run_on_two_nodes_than_its_limit_says(queue: Queue) {
             queue.store.write(move |conn| claim(conn, &mine)),
             other.write(move |conn| claim(conn, &theirs)),
         );
-        running += ours.unwrap().len() + others.unwrap().len();
+        running += ours.unwrap().jobs.len() + others.unwrap().jobs.len();
         assert!(running <= 3, "round {round}: {running}");
     }
     assert_eq!(running, 3, "and none is left unused");
@@ -133,7 +140,9 @@ async fn what_an_operator_sets_counts_before_what_is_declared(queue: Queue) {
     queue.submit_all(0, vec![with_key("host", 1); 5]).await;
     queue.submit_all(0, vec![in_queue("narrow"); 5]).await;
     let set = |name: &'static str, max| {
-        queue.write(move |conn| limits::set(conn, name, max, &Actor::named("test"), at(0)))
+        queue.write(move |conn| {
+            limits::set(conn, name, Some(max), None, &Actor::named("test"), at(0))
+        })
     };
     set("key:host", 3).await;
     set("queue:narrow", 1).await;
@@ -181,11 +190,9 @@ async fn a_job_under_a_limit_can_be_cancelled_retried_and_redriven(queue: Queue)
 async fn a_full_queue_does_not_hold_up_the_others(queue: Queue) {
     let urgent = NewJob { priority: Priority::CRITICAL, ..in_queue("full") };
     queue.submit_all(0, vec![urgent; 20]).await;
+    let request = ClaimRequest { limits: workers("full", 1), ..queue.request(0, 4) };
+    assert_eq!(queue.claim_with(request.clone()).await.len(), 1);
     let other = queue.submit(0, in_queue("other")).await;
-    let request = ClaimRequest {
-        queue_slots: BTreeMap::from([("full".to_owned(), 0)]),
-        ..queue.request(0, 4)
-    };
     let claimed = queue.claim_with(request).await;
     assert_eq!(claimed.iter().map(|job| job.id).collect::<Vec<_>>(), [other]);
 }
@@ -253,6 +260,7 @@ async fn claim_until_empty(
     loop {
         let request = request.clone();
         let claimed = store.write(move |conn| claim(conn, &request)).await.expect("a claim");
+        let claimed = claimed.jobs;
         if claimed.is_empty() {
             return mine;
         }

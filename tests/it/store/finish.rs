@@ -160,6 +160,7 @@ async fn what_a_dead_node_ran_is_rescued_as_interrupted(queue: Queue) {
         .write(move |conn| sexton::store::claim::claim(conn, &request))
         .await
         .unwrap()
+        .jobs
         .remove(0);
     let rescued = queue
         .write(move |conn| {

@@ -10,5 +10,6 @@ mod idempotency;
 mod lanes;
 mod ledger;
 mod model;
+mod rates;
 mod schema;
 mod submit;

@@ -242,7 +242,9 @@ impl Both {
             Some(max) => {
                 self.limits.insert(name.to_owned(), max);
                 let by = Actor::named("test");
-                self.queue.write(move |conn| limits::set(conn, name, max, &by, now)).await;
+                self.queue
+                    .write(move |conn| limits::set(conn, name, Some(max), None, &by, now))
+                    .await;
             }
             None => {
                 let was_set = self.limits.remove(name).is_some();

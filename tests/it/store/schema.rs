@@ -92,8 +92,9 @@ async fn c4_a_newer_schema_is_refused_with_both_versions_named(queue: Queue) {
     pretend_a_newer_version_was_here(&database);
     let error = Store::open(database.url()).unwrap_err();
     let StoreError::TooNew { found, known } = &error else { panic!("{error:?}") };
-    assert_eq!((found.as_str(), known.as_str()), ("9999", "0010"));
-    assert!(error.to_string().contains("9999") && error.to_string().contains("0010"), "{error}");
+    let newest = newest_migration();
+    assert_eq!((found.as_str(), known.as_str()), ("9999", newest.as_str()));
+    assert!(error.to_string().contains("9999") && error.to_string().contains(&newest), "{error}");
 }
 
 async fn c4_a_newer_schema_is_refused_for_reading_too(queue: Queue) {
@@ -122,19 +123,25 @@ fn an_empty_file_is_refused_for_reading_and_stays_empty() {
     assert_eq!(std::fs::metadata(path).unwrap().len(), 0);
 }
 
+/// The folders of a set of migrations, in order.
+fn migrations_of(set: &str) -> Vec<String> {
+    let folder = format!("{}/migrations/{set}", env!("CARGO_MANIFEST_DIR"));
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn newest_migration() -> String {
+    migrations_of("sqlite").last().expect("there are some").split('_').next().unwrap().to_owned()
+}
+
 #[test]
 fn both_sets_of_migrations_have_the_same_numbers_and_names() {
-    let names = |set: &str| {
-        let folder = format!("{}/migrations/{set}", env!("CARGO_MANIFEST_DIR"));
-        let mut names: Vec<String> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    };
-    assert!(!names("sqlite").is_empty());
-    assert_eq!(names("sqlite"), names("postgres"));
+    assert!(!migrations_of("sqlite").is_empty());
+    assert_eq!(migrations_of("sqlite"), migrations_of("postgres"));
 }
 
 #[derive(Debug, QueryableByName)]

@@ -1,0 +1,9 @@
+DROP TABLE rate_buckets;
+DELETE FROM limits WHERE max = 2147483647;
+ALTER TABLE limits DROP COLUMN rate;
+DELETE FROM queues WHERE paused_at IS NULL;
+ALTER TABLE queues DROP COLUMN workers;
+ALTER TABLE queues DROP COLUMN rate;
+ALTER TABLE queues DROP COLUMN timeout;
+ALTER TABLE queues DROP COLUMN set_at;
+ALTER TABLE queues DROP COLUMN set_by;

@@ -1,0 +1,104 @@
+//! Commands about queues and limits.
+
+use serde_json::{Map, Value, json};
+
+use super::args::{LimitAction, QueueAction, QueueSet, QueueSetting};
+use super::output::{Exit, Failure, Outcome, text, when};
+use super::schedules::encode;
+use super::session::Session;
+use super::system::show_list;
+
+pub(super) async fn queues(session: &Session, action: Option<QueueAction>) -> Outcome {
+    let list = match action {
+        None => session.reader().await?.get("/api/v1/queues").await?,
+        Some(QueueAction::Pause { name, reason }) => {
+            let path = format!("/api/v1/queues/{}/pause", encode(&name));
+            session.daemon().await?.post(&path, &json!({ "reason": reason })).await?
+        }
+        Some(QueueAction::Resume { name }) => {
+            let path = format!("/api/v1/queues/{}/resume", encode(&name));
+            session.daemon().await?.post(&path, &json!({})).await?
+        }
+        Some(QueueAction::Set(set)) => {
+            let path = format!("/api/v1/queues/{}", encode(&set.name));
+            let change = change(&set)?;
+            session.daemon().await?.patch(&path, &change).await?
+        }
+    };
+    let now = session.now();
+    let row = |row: &Value| {
+        let oldest = row.get("oldest_age_ms").and_then(Value::as_i64);
+        vec![
+            text(row, "name"),
+            text(row, "ready"),
+            text(row, "running"),
+            setting(row, "workers"),
+            setting(row, "rate"),
+            setting(row, "timeout"),
+            oldest.map_or_else(|| "-".to_owned(), |ms| format!("{}s", ms / 1000)),
+            state(row, now),
+        ]
+    };
+    let headers = ["QUEUE", "READY", "RUNNING", "WORKERS", "RATE", "TIMEOUT", "OLDEST", "STATE"];
+    show_list(session, &list, &headers, row)
+}
+
+/// A setting with where it comes from.
+fn setting(row: &Value, name: &str) -> String {
+    match row.pointer(&format!("/origins/{name}")).and_then(Value::as_str) {
+        Some(origin) => format!("{} ({origin})", text(row, name)),
+        None => text(row, name),
+    }
+}
+
+fn state(row: &Value, now: jiff::Timestamp) -> String {
+    if let Some(pause) = row.get("pause").filter(|pause| !pause.is_null()) {
+        return format!("paused by {}: {}", text(pause, "by"), text(pause, "reason"));
+    }
+    match row.get("held_until").and_then(Value::as_str) {
+        Some(until) => format!("waits for its rate until {}", when(Some(until), now)),
+        None => "open".to_owned(),
+    }
+}
+
+/// The body that asks for a change, with null for what is taken back.
+fn change(set: &QueueSet) -> Result<Value, Failure> {
+    let given = [
+        ("workers", QueueSetting::Workers, set.workers.map(|workers| json!(workers))),
+        ("rate", QueueSetting::Rate, set.rate.map(|rate| json!(rate))),
+        ("timeout", QueueSetting::Timeout, set.timeout.map(|timeout| json!(timeout))),
+    ];
+    let mut body = Map::new();
+    for (name, setting, value) in given {
+        let is_unset = set.unset.contains(&setting);
+        if is_unset && value.is_some() {
+            let message = format!("--{name} and --unset {name} contradict each other");
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        if let Some(value) = value.or_else(|| is_unset.then_some(Value::Null)) {
+            body.insert(name.to_owned(), value);
+        }
+    }
+    Ok(Value::Object(body))
+}
+
+pub(super) async fn limits(session: &Session, action: Option<LimitAction>) -> Outcome {
+    let list = match action {
+        None => session.reader().await?.get("/api/v1/limits").await?,
+        Some(LimitAction::Set { name, max, rate }) => {
+            let body = json!({ "name": name, "max": max, "rate": rate });
+            session.daemon().await?.post("/api/v1/limits", &body).await?
+        }
+        Some(LimitAction::Unset { name }) => {
+            session.daemon().await?.post("/api/v1/limits", &json!({ "name": name })).await?
+        }
+    };
+    let row = |row: &Value| {
+        ["name", "max", "rate", "running", "declared", "declared_rate", "set_by"]
+            .iter()
+            .map(|field| text(row, field))
+            .collect()
+    };
+    let headers = ["LIMIT", "MAX", "RATE", "RUNNING", "DECLARED MAX", "DECLARED RATE", "SET BY"];
+    show_list(session, &list, &headers, row)
+}
