@@ -88,7 +88,8 @@ pub fn schedule_defaults(settings: &Settings) -> Defaults {
         timezone: defaults.timezone.clone(),
         priority: defaults.priority,
         queue: defaults.queue.clone(),
-        timeout: Some(defaults.timeout),
+        // The default is for what has none when it starts. Given to the job here, it would come before the timeout of its queue.
+        timeout: None,
         retry: defaults.retry.clone(),
         catch_up: CatchUp { policy: defaults.catch_up, ..CatchUp::default() },
     }

@@ -110,6 +110,19 @@ fn a_setting_of_a_queue_that_cannot_be_meant_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_queues_timeout_holds_for_the_jobs_of_schedules_that_do_not_say() {
+    let daemon = Daemon::start(|home| {
+        home.schedule("lasts", "[run]\nqueue = \"mail\"\n[command]\nargv = [\"sleep\", \"600\"]\n");
+    });
+    daemon.cli(["queues", "set", "mail", "--timeout", "200ms"]).exits(0);
+    let made = daemon.cli(["run", "lasts", "--json"]).exits(0).json();
+    eventually("the attempt is stopped", || {
+        let job = daemon.job(made["job_id"].as_i64().expect("an id"));
+        (job["attempts"][0]["outcome"] == "timeout").then_some(())
+    });
+}
+
+#[test]
 fn a_keys_rate_is_set_while_the_daemon_runs() {
     let daemon = Daemon::start(|_| {});
     daemon.cli(["limits", "set", "key:host", "--rate", "1/d"]).exits(0);
