@@ -362,7 +362,10 @@ pub struct Limits {
 #[derive(Debug, Subcommand)]
 pub enum LimitAction {
     /// Set a limit for all nodes. It counts from the next job on, and stays until somebody changes it.
-    #[command(group = ArgGroup::new("limit").required(true).multiple(true))]
+    #[command(
+        group = ArgGroup::new("limit").required(true).multiple(true),
+        override_usage = "sexton limits set [OPTIONS] <NAME> <MAX|--rate RATE>"
+    )]
     Set {
         /// queue:NAME, kind:NAME or key:KEY.
         name: String,
@@ -426,7 +429,10 @@ pub enum QueueAction {
 
 /// `queues set`.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("setting").required(true).multiple(true))]
+#[command(
+    group = ArgGroup::new("setting").required(true).multiple(true),
+    override_usage = "sexton queues set [OPTIONS] <NAME> <--workers N|--rate RATE|--timeout DURATION|--unset SETTING>..."
+)]
 pub struct QueueSet {
     /// The queue.
     pub name: String,
