@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use proptest::prelude::*;
 use sexton::model::{
     Actor, AfterAttempt, Concurrency, FinalState, JobId, JobSettings, JobState, JsonText, NewItem,
-    NewJob, Outcome, Priority,
+    NewJob, Outcome, Priority, QueueChange, Rate,
 };
-use sexton::queue::Ageing;
+use sexton::queue::{Ageing, Bucket};
 use sexton::store::claim::ClaimedJob;
 use sexton::store::finish::Finished;
 use sexton::store::removal::{Cancelled, Redriven};
-use sexton::store::{history, limits};
+use sexton::store::{history, limits, queues};
 
 use crate::harness::{Queue, TestDatabase, at, ended, job};
 
@@ -44,6 +45,11 @@ enum Step {
     Limit {
         name: &'static str,
         max: Option<u32>,
+    },
+    /// Whose rate becomes what.
+    Rate {
+        name: &'static str,
+        rate: &'static str,
     },
     Claim {
         slots: usize,
@@ -84,11 +90,15 @@ fn any_step() -> impl Strategy<Value = Step> {
     let bounds = (any::<bool>(), key).prop_map(|(limited_kind, key)| Bounds { limited_kind, key });
     let items = prop_oneof![3 => Just(0_usize), 1 => 1_usize..4];
     let names = vec!["queue:default", "kind:noop", "key:a", "key:b"];
+    let rated = names.clone();
+    let rates = vec!["1/m burst 2", "10/s burst 3", "2/h"];
     prop_oneof![
         3 => (1_i64..=10, -5_i64..20, bounds, items)
             .prop_map(|(priority, delay, bounds, items)| Step::Submit { priority, delay, bounds, items }),
         1 => (prop::sample::select(names), prop::option::of(0_u32..4))
             .prop_map(|(name, max)| Step::Limit { name, max }),
+        1 => (prop::sample::select(rated), prop::sample::select(rates))
+            .prop_map(|(name, rate)| Step::Rate { name, rate }),
         3 => (1_usize..4).prop_map(|slots| Step::Claim { slots }),
         3 => (any::<usize>(), end).prop_map(|(which, end)| Step::Finish { which, end }),
         1 => any::<usize>().prop_map(|which| Step::FinishLate { which }),
@@ -145,12 +155,18 @@ impl Modelled {
     }
 }
 
+/// The name of the only queue.
+const QUEUE: &str = "queue:default";
+
 /// The queue and the model, side by side.
 struct Both {
     queue: Queue,
     jobs: Vec<Modelled>,
     batches: Vec<Batch>,
     limits: BTreeMap<String, u32>,
+    rates: BTreeMap<String, Rate>,
+    /// When the bucket of a rate is full.
+    full_at: BTreeMap<String, Timestamp>,
     /// What runs according to the model, with what the queue gave for it.
     running: Vec<ClaimedJob>,
     /// Attempts that are over.
@@ -194,6 +210,7 @@ impl Both {
                 self.submit(priority, delay, bounds, items).await;
             }
             Step::Limit { name, max } => self.limit(name, max).await,
+            Step::Rate { name, rate } => self.rate(name, rate).await,
             Step::Claim { slots } => self.claim(slots).await,
             Step::Finish { which, end } => self.finish(which, end).await,
             Step::FinishLate { which } => self.finish_late(which).await,
@@ -247,11 +264,41 @@ impl Both {
                     .await;
             }
             None => {
-                let was_set = self.limits.remove(name).is_some();
+                let had_rate = name != QUEUE && self.rates.remove(name).is_some();
+                let was_set = self.limits.remove(name).is_some() || had_rate;
                 let unset = self.queue.write(move |conn| limits::unset(conn, name)).await;
                 assert_eq!(unset, was_set);
             }
         }
+    }
+
+    /// Rates go by the database's clock on PostgreSQL, which is not the model's.
+    async fn rate(&mut self, name: &'static str, rate: &'static str) {
+        if !self.queue.database.is_sqlite() {
+            return;
+        }
+        let (now, by) = (at(self.now), Actor::named("test"));
+        let rate: Rate = rate.parse().unwrap();
+        let is_new = self.rates.insert(name.to_owned(), rate) != Some(rate);
+        if name == QUEUE {
+            let change = QueueChange { rate: Some(Some(rate)), ..QueueChange::default() };
+            let set = self.queue.write(move |conn| queues::set(conn, "default", change, &by, now));
+            assert_eq!(set.await, is_new);
+        } else {
+            self.queue.write(move |conn| limits::set(conn, name, None, Some(rate), &by, now)).await;
+        }
+    }
+
+    /// What is left of the rates that somebody waits for.
+    fn buckets(&self) -> BTreeMap<String, Bucket> {
+        let ready = self.jobs.iter().filter(|job| job.place == Place::Ready);
+        let names = ready.flat_map(|job| job.names().into_iter().map(|(name, _)| name));
+        let bucket = |name: String| {
+            let full_at = self.full_at.get(&name).copied();
+            let bucket = Bucket::new(*self.rates.get(&name)?, full_at, at(self.now));
+            Some((name, bucket))
+        };
+        names.filter_map(bucket).collect()
     }
 
     async fn claim(&mut self, slots: usize) {
@@ -260,6 +307,7 @@ impl Both {
         for job in self.jobs.iter().filter(|job| matches!(job.place, Place::Running { .. })) {
             job.names().into_iter().for_each(|(name, _)| *running.entry(name).or_default() += 1);
         }
+        let mut buckets = self.buckets();
         let mut ready: Vec<&mut Modelled> =
             self.jobs.iter_mut().filter(|job| job.place == Place::Ready).collect();
         ready.sort_by_key(|job| (job.rank, job.id));
@@ -268,17 +316,23 @@ impl Both {
             let is_held_back = job.names().into_iter().any(|(name, own)| {
                 let max = self.limits.get(&name).copied().or(own);
                 max.is_some_and(|max| running.get(&name).copied().unwrap_or(0) >= max)
+                    || buckets.get(&name).is_some_and(|bucket| bucket.left() == 0)
             });
             if is_held_back || expected.len() == slots {
                 continue;
             }
-            job.names().into_iter().for_each(|(name, _)| *running.entry(name).or_default() += 1);
+            for (name, _) in job.names() {
+                assert!(buckets.get_mut(&name).is_none_or(Bucket::take));
+                *running.entry(name).or_default() += 1;
+            }
             job.place = Place::Running { cancel_requested: false };
             job.number += 1;
             expected.push((job.id, job.number, job.charged));
         }
         let got: Vec<_> = claimed.iter().map(|job| (job.id, job.number, job.charged)).collect();
         assert_eq!(got, expected);
+        let changed = |(name, bucket): (String, Bucket)| Some((name, bucket.to_store()?));
+        self.full_at.extend(buckets.into_iter().filter_map(changed));
         self.running.extend(claimed);
     }
 
@@ -450,6 +504,8 @@ fn agrees(database: TestDatabase, steps: Vec<Step>) {
             jobs: Vec::new(),
             batches: Vec::new(),
             limits: BTreeMap::new(),
+            rates: BTreeMap::new(),
+            full_at: BTreeMap::new(),
             running: Vec::new(),
             past: Vec::new(),
             now: 0,
