@@ -22,6 +22,14 @@ def tell(**line):
         os.write(int(os.environ["SEXTON_PROTOCOL_FD"]), text.encode("utf-8", "replace"))
 
 
+def read_items(params):
+    """The items of a batch in one run, those that are not completed; None of a job that is no batch. Many come in a file."""
+    if "SEXTON_ITEMS_FILE" in os.environ:
+        with open(os.environ["SEXTON_ITEMS_FILE"], "rb") as file:
+            return json.load(file)
+    return params.get("items")
+
+
 def checkpoint():
     """What the attempt before this one left with `tell(checkpoint=...)`, or None."""
     try:

@@ -1,4 +1,4 @@
-//! `/api/v1/jobs`: submitting, looking, cancelling, retrying, logs.
+//! `/api/v1/jobs`: submitting, looking, logs.
 
 use std::sync::Arc;
 
@@ -11,21 +11,18 @@ use serde_json::{Value, json};
 use super::Body;
 use super::paging::{Paging, list};
 use super::problem::Problem;
-use super::state::{App, Changer, Live};
+use super::schedules::instant;
+use super::state::{App, Changer};
 use super::submission::{Submitted, check_submission};
-use super::wire::{Attempt, ItemState, Job, List, Selection, Submission, Touched, time};
-use crate::model::{Actor, AuditEvent, Event, JobId};
+use super::wire::{Attempt, ItemState, Job, List, Submission, time};
+use crate::model::{Actor, Event, FinalState, JobId};
 use crate::queue::{Ageing, expected_end};
 use crate::store::Conn;
-use crate::store::audit::append_event;
 use crate::store::batches::{self, ItemRecord};
-use crate::store::history::{self, AttemptRecord, JobFilter, JobRecord, Page};
+use crate::store::history::{self, AttemptRecord, JobFilter, JobRecord};
 use crate::store::idempotency::{Key, Outcome, submit_once};
 use crate::store::jobs::{SubmitContext, submit};
-use crate::store::removal::{Cancelled, Redriven, cancel, redrive};
-
-/// How many jobs one bulk call may touch.
-const MAX_SELECTION: i64 = 100_000;
+use crate::store::whole_batches;
 
 /// The filters of the list.
 #[derive(Debug, Default, Deserialize)]
@@ -37,6 +34,10 @@ pub(super) struct JobQuery {
     queue: Option<String>,
     /// `key=value`, several separated by commas.
     label: Option<String>,
+    /// Submitted then or later.
+    since: Option<String>,
+    /// Submitted before.
+    until: Option<String>,
     limit: Option<i64>,
     cursor: Option<String>,
 }
@@ -59,6 +60,9 @@ impl JobQuery {
                 .flat_map(|labels| labels.split(','))
                 .map(str::to_owned)
                 .collect(),
+            since: instant("since", self.since.as_deref())?,
+            until: instant("until", self.until.as_deref())?,
+            without_replaced: false,
         })
     }
 }
@@ -140,11 +144,17 @@ pub(super) async fn items(
     let rows = app
         .store
         .read(move |conn| {
-            let batch = JobId(id);
-            if batches::counts(conn, batch)?.is_none() {
-                return Ok(None);
+            let (batch, state) = (JobId(id), query.state.as_deref());
+            if batches::counts(conn, batch)?.is_some() {
+                return batches::items(conn, batch, state, after, page.limit).map(Some);
             }
-            batches::items(conn, batch, query.state.as_deref(), after, page.limit).map(Some)
+            match history::job(conn, batch)? {
+                Some(job) if job.settings.whole_batch => {
+                    let over = FinalState::of(job.state);
+                    whole_batches::items(conn, batch, over, state, after, page.limit).map(Some)
+                }
+                _ => Ok(None),
+            }
         })
         .await?;
     let rows = rows.ok_or_else(|| Problem::not_found(format!("there is no batch {id}")))?;
@@ -248,155 +258,6 @@ async fn repeated(app: &App, ids: Vec<JobId>, is_bulk: bool) -> Result<Response,
     let location = [(header::LOCATION, format!("/api/v1/jobs/{id}"))];
     let job = axum::Json(estimated(app, record));
     Ok((StatusCode::ACCEPTED, replayed, location, job).into_response())
-}
-
-/// Cancels jobs.
-#[utoipa::path(post, path = "/api/v1/jobs/cancel", request_body = Selection, responses((status = 200, body = List<Touched>)))]
-pub(super) async fn cancel_many(
-    State(app): State<App>,
-    Changer(actor): Changer,
-    Body(selection): Body<Selection>,
-) -> Result<axum::Json<List<Touched>>, Problem> {
-    let live = Arc::clone(app.live()?);
-    let ids = selected(&app, &selection).await?;
-    if selection.dry_run {
-        return Ok(axum::Json(preview(&ids)));
-    }
-    let (now, node, by) = (app.clock.now(), live.node, actor.clone());
-    let (touched, running) = app
-        .store
-        .write(move |conn| {
-            let (mut touched, mut running) = (Vec::with_capacity(ids.len()), Vec::new());
-            for id in ids.iter().copied() {
-                let result = cancel(conn, JobId(id), &by, now)?;
-                if matches!(result, Cancelled::Done | Cancelled::Requested) {
-                    let event = AuditEvent::new(
-                        "job.cancelled",
-                        &by,
-                        &format!("job {id}"),
-                        &json!({ "result": result }),
-                        now,
-                    );
-                    append_event(conn, node, &event)?;
-                }
-                if result == Cancelled::Requested {
-                    running.push(JobId(id));
-                    running.extend(batches::running_items(conn, JobId(id))?);
-                }
-                touched.push((id, result));
-            }
-            Ok((touched, running))
-        })
-        .await?;
-    live.signals.cancel(running);
-    live.signals.work();
-    announce(&live, "job.cancelled", &actor, touched.len());
-    let items = touched.into_iter().map(|(id, result)| cancelled(id, result)).collect();
-    Ok(axum::Json(List { items, next_cursor: None }))
-}
-
-fn cancelled(id: i64, result: Cancelled) -> Touched {
-    let (word, detail) = match result {
-        Cancelled::Done => ("done", "cancelled before it ran".to_owned()),
-        Cancelled::Requested => ("requested", "its running attempt was told to stop".to_owned()),
-        Cancelled::AlreadyOver => ("already_over", "it was over already".to_owned()),
-        Cancelled::Unknown => ("unknown", format!("there is no job {id}")),
-    };
-    Touched { id, result: word.to_owned(), detail }
-}
-
-/// Brings failed and cancelled jobs back.
-#[utoipa::path(post, path = "/api/v1/jobs/retry", request_body = Selection, responses((status = 200, body = List<Touched>)))]
-pub(super) async fn retry_many(
-    State(app): State<App>,
-    Changer(actor): Changer,
-    Body(selection): Body<Selection>,
-) -> Result<axum::Json<List<Touched>>, Problem> {
-    let live = Arc::clone(app.live()?);
-    let ids = selected(&app, &selection).await?;
-    if selection.dry_run {
-        return Ok(axum::Json(preview(&ids)));
-    }
-    let now = app.clock.now();
-    let ageing = Ageing::new(app.settings.workers.ageing.get());
-    let context = SubmitContext { now, node: live.node, ageing };
-    let by = actor.clone();
-    let touched = app
-        .store
-        .write(move |conn| {
-            let mut touched = Vec::with_capacity(ids.len());
-            for id in ids.iter().copied() {
-                let result = redrive(conn, JobId(id), context)?;
-                if result == Redriven::Done {
-                    let event =
-                        AuditEvent::new("job.retried", &by, &format!("job {id}"), &json!({}), now);
-                    append_event(conn, context.node, &event)?;
-                }
-                touched.push((id, result));
-            }
-            Ok(touched)
-        })
-        .await?;
-    live.signals.work();
-    announce(&live, "job.retried", &actor, touched.len());
-    let items = touched.into_iter().map(|(id, result)| redriven(id, &result)).collect();
-    Ok(axum::Json(List { items, next_cursor: None }))
-}
-
-fn redriven(id: i64, result: &Redriven) -> Touched {
-    let (word, detail) = match result {
-        Redriven::Done => ("done", "pending again".to_owned()),
-        Redriven::NotNow(state) => (
-            "not_now",
-            format!("it is {state}; failed, cancelled and retrying jobs can be retried"),
-        ),
-        Redriven::Unknown => ("unknown", format!("there is no job {id}")),
-    };
-    Touched { id, result: word.to_owned(), detail }
-}
-
-fn preview(ids: &[i64]) -> List<Touched> {
-    let touched = |id: &i64| Touched {
-        id: *id,
-        result: "selected".to_owned(),
-        detail: "nothing was changed".to_owned(),
-    };
-    List { items: ids.iter().map(touched).collect(), next_cursor: None }
-}
-
-fn announce(live: &Live, action: &str, actor: &Actor, jobs: usize) {
-    let _nobody_listens = live.events.send(Event::ByHand {
-        action: action.to_owned(),
-        subject: format!("{jobs} jobs"),
-        actor: actor.to_string(),
-    });
-}
-
-async fn selected(app: &App, selection: &Selection) -> Result<Vec<i64>, Problem> {
-    if !selection.ids.is_empty() {
-        return Ok(selection.ids.clone());
-    }
-    let filter = JobFilter {
-        state: selection
-            .state
-            .as_deref()
-            .map(str::parse)
-            .transpose()
-            .map_err(Problem::bad_request)?,
-        kind: selection.kind.clone(),
-        schedule: selection.schedule.clone(),
-        queue: selection.queue.clone(),
-        labels: selection.labels.clone(),
-    };
-    if filter == JobFilter::default() {
-        return Err(Problem::bad_request(
-            "name jobs, or say which ones by state, kind, schedule, queue or label",
-        ));
-    }
-    let page = Page { limit: MAX_SELECTION, before: None };
-    let mut ids = app.store.read(move |conn| history::job_ids(conn, &filter, page)).await?;
-    ids.reverse();
-    Ok(ids)
 }
 
 /// Which part of which attempt's log.

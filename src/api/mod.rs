@@ -7,6 +7,7 @@ mod jobs;
 mod kinds;
 mod limits;
 mod nodes;
+mod orders;
 mod paging;
 mod problem;
 mod queues;
@@ -39,8 +40,10 @@ const MAX_BODY_BYTES: usize = 16 << 20;
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(jobs::index, jobs::create))
-        .routes(routes!(jobs::cancel_many))
-        .routes(routes!(jobs::retry_many))
+        .routes(routes!(orders::cancel))
+        .routes(routes!(orders::retry))
+        .routes(routes!(orders::drop_jobs))
+        .routes(routes!(orders::reprioritise))
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::items))
         .routes(routes!(jobs::log))

@@ -308,8 +308,12 @@ fn announce(live: &super::state::Live, action: &str, id: &ScheduleId, actor: &Ac
     });
 }
 
-fn instant(name: &str, text: Option<String>) -> Result<Option<Timestamp>, Problem> {
-    text.map(|text| text.parse())
+/// An instant that a request gives, RFC 3339.
+pub(super) fn instant(
+    name: &str,
+    text: Option<impl AsRef<str>>,
+) -> Result<Option<Timestamp>, Problem> {
+    text.map(|text| text.as_ref().parse())
         .transpose()
         .map_err(|error| Problem::bad_request(format!("{name} is not an instant: {error}")))
 }

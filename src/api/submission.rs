@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::problem::{FieldError, Problem};
 use super::wire::{DependsOn, Item, Needs, Submission};
-use crate::jobs::{Kind, explain, kind};
+use crate::jobs::{ItemRuns, Kind, explain, kind};
 use crate::model::{
     Actor, Backoff, Concurrency, Dependency, DependencyNeeds, HumanDuration, JobId, JobSettings,
     JsonText, NewItem, NewJob, NodeChoice, Priority, RetryPolicy, UniqueKey,
@@ -229,6 +229,7 @@ fn checked(
         dry_run: submission.dry_run,
         concurrency: submission.concurrency,
         limited_kind: kind.declared().is_some(),
+        whole_batch: !items.is_empty() && runs_items_at_once(kind),
         ..JobSettings::default()
     };
     job.labels = submission.labels;
@@ -256,8 +257,13 @@ fn checked(
     Ok(job)
 }
 
+/// Whether all items of a batch of the kind are done in one run.
+fn runs_items_at_once(kind: &Kind) -> bool {
+    kind.declared().is_some_and(|declared| declared.items == ItemRuns::All)
+}
+
 /// The items of a batch with everything checked. The batch's params alone may lack what each item brings, so what is checked is what
-/// each item's job gets.
+/// each item's job gets. Where one run does all of them, its program gets the batch's params and beside them what each item has of its own.
 fn checked_items(
     items: Vec<Item>,
     params: &Value,
@@ -270,6 +276,17 @@ fn checked_items(
     };
     if items.is_empty() || items.len() > MAX_ITEMS {
         return wrong(String::new(), format!("a batch has 1 to {MAX_ITEMS} items"));
+    }
+    let is_whole = runs_items_at_once(kind);
+    if is_whole {
+        let problems = kind.check(params);
+        if !problems.is_empty() {
+            return Err(Problem::invalid_params(
+                &kind.name,
+                &format!("{prefix}/params"),
+                &problems,
+            ));
+        }
     }
     let mut checked = Vec::with_capacity(items.len());
     let mut names = HashSet::with_capacity(items.len());
@@ -290,6 +307,7 @@ fn checked_items(
             return wrong(format!("/{index}"), format!("`{}` is named twice", shown(&name)));
         }
         let mut merged = params.clone();
+        let alone = is_whole.then(|| JsonText::from(own.as_ref().unwrap_or(&json!({}))));
         match (&mut merged, own) {
             (Value::Object(merged), Some(Value::Object(own))) => merged.extend(own),
             (_, None) => {}
@@ -300,7 +318,7 @@ fn checked_items(
             let place = format!("{prefix}/items/{index}/params");
             return Err(Problem::invalid_params(&kind.name, &place, &problems));
         }
-        let params = JsonText::from(&merged);
+        let params = alone.unwrap_or_else(|| JsonText::from(&merged));
         bytes += params.as_str().len();
         if bytes > MAX_ITEMS_BYTES {
             let detail = format!(

@@ -46,6 +46,9 @@ pub struct Job {
     pub queue: String,
     /// 1 to 10, higher first.
     pub priority: i16,
+    /// The priority that it was submitted with, where somebody has changed it since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitted_priority: Option<i16>,
     /// blocked, pending, running, retrying, completed, failed or cancelled.
     pub state: String,
     /// For the kind.
@@ -100,6 +103,12 @@ pub struct Job {
     /// The nodes that may run it, where not all may: one's name, or `label:` and a label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// The job whose work it does again, with other params.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<i64>,
+    /// The job that does its work with other params.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_by: Option<i64>,
     /// Its finished attempts, where a single job was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<Vec<Attempt>>,
@@ -107,7 +116,8 @@ pub struct Job {
 
 impl From<JobRecord> for Job {
     fn from(record: JobRecord) -> Self {
-        let JobSettings { retry, timeout, dry_run, batch, item, node, .. } = record.settings;
+        let JobSettings { retry, timeout, dry_run, batch, item, node, retry_of, .. } =
+            record.settings;
         Self {
             id: record.id.0,
             kind: record.kind,
@@ -115,6 +125,7 @@ impl From<JobRecord> for Job {
             nominal_at: record.nominal_at.map(time),
             queue: record.queue,
             priority: record.priority,
+            submitted_priority: record.submitted_priority,
             state: record.state.to_string(),
             params: record.params,
             labels: record.labels,
@@ -144,6 +155,8 @@ impl From<JobRecord> for Job {
             batch_id: batch.map(|id| id.0),
             item,
             node: node.map(|node| node.to_string()),
+            retry_of: retry_of.map(|id| id.0),
+            replaced_by: record.replaced_by.map(|id| id.0),
             attempts: None,
         }
     }
@@ -277,7 +290,8 @@ pub struct Submission {
     /// Jobs that must come first: a number is a job that must complete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<DependsOn>,
-    /// Makes it a batch: each item is a job of its own, with its params over those of the batch.
+    /// Makes it a batch: each item is a job of its own, with its params over those of the batch, or, where the kind says so, one run does all of
+    /// them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<Vec<Item>>,
     /// Plan and report, change nothing.
@@ -355,11 +369,11 @@ pub struct ItemState {
     pub position: i32,
     /// Its name.
     pub name: String,
-    /// Its job.
+    /// Its job; that of the batch, where one run does all items.
     pub job_id: i64,
     /// pending while it is not over, then completed, failed or cancelled.
     pub state: String,
-    /// Attempts of its job, once it is over.
+    /// Attempts of its job, once it is over; where one run does all items, the attempt that said last what came of it.
     pub attempts: Option<i32>,
     /// Why it did not end well.
     pub error: Option<String>,
@@ -388,6 +402,9 @@ pub struct Kind {
     pub concurrency: Option<u32>,
     /// How fast its jobs may start, unless an operator has set another rate.
     pub rate: Option<String>,
+    /// How a batch of it runs: `each`, a job for each item, or `all`, one run for all of them; where a file declares the kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<String>,
     /// JSON Schema of its params, where one kind was asked for and a file declares it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub params_schema: Option<Value>,
@@ -537,13 +554,14 @@ pub struct PauseRequest {
     pub reason: Option<String>,
 }
 
-/// Which jobs to cancel or retry: by number, or everything that passes a filter.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+/// Which jobs to cancel, retry, drop or give another priority: by number, or everything that passes a filter. Beside numbers only `state` may
+/// be given, and then counts for each.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Selection {
     /// These.
     pub ids: Vec<i64>,
-    /// In this state.
+    /// In this state, also still when it is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// Of this kind.
@@ -557,20 +575,54 @@ pub struct Selection {
     pub queue: Option<String>,
     /// With these marks, each `key=value`.
     pub labels: Vec<String>,
+    /// Submitted then or later, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Submitted before, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// To retry one job: do it again with these params instead of its own, as another job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub params: Option<Value>,
+    /// The new priority: low, normal, high, critical or 1 to 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Value>,
     /// Count only.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }
 
-/// What came of a job that was cancelled or retried.
+/// What became of the jobs that were chosen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Orders {
+    /// How many were chosen.
+    pub count: usize,
+    /// How many items of batches are dropped with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_items: Option<usize>,
+    /// How many came to what.
+    pub results: std::collections::BTreeMap<String, usize>,
+    /// Each of them.
+    pub items: Vec<Touched>,
+    /// The newest of them, where nothing was to be done yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sample: Vec<Job>,
+    /// Always null: this is no page.
+    pub next_cursor: Option<String>,
+}
+
+/// What came of an order for a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Touched {
     /// The job.
     pub id: i64,
-    /// done, requested, already_over, not_now or unknown.
+    /// selected, done, requested, already_over, not_now or unknown.
     pub result: String,
     /// In words.
     pub detail: String,
+    /// The job that does its work with other params.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_by: Option<i64>,
 }
 
 /// A queue.

@@ -75,7 +75,11 @@ pub enum Command {
     /// Cancel jobs: waiting ones at once, running ones by telling them to stop.
     Cancel(Select),
     /// Try failed or cancelled jobs again.
-    Retry(Select),
+    Retry(Retry),
+    /// Delete jobs that are over, with their attempts and logs, for good.
+    Drop(Select),
+    /// Give waiting jobs another priority.
+    Reprioritise(Reprioritise),
     /// Show the output of a job's last attempt.
     Logs(Logs),
     /// Numbers: jobs by state, and the last day by kind.
@@ -296,6 +300,12 @@ pub struct Filter {
     /// With this mark; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
+    /// Submitted then or later: a time, or how long ago (2h).
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Submitted before: a time, or how long ago (2h).
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
 }
 
 /// `items`.
@@ -321,7 +331,29 @@ pub struct Jobs {
     pub page: Page,
 }
 
-/// `cancel` and `retry`.
+/// `retry`.
+#[derive(Debug, Args)]
+pub struct Retry {
+    /// Which jobs.
+    #[command(flatten)]
+    pub select: Select,
+    /// Do one failed or cancelled job again with these params, as another job; `-` reads them from stdin.
+    #[arg(long, value_name = "JSON|-")]
+    pub params: Option<String>,
+}
+
+/// `reprioritise`.
+#[derive(Debug, Args)]
+pub struct Reprioritise {
+    /// Which jobs.
+    #[command(flatten)]
+    pub select: Select,
+    /// low, normal, high, critical or 1 to 10.
+    #[arg(long)]
+    pub priority: String,
+}
+
+/// Which jobs an order is for: those that are named, or all that pass a filter.
 #[derive(Debug, Args)]
 pub struct Select {
     /// The jobs, by number.
@@ -332,7 +364,7 @@ pub struct Select {
     /// Only say how many it would be.
     #[arg(long, short = 'n')]
     pub dry_run: bool,
-    /// Do not ask before touching more than one job by filter.
+    /// Do not ask before touching jobs by filter.
     #[arg(long, short)]
     pub yes: bool,
 }

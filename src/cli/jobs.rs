@@ -1,14 +1,14 @@
 //! Commands about jobs.
 
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::args::{Filter, Items, Jobs, Logs, Select, Submit};
+use super::args::{Filter, Items, Jobs, Logs, Submit};
 use super::client::Client;
-use super::output::{Exit, Failure, Outcome, json, line, note, out, plain, table, text, when};
+use super::output::{Exit, Failure, Outcome, json, line, out, plain, table, text, when};
 use super::schedules::{finish, items, paging, parse_json, query, tell_more};
 use super::session::Session;
 
@@ -16,11 +16,7 @@ use super::session::Session;
 const POLL: Duration = Duration::from_millis(200);
 
 pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
-    let params = match args.params.as_deref() {
-        None => json!({}),
-        Some("-") => parse_json(&read_stdin()?)?,
-        Some(text) => parse_json(text)?,
-    };
+    let params = args.params.as_deref().map_or_else(|| Ok(json!({})), read_params)?;
     let at = args.at.as_deref().map(|text| session.instant(text, false)).transpose()?;
     let mut labels = serde_json::Map::new();
     for label in &args.labels {
@@ -40,10 +36,7 @@ pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
         "dry_run": args.dry_run,
     });
     let concurrency = args.concurrency.as_deref().map(concurrency).transpose()?;
-    let priority = args.priority.as_ref().map(|text| match text.parse::<i64>() {
-        Ok(level) => json!(level),
-        Err(_name) => json!(text),
-    });
+    let priority = args.priority.as_deref().map(priority);
     for (key, value) in [
         ("priority", priority),
         ("queue", args.queue.as_ref().map(|queue| json!(queue))),
@@ -73,6 +66,16 @@ pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
     Ok(Exit::Ok)
 }
 
+/// Params as they are written on the command line; `-` is stdin.
+pub(super) fn read_params(text: &str) -> Result<Value, Failure> {
+    if text == "-" { parse_json(&read_stdin()?) } else { parse_json(text) }
+}
+
+/// A priority as the daemon takes it: a number or a name.
+pub(super) fn priority(text: &str) -> Value {
+    text.parse::<i64>().map_or_else(|_name| json!(text), |level| json!(level))
+}
+
 fn read_stdin() -> Result<String, Failure> {
     let mut text = String::new();
     std::io::stdin()
@@ -82,28 +85,24 @@ fn read_stdin() -> Result<String, Failure> {
 }
 
 pub(super) async fn list(session: &Session, args: &Jobs) -> Outcome {
-    let Filter { state, kind, schedule, queue, labels } = &args.filter;
-    let label = (!labels.is_empty()).then(|| labels.join(","));
     let [limit, cursor] = paging(&args.page);
-    let path = format!(
-        "/api/v1/jobs{}",
-        query(&[
-            ("state", state.clone()),
-            ("kind", kind.clone()),
-            ("schedule", schedule.clone()),
-            ("queue", queue.clone()),
-            ("label", label),
-            limit,
-            cursor,
-        ])
-    );
+    let mut pairs = filter(session, &args.filter)?;
+    pairs.extend([limit, cursor]);
+    let path = format!("/api/v1/jobs{}", query(&pairs));
     let list = session.reader().await?.get(&path).await?;
     if session.json {
         json(&list);
         return Ok(Exit::Ok);
     }
+    jobs_table(session, items(&list));
+    tell_more(&list);
+    Ok(Exit::Ok)
+}
+
+/// Shows jobs, a line each.
+pub(super) fn jobs_table(session: &Session, jobs: &[Value]) {
     let now = session.now();
-    let rows = items(&list)
+    let rows = jobs
         .iter()
         .map(|job| {
             let moment = ["finished_at", "started_at", "run_at"]
@@ -117,15 +116,42 @@ pub(super) async fn list(session: &Session, args: &Jobs) -> Outcome {
                 text(job, "priority"),
                 format!("{}/{}", text(job, "attempt"), text(job, "max_attempts")),
                 when(moment, now),
-                job.get("error")
-                    .and_then(Value::as_str)
-                    .map_or_else(|| progress(job), str::to_owned),
+                note_of(job),
             ]
         })
         .collect();
     table(&["JOB", "STATE", "KIND", "SCHEDULE", "PRIO", "ATTEMPT", "WHEN", "NOTE"], rows);
-    tell_more(&list);
-    Ok(Exit::Ok)
+}
+
+/// The filter as the daemon takes it in an address.
+pub(super) fn filter(
+    session: &Session,
+    filter: &Filter,
+) -> Result<Vec<(&'static str, Option<String>)>, Failure> {
+    let Filter { state, kind, schedule, queue, labels, since, until } = filter;
+    let instant = |text: &Option<String>| {
+        let at = text.as_deref().map(|text| session.instant(text, true)).transpose();
+        at.map(|at| at.map(|at| at.to_string()))
+    };
+    Ok(vec![
+        ("state", state.clone()),
+        ("kind", kind.clone()),
+        ("schedule", schedule.clone()),
+        ("queue", queue.clone()),
+        ("label", (!labels.is_empty()).then(|| labels.join(","))),
+        ("since", instant(since)?),
+        ("until", instant(until)?),
+    ])
+}
+
+/// What there is to say of a job: who does its work now, why it did not end well, or how far it is.
+fn note_of(job: &Value) -> String {
+    let error = job.get("error").and_then(Value::as_str);
+    match (job.get("replaced_by").and_then(Value::as_i64), error) {
+        (Some(other), _) => format!("done again as job {other}: {}", error.unwrap_or_default()),
+        (None, Some(error)) => error.to_owned(),
+        (None, None) => progress(job),
+    }
 }
 
 fn progress(job: &Value) -> String {
@@ -149,6 +175,9 @@ pub(super) async fn show(session: &Session, id: i64) -> Outcome {
         ("for", "nominal_at"),
         ("queue", "queue"),
         ("priority", "priority"),
+        ("was", "submitted_priority"),
+        ("retry of", "retry_of"),
+        ("done as", "replaced_by"),
         ("by", "actor"),
         ("created", "created_at"),
         ("run at", "run_at"),
@@ -163,6 +192,13 @@ pub(super) async fn show(session: &Session, id: i64) -> Outcome {
     }
     if !progress(&job).is_empty() {
         line(format!("  progress  {}", plain(&progress(&job))));
+    }
+    if let Some(batch) = job.get("batch") {
+        let [total, completed, failed, cancelled] =
+            ["total", "completed", "failed", "cancelled"].map(|field| text(batch, field));
+        line(format!(
+            "  items     {completed} of {total} completed, {failed} failed, {cancelled} cancelled"
+        ));
     }
     line(format!("  params    {}", text(&job, "params")));
     if job.get("result").is_some_and(|result| !result.is_null()) {
@@ -180,70 +216,6 @@ pub(super) async fn show(session: &Session, id: i64) -> Outcome {
         ));
     }
     Ok(Exit::Ok)
-}
-
-pub(super) async fn touch(session: &Session, args: &Select, verb: &str) -> Outcome {
-    let Filter { state, kind, schedule, queue, labels } = &args.filter;
-    let mut body = json!({ "ids": args.ids, "labels": labels });
-    for (key, value) in [("state", state), ("kind", kind), ("schedule", schedule), ("queue", queue)]
-    {
-        if let Some(value) = value {
-            body[key] = json!(value);
-        }
-    }
-    let client = session.daemon().await?;
-    let path = format!("/api/v1/jobs/{verb}");
-    if args.ids.is_empty() || args.dry_run {
-        let mut preview = body.clone();
-        preview["dry_run"] = json!(true);
-        let selected = client.post(&path, &preview).await?;
-        let count = items(&selected).len();
-        if args.dry_run {
-            if session.json {
-                json(&selected);
-            } else {
-                line(format!("{count} jobs; nothing was changed"));
-            }
-            return Ok(Exit::Ok);
-        }
-        if count == 0 {
-            note("no job passes the filter");
-            return Ok(Exit::Ok);
-        }
-        if !args.yes && !confirmed(&format!("{verb} {count} jobs?"))? {
-            return Err(Failure::new(Exit::Refused, "nothing was changed"));
-        }
-    }
-    let touched = client.post(&path, &body).await?;
-    let mut worst = Exit::Ok;
-    for row in items(&touched) {
-        match text(row, "result").as_str() {
-            "unknown" => worst = Exit::NotFound,
-            "not_now" | "already_over" if worst == Exit::Ok => worst = Exit::Failed,
-            _ => {}
-        }
-        if !session.json {
-            line(format!("job {}: {}", text(row, "id"), text(row, "detail")));
-        }
-    }
-    if session.json {
-        json(&touched);
-    }
-    Ok(worst)
-}
-
-/// Asks on the terminal. Without one, `--yes` is needed.
-fn confirmed(question: &str) -> Result<bool, Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(
-            Exit::Refused,
-            format!("{question} Say --yes to do it without being asked"),
-        ));
-    }
-    note(format!("{question} [y/N]"));
-    let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer);
-    Ok(read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 pub(super) async fn logs(session: &Session, args: &Logs) -> Outcome {

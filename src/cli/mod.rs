@@ -7,6 +7,7 @@ mod doctor;
 mod files;
 mod jobs;
 mod nodes;
+mod orders;
 mod output;
 mod queues;
 mod schedules;
@@ -120,8 +121,10 @@ async fn dispatch(session: &Session, command: Command) -> Outcome {
         Command::Jobs(args) => jobs::list(session, &args).await,
         Command::Job { id } => jobs::show(session, id).await,
         Command::Items(args) => jobs::batch_items(session, &args).await,
-        Command::Cancel(args) => jobs::touch(session, &args, "cancel").await,
-        Command::Retry(args) => jobs::touch(session, &args, "retry").await,
+        Command::Cancel(args) => orders::cancel(session, &args).await,
+        Command::Retry(args) => orders::retry(session, &args).await,
+        Command::Drop(args) => orders::discard(session, &args).await,
+        Command::Reprioritise(args) => orders::reprioritise(session, &args).await,
         Command::Logs(args) => jobs::logs(session, &args).await,
         Command::Stats => system::stats(session).await,
         Command::Limits(args) => queues::limits(session, args.action).await,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Failure, Output};
+use super::{Answer, Failure, Items, Output};
 use crate::clock::SharedClock;
 use crate::model::{JobId, JsonText, Labels, Priority, ScheduleId};
 
@@ -28,6 +28,8 @@ pub struct Context {
     pub progress: Progress,
     /// Cancelled when the attempt has to end early.
     pub stop: CancellationToken,
+    /// What it is to do, where that is a batch in one run.
+    pub items: Option<Arc<dyn Items>>,
 }
 
 /// The job an attempt belongs to.

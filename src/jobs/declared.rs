@@ -23,6 +23,29 @@ pub struct Declared {
     pub schema: Schema,
     /// What its jobs get.
     pub defaults: JobDefaults,
+    /// How a batch of it is run.
+    pub items: ItemRuns,
+}
+
+/// How a batch of a kind is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ItemRuns {
+    /// A run for each item.
+    #[default]
+    Each,
+    /// One run for all items.
+    All,
+}
+
+impl ItemRuns {
+    /// The word in kind files and in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Each => "each",
+            Self::All => "all",
+        }
+    }
 }
 
 impl Declared {
@@ -67,7 +90,10 @@ impl Handler for DeclaredHandler {
             }
             let input = context.job.params.as_object().cloned();
             let params = CommandParams { input, ..self.declared.command.clone() };
-            self.commands.run_as(&context, &params).await
+            match &context.items {
+                None => self.commands.run_as(&context, &params, None).await,
+                Some(items) => self.commands.run_items(&context, params, items).await,
+            }
         }
         .boxed()
     }

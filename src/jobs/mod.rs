@@ -7,6 +7,7 @@ pub mod data_sync;
 mod declared;
 mod handler;
 pub mod http;
+mod items;
 pub mod kb_validation;
 mod kind;
 mod output;
@@ -19,10 +20,13 @@ pub mod stats_report;
 pub(crate) mod testing;
 
 pub use context::{Context, JobInfo, Progress, ProgressReport, RunPaths, StopReason};
-pub use declared::{Declared, DeclaredHandler};
+pub use declared::{Declared, DeclaredHandler, ItemRuns};
 pub use handler::{Answer, Failure, Handler, RetryAdvice};
+pub use items::Items;
 pub use kind::{JobDefaults, KINDS, Kind, Origin, kind};
-pub use output::{DEFAULT_MAX_OUTPUT, Output, OutputSummary, Stream, escape_for_terminal};
+pub use output::{
+    DEFAULT_MAX_OUTPUT, Output, OutputSummary, Stream, escape_for_terminal, remove_logs,
+};
 pub(crate) use params::explain;
 pub use params::{Params, Problem, Segment, check_as, parse_params, suggest};
 pub use schema::Schema;

@@ -16,7 +16,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::model::ByteSize;
+use super::RunPaths;
+use crate::model::{ByteSize, JobId};
 
 /// Where a piece of output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -306,6 +307,18 @@ pub fn escape_for_terminal(text: &str) -> String {
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Output").finish_non_exhaustive()
+    }
+}
+
+/// Removes the logs of a job's attempts, which share its folder with those of a thousand others.
+pub fn remove_logs(paths: &RunPaths, job: JobId) {
+    for attempt in 1.. {
+        let log = paths.attempt_log(job, attempt);
+        // Quick attempts write none, so a gap does not mean that there are no more; two in a row do.
+        let next = paths.attempt_log(job, attempt + 1);
+        if std::fs::remove_file(&log).is_err() && !next.exists() {
+            break;
+        }
     }
 }
 

@@ -39,6 +39,7 @@ pub(crate) fn context(kind: &str, params: Value) -> (Context, TempDir) {
         output: Output::tail_only(),
         progress: Progress::channel().0,
         stop: CancellationToken::new(),
+        items: None,
     };
     (context, folder)
 }

@@ -130,6 +130,14 @@ pub enum FinalState {
 }
 
 impl FinalState {
+    /// The final state that is this state, if it is one.
+    #[must_use]
+    pub fn of(state: JobState) -> Option<Self> {
+        [Self::Completed, Self::Failed, Self::Cancelled]
+            .into_iter()
+            .find(|end| end.state() == state)
+    }
+
     /// As one of all states.
     #[must_use]
     pub fn state(self) -> JobState {
@@ -200,6 +208,12 @@ pub struct JobSettings {
     /// The nodes that may run it, where not all may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeSelector>,
+    /// Whether it does its items itself, all of them in one run.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub whole_batch: bool,
+    /// The job that had ended badly and that it does again with other params.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<JobId>,
 }
 
 impl JobSettings {
@@ -269,7 +283,8 @@ pub struct NewJob {
     pub depends_on_earlier: Vec<(usize, DependencyNeeds)>,
     /// How it is treated.
     pub settings: JobSettings,
-    /// What it consists of: with items it is a batch, each item is a job of its own, and this one is over when all of them are.
+    /// What it consists of: with items it is a batch. Each item is a job of its own, and this one is over when all of them are; or, with
+    /// [`JobSettings::whole_batch`], this one does all of them.
     pub items: Vec<NewItem>,
     /// Whether it is a batch with an item for each node that runs; it has no items of its own then.
     pub on_every_node: bool,
@@ -282,7 +297,7 @@ pub struct NewJob {
 pub struct NewItem {
     /// Its name, which people find it by.
     pub name: String,
-    /// The batch's params with its own over them.
+    /// The batch's params with its own over them; of a batch that is done in one run, its own alone.
     pub params: JsonText,
     /// The nodes that may run it, where those are others than the batch's.
     pub node: Option<NodeSelector>,

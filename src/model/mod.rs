@@ -11,6 +11,7 @@ mod chain;
 mod duration;
 mod event;
 mod ids;
+mod item;
 mod job;
 mod json;
 mod ledger;
@@ -31,6 +32,7 @@ pub use chain::Chain;
 pub use duration::{DurationError, HumanDuration};
 pub use event::Event;
 pub use ids::{JobId, NodeId, Revision, ScheduleId, ScheduleIdError};
+pub use item::{ItemEnd, ItemReport, OpenItem};
 pub use job::{
     AfterAttempt, BatchCounts, Dependency, DependencyNeeds, FinalState, IllegalTransition,
     JobSettings, JobState, Labels, NewItem, NewJob, UniqueKey,

@@ -193,7 +193,7 @@ pub(super) fn cancel(
     Ok(())
 }
 
-fn items_that_are_not_over(conn: &mut Conn, batch: i64) -> Result<Vec<i64>, StoreError> {
+pub(super) fn items_that_are_not_over(conn: &mut Conn, batch: i64) -> Result<Vec<i64>, StoreError> {
     Ok(job_dependencies::table
         .filter(job_dependencies::job_id.eq(batch))
         .filter(job_dependencies::needs.eq(ITEM))
@@ -304,6 +304,14 @@ pub(super) fn item_again(conn: &mut Conn, item: i64) -> Result<(), StoreError> {
         ))
         .execute(conn)?;
     wait_for(conn, batch, item)
+}
+
+/// Puts another job in the place of an item's.
+pub(super) fn item_replaced(conn: &mut Conn, item: i64, by: i64) -> Result<(), StoreError> {
+    diesel::update(batch_items::table.filter(batch_items::job_id.eq(item)))
+        .set(batch_items::job_id.eq(by))
+        .execute(conn)?;
+    item_again(conn, by)
 }
 
 /// An item as people are shown it.

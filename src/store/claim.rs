@@ -9,7 +9,7 @@ use super::finish::finish;
 use super::hot::{DeleteReady, InsertRunning, JobToRun};
 use super::jobs::from_json;
 use super::schema::{attempts, job_checkpoints, jobs, jobs_ready};
-use super::{Conn, Micros, StoreError, buckets, limits, on_each_backend, queues};
+use super::{Conn, Micros, StoreError, buckets, limits, on_each_backend, priorities, queues};
 use crate::model::{
     AfterAttempt, Chain, FinalState, FinishedAttempt, HumanDuration, JobId, JobSettings, JsonText,
     Labels, NodeId, NodeIdentity, Outcome, Priority, ScheduleId, Subqueue,
@@ -241,6 +241,7 @@ struct JobRow {
     labels: Option<String>,
     settings: Option<String>,
     run_at: Micros,
+    rank: i64,
 }
 
 fn load(conn: &mut Conn, ready: &[Ready]) -> Result<HashMap<i64, JobRow>, StoreError> {
@@ -266,6 +267,7 @@ fn load(conn: &mut Conn, ready: &[Ready]) -> Result<HashMap<i64, JobRow>, StoreE
                 jobs::labels,
                 jobs::settings,
                 jobs::run_at,
+                jobs::rank,
             );
             jobs::table.filter(jobs::id.eq_any(ids)).select(columns).load(conn)?
         }
@@ -297,6 +299,9 @@ fn claimed(
         )),
         _ => None,
     };
+    // A rank that is not its row's tells that somebody has changed its priority.
+    let changed = if row.rank == ready.rank { None } else { priorities::change_of(conn, row.id)? };
+    let priority = changed.map_or(row.priority, |(priority, _rank)| priority);
     Ok(ClaimedJob {
         id: JobId(row.id),
         number: (ready.number + 1).unsigned_abs(),
@@ -304,7 +309,7 @@ fn claimed(
         kind: row.kind,
         params: from_json("job's params", &row.params)?,
         queue: row.queue,
-        priority: Priority::new(row.priority.into()).unwrap_or_default(),
+        priority: Priority::new(priority.into()).unwrap_or_default(),
         schedule,
         labels: row
             .labels

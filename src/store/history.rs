@@ -7,11 +7,13 @@ use jiff::Timestamp;
 
 use super::jobs::from_json;
 use super::schema::{
-    attempts, job_labels, job_results, jobs, jobs_blocked, jobs_ready, jobs_running,
-    jobs_scheduled, occurrences,
+    attempts, job_labels, job_priorities, job_replacements, job_results, jobs, jobs_blocked,
+    jobs_ready, jobs_running, jobs_scheduled, occurrences,
 };
-use super::{Conn, Micros, StoreError, batches};
-use crate::model::{BatchCounts, JobId, JobSettings, JobState, Labels, NewJob, Outcome};
+use super::{Conn, Micros, StoreError, batches, whole_batches};
+use crate::model::{
+    BatchCounts, FinalState, JobId, JobSettings, JobState, Labels, NewJob, Outcome,
+};
 
 /// Which jobs to list; everything that is set must hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,6 +28,12 @@ pub struct JobFilter {
     pub queue: Option<String>,
     /// With these marks, each as `key=value`.
     pub labels: Vec<String>,
+    /// Submitted then or later.
+    pub since: Option<Timestamp>,
+    /// Submitted before.
+    pub until: Option<Timestamp>,
+    /// Leaving out those whose work another job does with other params.
+    pub without_replaced: bool,
 }
 
 /// A page of a list that is ordered by falling id.
@@ -52,6 +60,8 @@ pub struct JobRecord {
     pub queue: String,
     /// 1 to 10.
     pub priority: i16,
+    /// What was asked for, where somebody has changed it since.
+    pub submitted_priority: Option<i16>,
     /// Where it is.
     pub state: JobState,
     /// For the kind.
@@ -86,6 +96,8 @@ pub struct JobRecord {
     pub error: Option<String>,
     /// How far it is, if it is a batch.
     pub batch: Option<BatchCounts>,
+    /// The job that does its work with other params.
+    pub replaced_by: Option<JobId>,
 }
 
 impl JobRecord {
@@ -102,6 +114,7 @@ impl JobRecord {
             nominal_at,
             queue: job.queue,
             priority: job.priority.level().into(),
+            submitted_priority: None,
             state,
             params: job.params.value(),
             labels: job.labels,
@@ -119,6 +132,7 @@ impl JobRecord {
             result: None,
             error: None,
             batch: (total > 0).then_some(batch),
+            replaced_by: None,
         }
     }
 }
@@ -158,7 +172,11 @@ struct RunningRow {
     cancel_requested_at: Option<Micros>,
 }
 
-type Joined = (JobRow, Option<ResultRow>, Option<RunningRow>, Option<(Micros, i32)>, Option<i64>);
+/// What people have done to a job: the priority that they gave it, and the job that they replaced it with.
+type ByHand = (Option<i16>, Option<i64>);
+
+type Joined =
+    (JobRow, Option<ResultRow>, Option<RunningRow>, Option<(Micros, i32)>, Option<i64>, ByHand);
 
 /// A page of the jobs that pass the filter, newest first.
 ///
@@ -192,6 +210,16 @@ pub fn job_ids(conn: &mut Conn, filter: &JobFilter, page: Page) -> Result<Vec<i6
         let marked =
             job_labels::table.filter(job_labels::label.eq(label)).select(job_labels::job_id);
         query = query.filter(jobs::id.eq_any(marked));
+    }
+    if let Some(since) = filter.since {
+        query = query.filter(jobs::created_at.ge(since.as_microsecond()));
+    }
+    if let Some(until) = filter.until {
+        query = query.filter(jobs::created_at.lt(until.as_microsecond()));
+    }
+    if filter.without_replaced {
+        let replaced = job_replacements::table.select(job_replacements::job_id);
+        query = query.filter(jobs::id.ne_all(replaced));
     }
     let results = job_results::table.select(job_results::job_id);
     let running = jobs_running::table.select(jobs_running::job_id);
@@ -239,6 +267,8 @@ pub fn by_ids(conn: &mut Conn, ids: &[i64]) -> Result<Vec<JobRecord>, StoreError
             .left_join(jobs_running::table.on(jobs_running::job_id.eq(jobs::id)))
             .left_join(jobs_scheduled::table.on(jobs_scheduled::job_id.eq(jobs::id)))
             .left_join(jobs_blocked::table.on(jobs_blocked::job_id.eq(jobs::id)))
+            .left_join(job_priorities::table.on(job_priorities::job_id.eq(jobs::id)))
+            .left_join(job_replacements::table.on(job_replacements::job_id.eq(jobs::id)))
             .filter(jobs::id.eq_any(chunk))
             .order(jobs::id.desc())
             .select((
@@ -275,6 +305,7 @@ pub fn by_ids(conn: &mut Conn, ids: &[i64]) -> Result<Vec<JobRecord>, StoreError
                     .nullable(),
                 (jobs_scheduled::run_at, jobs_scheduled::number).nullable(),
                 jobs_blocked::job_id.nullable(),
+                (job_priorities::priority.nullable(), job_replacements::replaced_by.nullable()),
             ))
             .load(conn)?;
         for row in page {
@@ -285,14 +316,15 @@ pub fn by_ids(conn: &mut Conn, ids: &[i64]) -> Result<Vec<JobRecord>, StoreError
 }
 
 fn record(conn: &mut Conn, joined: Joined) -> Result<JobRecord, StoreError> {
-    let (row, result, running, scheduled, blocked) = joined;
+    let (row, result, running, scheduled, blocked, (priority, replaced_by)) = joined;
     let mut record = JobRecord {
         id: JobId(row.id),
         kind: row.kind,
         schedule: row.schedule,
         nominal_at: row.nominal_at.map(Timestamp::from),
         queue: row.queue,
-        priority: row.priority,
+        priority: priority.unwrap_or(row.priority),
+        submitted_priority: priority.map(|_changed| row.priority),
         state: JobState::Pending,
         params: from_json("job's params", &row.params)?,
         labels: row
@@ -318,6 +350,7 @@ fn record(conn: &mut Conn, joined: Joined) -> Result<JobRecord, StoreError> {
         result: None,
         error: None,
         batch: None,
+        replaced_by: replaced_by.map(JobId),
     };
     if let Some(over) = result {
         record.state = over
@@ -354,6 +387,13 @@ fn record(conn: &mut Conn, joined: Joined) -> Result<JobRecord, StoreError> {
         record.batch = Some(counts);
     } else {
         record.attempt = attempts_so_far(conn, row.id)?;
+    }
+    if record.settings.whole_batch {
+        record.batch = whole_batches::counts(conn, record.id, FinalState::of(record.state))?;
+        if record.state == JobState::Running {
+            let percent = record.batch.map(|counts| counts.percent().into());
+            record.progress = record.progress.or(percent);
+        }
     }
     Ok(record)
 }

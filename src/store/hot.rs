@@ -204,6 +204,16 @@ statements! {
         "" -> (Nullable<Text>, Nullable<Text>)
     }
 
+    /// All that says where a job is: how it ended, whether it runs, its attempts so far where it waits for its time, whether it is
+    /// blocked, whether it is a batch that is not over.
+    JobWhereabouts {
+        "SELECT r.state, x.job_id, s.number, b.job_id, t.is_open FROM jobs j \
+         LEFT JOIN job_results r ON r.job_id = j.id LEFT JOIN jobs_running x ON x.job_id = j.id \
+         LEFT JOIN jobs_scheduled s ON s.job_id = j.id LEFT JOIN jobs_blocked b ON b.job_id = j.id \
+         LEFT JOIN batches t ON t.job_id = j.id WHERE j.id = " id: i64 as BigInt;
+        "" -> (Nullable<Text>, Nullable<BigInt>, Nullable<Integer>, Nullable<BigInt>, Nullable<SmallInt>)
+    }
+
     /// Who waits for a job, and for what of it.
     Dependants {
         "SELECT job_id, needs FROM job_dependencies WHERE depends_on = " depends_on: i64 as BigInt;
@@ -217,6 +227,26 @@ statements! {
         ", " name: &'a str as Text,
         ", " job_id: i64 as BigInt;
         ")"
+    }
+
+    /// An item of a batch that is done in one run.
+    InsertWholeItem<'a> {
+        "INSERT INTO whole_batch_items (job_id, position, name, params) VALUES (" job_id: i64 as BigInt,
+        ", " position: i32 as Integer,
+        ", " name: &'a str as Text,
+        ", " params: Option<&'a str> as Nullable<Text>;
+        ")"
+    }
+
+    /// What a run says of one of its items.
+    UpdateWholeItem<'a> {
+        "UPDATE whole_batch_items SET state = " state: &'a str as Text,
+        ", attempt = " attempt: i32 as Integer,
+        ", error = " error: Option<&'a str> as Nullable<Text>,
+        ", result = " result: Option<&'a str> as Nullable<Text>,
+        " WHERE job_id = " job_id: i64 as BigInt,
+        " AND position = " position: i32 as Integer;
+        ""
     }
 
     /// A job waits for another one.
@@ -299,12 +329,13 @@ pub(super) type JobColumns = (
     Nullable<Text>,
     Nullable<Text>,
     BigInt,
+    BigInt,
 );
 
 statements! {
     /// A job that was claimed, for its worker.
     JobToRun {
-        "SELECT id, kind, queue, params, priority, schedule, nominal_at, labels, settings, run_at FROM jobs WHERE id = " id: i64 as BigInt;
+        "SELECT id, kind, queue, params, priority, schedule, nominal_at, labels, settings, run_at, rank FROM jobs WHERE id = " id: i64 as BigInt;
         "" -> JobColumns
     }
 }

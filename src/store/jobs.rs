@@ -7,8 +7,11 @@ use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::hot::{InsertJob, InsertLive, InsertReady, LastRowId, Returning};
-use super::schema::{job_labels, jobs, jobs_blocked, jobs_scheduled, unique_keys};
-use super::{Conn, Micros, StoreError, batches, dependencies, nodes, on_each_backend};
+use super::priorities::Change;
+use super::schema::{job_labels, job_priorities, jobs, jobs_blocked, jobs_scheduled, unique_keys};
+use super::{
+    Conn, Micros, StoreError, batches, dependencies, nodes, on_each_backend, whole_batches,
+};
 use crate::model::{
     Dependency, JobId, JobSettings, JobState, NewItem, NewJob, NodeId, NodeSelector, Priority,
     UniqueKey,
@@ -140,7 +143,9 @@ pub(super) fn submit_one(
         let live = InsertLive { schedule: schedule.as_str(), job_id: id };
         on_each_backend!(conn, |inner| live.execute(inner)?);
     }
-    if !job.items.is_empty() {
+    if job.settings.whole_batch && !job.items.is_empty() {
+        whole_batches::submit_items(conn, id, &job.items)?;
+    } else if !job.items.is_empty() {
         // What the batch waits for, its items wait for; it is over when they are.
         batches::submit_items(conn, job, id, submission, context)?;
         return Ok(Submitted { id: JobId(id), state: Some(JobState::Running) });
@@ -233,41 +238,65 @@ fn take_key(
     Ok(taken > 0)
 }
 
-/// Gives a job that lives again the unique key that it had.
+/// Gives a job that lives again the unique key that it had. Returns who else has it by now, if somebody has.
 pub(super) fn take_key_again(
     conn: &mut Conn,
     key: &str,
     id: JobId,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    let holder = holder_of(conn, key, now)?;
-    let unique = UniqueKey { key: key.to_owned(), period: None };
-    match holder {
+) -> Result<Option<JobId>, StoreError> {
+    match holder_of(conn, key, now)? {
         // Its period is not over yet.
-        Some(holder) if holder == id => Ok(()),
-        None if take_key(conn, &unique, id.0, now)? => Ok(()),
-        Some(holder) => Err(StoreError::Conflict(format!(
-            "job {id} cannot come back: job {holder} has its unique key `{key}` now"
-        ))),
-        None => Err(StoreError::Busy),
+        Some(holder) if holder == id => Ok(None),
+        Some(holder) => Ok(Some(holder)),
+        None => {
+            let unique = UniqueKey { key: key.to_owned(), period: None };
+            if take_key(conn, &unique, id.0, now)? { Ok(None) } else { Err(StoreError::Busy) }
+        }
     }
 }
 
-/// What the part of its queue that a job waits in depends on.
-pub(super) type SubqueueColumns = (jobs::queue, jobs::priority, jobs::kind, jobs::settings);
-pub(super) const SUBQUEUE_COLUMNS: SubqueueColumns =
-    (jobs::queue, jobs::priority, jobs::kind, jobs::settings);
+/// What the part of its queue that a job waits in depends on, beside its priority.
+type SubqueueColumns = (jobs::queue, jobs::kind, jobs::settings);
+const SUBQUEUE_COLUMNS: SubqueueColumns = (jobs::queue, jobs::kind, jobs::settings);
 
-/// The part of its queue that a job waits in, from its [`SUBQUEUE_COLUMNS`].
-pub(super) fn subqueue(
-    (queue, priority, kind, settings): (String, i16, String, Option<String>),
-) -> Result<String, StoreError> {
-    let settings: JobSettings = match &settings {
-        Some(text) => from_json("job's settings", text)?,
-        None => JobSettings::default(),
-    };
-    let priority = Priority::new(priority.into()).unwrap_or_default();
-    Ok(settings.subqueue(&queue, priority, &kind).to_string())
+/// Where a job stands when it is ready: in this part of its queue, with this rank.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) subqueue: String,
+    pub(super) rank: i64,
+}
+
+impl Standing {
+    /// From the columns of a job's row, and from what somebody has made of its priority since.
+    fn new(
+        (queue, kind, settings): (String, String, Option<String>),
+        asked: Change,
+        changed: Option<Change>,
+    ) -> Result<Self, StoreError> {
+        let settings: JobSettings = match &settings {
+            Some(text) => from_json("job's settings", text)?,
+            None => JobSettings::default(),
+        };
+        let (priority, rank) = changed.unwrap_or(asked);
+        let priority = Priority::new(priority.into()).unwrap_or_default();
+        Ok(Self { subqueue: settings.subqueue(&queue, priority, &kind).to_string(), rank })
+    }
+}
+
+/// Where a job stands; none when there is no such job.
+pub(super) fn standing(conn: &mut Conn, id: i64) -> Result<Option<Standing>, StoreError> {
+    let row = jobs::table
+        .left_join(job_priorities::table.on(job_priorities::job_id.eq(jobs::id)))
+        .filter(jobs::id.eq(id))
+        .select((
+            SUBQUEUE_COLUMNS,
+            (jobs::priority, jobs::rank),
+            (job_priorities::priority, job_priorities::rank).nullable(),
+        ));
+    let row: Option<(_, Change, Option<Change>)> =
+        on_each_backend!(conn, |inner| row.first(inner).optional()?);
+    row.map(|(columns, asked, changed)| Standing::new(columns, asked, changed)).transpose()
 }
 
 /// A live job's place in its queue, which it keeps for life.
@@ -321,9 +350,11 @@ pub(super) fn place_of(
     number: i32,
     charged: i32,
 ) -> Result<Place, StoreError> {
-    let row = jobs::table.find(id).select((SUBQUEUE_COLUMNS, jobs::rank));
-    let (columns, rank) = on_each_backend!(conn, |inner| row.get_result(inner)?);
-    Ok(Place { id, subqueue: subqueue(columns)?, rank, number, charged })
+    let Standing { subqueue, rank } = standing(conn, id)?.ok_or_else(|| StoreError::Damaged {
+        what: "live job",
+        detail: format!("job {id} has no row"),
+    })?;
+    Ok(Place { id, subqueue, rank, number, charged })
 }
 
 /// Moves jobs that have become due among the ready ones. Returns how many it moved: fewer than `limit` when none is left.
@@ -333,6 +364,7 @@ pub(super) fn place_of(
 pub fn promote(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, StoreError> {
     let due = jobs_scheduled::table
         .inner_join(jobs::table.on(jobs::id.eq(jobs_scheduled::job_id)))
+        .left_join(job_priorities::table.on(job_priorities::job_id.eq(jobs_scheduled::job_id)))
         .filter(jobs_scheduled::run_at.le(now.as_microsecond()))
         .order((jobs_scheduled::run_at, jobs_scheduled::job_id))
         .limit(limit)
@@ -340,11 +372,12 @@ pub fn promote(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Sto
             jobs_scheduled::run_at,
             jobs::id,
             SUBQUEUE_COLUMNS,
-            jobs::rank,
-            jobs_scheduled::number,
-            jobs_scheduled::charged,
+            (jobs::priority, jobs::rank),
+            (job_priorities::priority, job_priorities::rank).nullable(),
+            (jobs_scheduled::number, jobs_scheduled::charged),
         ));
-    let due: Vec<(i64, i64, _, i64, i32, i32)> = match conn {
+    type Row = (i64, i64, (String, String, Option<String>), Change, Option<Change>, (i32, i32));
+    let due: Vec<Row> = match conn {
         Conn::Sqlite(conn) => due.load(conn)?,
         // Other nodes promote at the same time: each steps over what another one is just moving.
         Conn::Postgres(conn) => {
@@ -360,10 +393,11 @@ pub fn promote(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Sto
         }
     };
     let count = due.len();
-    for (run_at, id, columns, rank, number, charged) in due {
+    for (run_at, id, columns, asked, changed, (number, charged)) in due {
         let row = jobs_scheduled::table.find((run_at, id));
         on_each_backend!(conn, |inner| diesel::delete(row).execute(inner)?);
-        let place = Place { id, subqueue: subqueue(columns)?, rank, number, charged };
+        let Standing { subqueue, rank } = Standing::new(columns, asked, changed)?;
+        let place = Place { id, subqueue, rank, number, charged };
         enter(conn, &place, now, now)?;
     }
     Ok(count)

@@ -23,6 +23,7 @@ mod whereabouts;
 
 pub mod audit;
 pub mod batches;
+pub mod by_hand;
 pub mod claim;
 pub mod dependencies;
 pub mod finish;
@@ -32,14 +33,17 @@ pub mod maintenance;
 pub mod meta;
 pub mod migrations;
 pub mod nodes;
+pub mod priorities;
 pub mod prune;
 pub mod queues;
 pub mod removal;
+pub mod replacement;
 pub mod schedules;
 pub mod schema;
 pub mod statistics;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod whole_batches;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};

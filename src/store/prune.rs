@@ -4,7 +4,8 @@ use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::schema::{
-    attempts, job_checkpoints, job_labels, job_results, jobs, nodes, occurrences, unique_keys,
+    attempts, job_checkpoints, job_labels, job_priorities, job_replacements, job_results, jobs,
+    nodes, occurrences, unique_keys,
 };
 use super::{Conn, StoreError};
 use crate::model::{FinalState, JobId};
@@ -40,11 +41,24 @@ pub struct PrunedJobs {
 pub fn jobs(conn: &mut Conn, what: PruneJobs) -> Result<PrunedJobs, StoreError> {
     let (candidates, deletable) = deletable_jobs(conn, what)?;
     let deletable = still_over(conn, deletable)?;
-    for chunk in deletable.chunks(super::jobs::CHUNK_ROWS) {
+    delete(conn, &deletable)?;
+    let full = i64::try_from(candidates.len()).unwrap_or(i64::MAX) >= what.limit;
+    let next = candidates.last().copied().filter(|_| full);
+    Ok(PrunedJobs { deleted: deletable.into_iter().map(JobId).collect(), next })
+}
+
+/// Deletes jobs that are over with everything that belongs to them.
+pub(super) fn delete(conn: &mut Conn, ids: &[i64]) -> Result<(), StoreError> {
+    for chunk in ids.chunks(super::jobs::CHUNK_ROWS) {
         diesel::delete(attempts::table.filter(attempts::job_id.eq_any(chunk))).execute(conn)?;
         diesel::delete(job_checkpoints::table.filter(job_checkpoints::job_id.eq_any(chunk)))
             .execute(conn)?;
+        diesel::delete(job_priorities::table.filter(job_priorities::job_id.eq_any(chunk)))
+            .execute(conn)?;
+        diesel::delete(job_replacements::table.filter(job_replacements::job_id.eq_any(chunk)))
+            .execute(conn)?;
         super::batches::forget(conn, chunk)?;
+        super::whole_batches::forget(conn, chunk)?;
         // Marks are keyed by label, so they are found through the job's own list of them.
         forget_labels(conn, chunk)?;
         diesel::delete(unique_keys::table.filter(unique_keys::job_id.eq_any(chunk)))
@@ -53,9 +67,7 @@ pub fn jobs(conn: &mut Conn, what: PruneJobs) -> Result<PrunedJobs, StoreError> 
             .execute(conn)?;
         diesel::delete(jobs::table.filter(jobs::id.eq_any(chunk))).execute(conn)?;
     }
-    let full = i64::try_from(candidates.len()).unwrap_or(i64::MAX) >= what.limit;
-    let next = candidates.last().copied().filter(|_| full);
-    Ok(PrunedJobs { deleted: deletable.into_iter().map(JobId).collect(), next })
+    Ok(())
 }
 
 /// Those that nobody is just bringing back, held until the transaction ends. SQLite has one writer anyway.

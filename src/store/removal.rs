@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::hot::InsertLive;
 use super::jobs::{Place, SubmitContext, enter, place_of, take_key_again};
-use super::schema::{job_results, jobs, jobs_running, jobs_scheduled};
+use super::schema::{job_replacements, job_results, jobs, jobs_running, jobs_scheduled};
 use super::whereabouts::{Whereabouts, hold};
 use super::{Conn, StoreError, batches, dependencies, finish, on_each_backend};
 use crate::model::{Actor, FinalState, JobId, JobState, MAX_RETRY_DELAY};
@@ -69,6 +69,10 @@ pub enum Redriven {
     Done,
     /// It is in a state in which there is nothing to retry.
     NotNow(JobState),
+    /// This job does its work with other params.
+    ReplacedBy(JobId),
+    /// This job has its unique key by now.
+    KeyTakenBy(JobId),
     /// There is no such job.
     Unknown,
 }
@@ -76,37 +80,32 @@ pub enum Redriven {
 /// Brings a failed or cancelled job back, or lets a retrying one go at once.
 ///
 /// # Errors
-/// When another job has its unique key by now, or the database refuses.
+/// When the database refuses.
 pub fn redrive(conn: &mut Conn, id: JobId, context: SubmitContext) -> Result<Redriven, StoreError> {
     let place = hold(conn, id.0)?;
-    let (state, attempts) = match &place {
+    let attempts = match &place {
         Whereabouts::Scheduled { number, charged, .. } if *number > 0 => {
             place.leave(conn, id.0)?;
             let place = place_of(conn, id.0, *number, *charged)?;
             enter(conn, &place, context.now, context.now)?;
             return Ok(Redriven::Done);
         }
-        Whereabouts::Over { state, attempts } => (state, *attempts),
-        Whereabouts::Scheduled { .. } | Whereabouts::Ready { .. } => {
-            return Ok(Redriven::NotNow(JobState::Pending));
+        Whereabouts::Over { state, attempts } if state.transition(JobState::Pending).is_ok() => {
+            *attempts
         }
-        Whereabouts::Running | Whereabouts::OpenBatch => {
-            return Ok(Redriven::NotNow(JobState::Running));
-        }
-        Whereabouts::Blocked => return Ok(Redriven::NotNow(JobState::Blocked)),
-        Whereabouts::Unknown => return Ok(Redriven::Unknown),
+        other => return Ok(other.state().map_or(Redriven::Unknown, Redriven::NotNow)),
     };
-    let state: JobState =
-        state.parse().map_err(|detail| StoreError::Damaged { what: "job state", detail })?;
-    if state.transition(JobState::Pending).is_err() {
-        return Ok(Redriven::NotNow(state));
+    if let Some(other) = replacement_of(conn, id.0)? {
+        return Ok(Redriven::ReplacedBy(other));
     }
-    diesel::delete(job_results::table.find(id.0)).execute(conn)?;
     let (schedule, unique_key): (Option<String>, Option<String>) =
         jobs::table.find(id.0).select((jobs::schedule, jobs::unique_key)).first(conn)?;
-    if let Some(key) = unique_key {
-        take_key_again(conn, &key, id, context.now)?;
+    if let Some(key) = unique_key
+        && let Some(other) = take_key_again(conn, &key, id, context.now)?
+    {
+        return Ok(Redriven::KeyTakenBy(other));
     }
+    diesel::delete(job_results::table.find(id.0)).execute(conn)?;
     if let Some(schedule) = schedule {
         let live = InsertLive { schedule: &schedule, job_id: id.0 };
         on_each_backend!(conn, |inner| live.execute(inner)?);
@@ -134,4 +133,14 @@ pub fn hurry_overdue_retries(conn: &mut Conn, now: Timestamp) -> Result<usize, S
     Ok(diesel::update(too_late)
         .set(jobs_scheduled::run_at.eq(now.as_microsecond()))
         .execute(conn)?)
+}
+
+/// Which job does the work of this one with other params, if one does.
+pub(super) fn replacement_of(conn: &mut Conn, id: i64) -> Result<Option<JobId>, StoreError> {
+    let other: Option<i64> = job_replacements::table
+        .find(id)
+        .select(job_replacements::replaced_by)
+        .first(conn)
+        .optional()?;
+    Ok(other.map(JobId))
 }

@@ -125,6 +125,43 @@ diesel::table! {
 }
 
 diesel::table! {
+    job_priorities (job_id) {
+        job_id -> BigInt,
+        priority -> SmallInt,
+        rank -> BigInt,
+    }
+}
+
+diesel::table! {
+    job_replacements (job_id) {
+        job_id -> BigInt,
+        replaced_by -> BigInt,
+    }
+}
+
+diesel::table! {
+    whole_batches (job_id) {
+        job_id -> BigInt,
+        total -> Integer,
+        completed -> Integer,
+        failed -> Integer,
+    }
+}
+
+diesel::table! {
+    whole_batch_items (job_id, position) {
+        job_id -> BigInt,
+        position -> Integer,
+        name -> Text,
+        params -> Nullable<Text>,
+        state -> Nullable<Text>,
+        attempt -> Nullable<Integer>,
+        error -> Nullable<Text>,
+        result -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     idempotency_keys (key) {
         key -> Text,
         request -> Text,
@@ -295,6 +332,10 @@ diesel::allow_tables_to_appear_in_same_query!(
     job_dependencies,
     batches,
     batch_items,
+    job_priorities,
+    job_replacements,
+    whole_batches,
+    whole_batch_items,
     idempotency_keys,
     job_checkpoints,
     unique_keys,

@@ -6,11 +6,12 @@
 
 use diesel::prelude::*;
 
-use super::jobs::{SUBQUEUE_COLUMNS, subqueue};
-use super::schema::{
-    batches, job_results, jobs, jobs_blocked, jobs_ready, jobs_running, jobs_scheduled,
-};
-use super::{Conn, StoreError};
+use super::hot::JobWhereabouts;
+use super::jobs::{Standing, standing};
+use super::schema::batches::dsl as open_batches;
+use super::schema::{job_results, jobs_blocked, jobs_ready, jobs_running, jobs_scheduled};
+use super::{Conn, StoreError, batches, on_each_backend};
+use crate::model::JobState;
 
 /// How often a job is looked for that moves from room to room while it is looked for. Each move is an execution or a wait that ends,
 /// so more than one during a look is a rarity.
@@ -39,7 +40,7 @@ pub(super) enum Whereabouts {
     /// It is over.
     Over {
         /// How it ended.
-        state: String,
+        state: JobState,
         /// Executions until then.
         attempts: i32,
     },
@@ -72,15 +73,14 @@ pub(super) fn hold(conn: &mut Conn, id: i64) -> Result<Whereabouts, StoreError> 
 
 /// One look into every room; `None` when the job has moved from one that was still to be looked into to one that had been.
 fn look(conn: &mut Conn, id: i64) -> Result<Option<Whereabouts>, StoreError> {
-    let known: Option<(_, i64)> =
-        jobs::table.find(id).select((SUBQUEUE_COLUMNS, jobs::rank)).first(conn).optional()?;
-    let Some((columns, rank)) = known else { return Ok(Some(Whereabouts::Unknown)) };
+    let Some(Standing { subqueue, rank }) = standing(conn, id)? else {
+        return Ok(Some(Whereabouts::Unknown));
+    };
     let running: Option<i64> =
         held!(conn, jobs_running::table.find(id).select(jobs_running::job_id));
     if running.is_some() {
         return Ok(Some(Whereabouts::Running));
     }
-    let subqueue = subqueue(columns)?;
     let counts = (jobs_ready::number, jobs_ready::charged);
     let ready: Option<(i32, i32)> =
         held!(conn, jobs_ready::table.find((&subqueue, rank, id)).select(counts));
@@ -96,14 +96,15 @@ fn look(conn: &mut Conn, id: i64) -> Result<Option<Whereabouts>, StoreError> {
     if hold_blocked(conn, id)? {
         return Ok(Some(Whereabouts::Blocked));
     }
-    let open = batches::table.find(id).filter(batches::is_open.eq(super::batches::OPEN));
-    let open: Option<i64> = held!(conn, open.select(batches::job_id));
+    let open = open_batches::batches.find(id).filter(open_batches::is_open.eq(batches::OPEN));
+    let open: Option<i64> = held!(conn, open.select(open_batches::job_id));
     if open.is_some() {
         return Ok(Some(Whereabouts::OpenBatch));
     }
     let result = job_results::table.find(id).select((job_results::state, job_results::attempts));
     let over: Option<(String, i32)> = held!(conn, result);
-    Ok(over.map(|(state, attempts)| Whereabouts::Over { state, attempts }))
+    over.map(|(state, attempts)| Ok(Whereabouts::Over { state: parsed(&state)?, attempts }))
+        .transpose()
 }
 
 /// Keeps a job that waits for others where it is. Returns false when it does not wait for others.
@@ -115,7 +116,40 @@ pub(super) fn hold_blocked(conn: &mut Conn, id: i64) -> Result<bool, StoreError>
     Ok(row.is_some())
 }
 
+/// The state of a job, which may be another one a moment later; none when there is no such job. It is one statement, where holding a job takes
+/// one for each room.
+pub(super) fn state_of(conn: &mut Conn, id: i64) -> Result<Option<JobState>, StoreError> {
+    type Row = (Option<String>, Option<i64>, Option<i32>, Option<i64>, Option<i16>);
+    let row = JobWhereabouts { id };
+    let row: Option<Row> = on_each_backend!(conn, |inner| row.get_result(inner).optional()?);
+    let Some((over, running, scheduled, blocked, is_open)) = row else { return Ok(None) };
+    Ok(Some(match (over, running, scheduled, blocked) {
+        (Some(state), ..) => parsed(&state)?,
+        (None, Some(_), ..) => JobState::Running,
+        (None, None, Some(number), _) if number > 0 => JobState::Retrying,
+        (None, None, None, Some(_)) => JobState::Blocked,
+        (None, None, None, None) if is_open == Some(batches::OPEN) => JobState::Running,
+        _ => JobState::Pending,
+    }))
+}
+
+fn parsed(state: &str) -> Result<JobState, StoreError> {
+    state.parse().map_err(|detail| StoreError::Damaged { what: "job state", detail })
+}
+
 impl Whereabouts {
+    /// What people call it; none where there is no such job.
+    pub(super) fn state(&self) -> Option<JobState> {
+        Some(match self {
+            Self::Scheduled { number, .. } if *number > 0 => JobState::Retrying,
+            Self::Scheduled { .. } | Self::Ready { .. } => JobState::Pending,
+            Self::Running | Self::OpenBatch => JobState::Running,
+            Self::Blocked => JobState::Blocked,
+            Self::Over { state, .. } => *state,
+            Self::Unknown => return None,
+        })
+    }
+
     /// Takes a job that is held out of the room that it waits in, and tells its counts: executions, and those that were charged. `None`
     /// when it does not wait.
     pub(super) fn leave(&self, conn: &mut Conn, id: i64) -> Result<Option<(i32, i32)>, StoreError> {

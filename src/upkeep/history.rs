@@ -1,12 +1,11 @@
 //! Deleting jobs with everything that belongs to them: rows, and the logs of their attempts.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::jobs::RunPaths;
 use crate::jobs::cleanup::{HistoryCounts, HistoryError, HistoryPruner, HistoryRule};
+use crate::jobs::{RunPaths, remove_logs};
 use crate::model::{FinalState, JobId};
 use crate::store::prune::{PruneJobs, count_jobs, jobs};
 use crate::store::{Store, StoreError};
@@ -82,18 +81,6 @@ impl History {
         });
         if removal.await.is_err() {
             tracing::error!("the logs of deleted jobs could not be removed");
-        }
-    }
-}
-
-/// Removes the logs of a job's attempts, which share its folder with those of a thousand others.
-fn remove_logs(paths: &RunPaths, job: JobId) {
-    for attempt in 1.. {
-        let log = paths.attempt_log(job, attempt);
-        // Quick attempts write none, so a gap does not mean that there are no more; two in a row do.
-        let next = paths.attempt_log(job, attempt + 1);
-        if std::fs::remove_file(&log).is_err() && !Path::exists(&next) {
-            break;
         }
     }
 }

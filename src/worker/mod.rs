@@ -7,6 +7,7 @@
 mod attempt;
 mod cycle;
 mod durations;
+mod items;
 mod pool;
 mod registry;
 mod status;

@@ -9,10 +9,13 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::attempt::{self, Attempt, Bounds, StopOrder};
 use super::cycle::{Delivery, Pickup, exchange};
+use super::items::StoredItems;
 use super::registry::Registry;
 use super::status::{Board, OnBoard, PoolStatus};
 use crate::clock::SharedClock;
-use crate::jobs::{Context, JobInfo, Output, Progress, ProgressReport, RunPaths, StopReason};
+use crate::jobs::{
+    Context, Items, JobInfo, Output, Progress, ProgressReport, RunPaths, StopReason,
+};
 use crate::model::{
     Chain, Event, FinishedAttempt, HumanDuration, JobId, JsonText, NodeId, NodeIdentity, is_high,
 };
@@ -502,6 +505,7 @@ impl State {
             output: Output::lazy(log, self.pool.settings.max_output),
             progress,
             stop: stop.token.clone(),
+            items: job.settings.whole_batch.then(|| self.items(&job)),
             job: Arc::new(JobInfo {
                 id: job.id,
                 kind: job.kind,
@@ -517,6 +521,11 @@ impl State {
                 item: job.settings.item,
             }),
         }
+    }
+
+    fn items(&self, job: &ClaimedJob) -> Arc<dyn Items> {
+        let (store, node) = (self.pool.store.clone(), self.pool.node);
+        Arc::new(StoredItems { store, node, job: job.id, attempt: job.number })
     }
 
     fn announce_end(

@@ -3,9 +3,10 @@
 //! The steps of an attempt, each in a file of its own: the params ([`params`]) become an environment
 //! ([`environment`]) and a program that is started ([`start`]) under a record for the next daemon ([`record`]); its output
 //! goes to the attempt's log ([`pump`]) until it ends or is told to; what it left behind is ended; and its exit status
-//! becomes an answer ([`verdict`]). What processes are and how they are ended is [`super::ports::process`].
+//! becomes an answer ([`verdict`]). A batch in one run is such an attempt with a list of what is to be done ([`items`]). What processes are and how they are ended is [`super::ports::process`].
 
 mod environment;
+mod items;
 mod params;
 mod protocol;
 mod pump;
@@ -24,6 +25,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
+use self::items::RunItems;
 use self::params::Invocation;
 use self::protocol::Listener;
 use self::pump::Pump;
@@ -70,7 +72,7 @@ impl Handler for CommandHandler {
     fn run(&self, context: Context) -> BoxFuture<'_, Answer> {
         async move {
             match parse_params(&context.job.params) {
-                Ok(params) => self.run_as(&context, &params).await,
+                Ok(params) => self.run_as(&context, &params, None).await,
                 Err(problems) => {
                     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
                     let problems = problems.join("; ");
@@ -85,16 +87,22 @@ impl Handler for CommandHandler {
 }
 
 impl CommandHandler {
-    /// Runs the program that `params` name as the work of this job.
+    /// Runs the program that `params` name as the work of this job, with those items.
     pub(in crate::jobs) async fn run_as(
         &self,
         context: &Context,
         params: &CommandParams,
+        items: Option<&Arc<RunItems>>,
     ) -> Answer {
-        self.attempt(context, params).await.unwrap_or_else(Answer::Failed)
+        self.attempt(context, params, items).await.unwrap_or_else(Answer::Failed)
     }
 
-    async fn attempt(&self, context: &Context, params: &CommandParams) -> Result<Answer, Failure> {
+    async fn attempt(
+        &self,
+        context: &Context,
+        params: &CommandParams,
+        items: Option<&Arc<RunItems>>,
+    ) -> Result<Answer, Failure> {
         let invocation = params
             .invocation()
             .map_err(|problem| Failure::error(problem.to_string()).for_good())?;
@@ -131,7 +139,7 @@ impl CommandHandler {
             let _written = record.started(main);
         }
         context.progress.report(None, format!("runs as process {}", running.pid()));
-        let attempt = Attempt { context, params, started };
+        let attempt = Attempt { context, params, items, started };
         let (facts, was_stopped) = attempt
             .see_through(running)
             .await
@@ -164,6 +172,8 @@ fn is_out_of_space(error: &io::Error) -> bool {
 struct Attempt<'a> {
     context: &'a Context,
     params: &'a CommandParams,
+    /// What it is to do, where that is a batch in one run.
+    items: Option<&'a Arc<RunItems>>,
     /// Time since boot.
     started: Duration,
 }
@@ -175,7 +185,8 @@ impl Attempt<'_> {
     /// Waits for the program's end or brings it about, and leaves no process behind. True when it was told to stop.
     async fn see_through(&self, mut running: Running) -> io::Result<(Facts, bool)> {
         self.confine(&running)?;
-        let listener = Listener::new(self.context.progress.clone(), self.context.output.clone());
+        let Context { progress, output, .. } = self.context;
+        let listener = Listener::new(progress.clone(), output.clone(), self.items.cloned());
         let mut pump = Pump::start(&mut running, self.params, &self.context.output, &listener)?;
         let was_stopped = tokio::select! {
             biased;

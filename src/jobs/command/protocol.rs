@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
+use super::items::{RunItems, SaidState};
 use crate::jobs::{Output, Progress};
 use crate::model::{JsonText, MAX_RETRY_DELAY, inert};
 
@@ -74,6 +75,9 @@ struct Line {
     level: Option<Level>,
     #[serde(default)]
     fields: Map<String, Value>,
+    item: Option<String>,
+    state: Option<SaidState>,
+    error: Option<String>,
     retry_after: Option<f64>,
     snooze: Option<f64>,
     reason: Option<String>,
@@ -100,11 +104,12 @@ pub(super) struct Listener {
     said: Arc<Mutex<Said>>,
     progress: Progress,
     output: Output,
+    items: Option<Arc<RunItems>>,
 }
 
 impl Listener {
-    pub(super) fn new(progress: Progress, output: Output) -> Self {
-        Self { said: Arc::default(), progress, output }
+    pub(super) fn new(progress: Progress, output: Output, items: Option<Arc<RunItems>>) -> Self {
+        Self { said: Arc::default(), progress, output, items }
     }
 
     /// What was said so far.
@@ -159,6 +164,7 @@ impl Listener {
             && line.metric.is_none()
             && line.result.is_none()
             && line.log.is_none()
+            && line.item.is_none()
             && line.retry_after.is_none()
             && line.snooze.is_none()
             && line.r#final.is_none();
@@ -172,6 +178,21 @@ impl Listener {
         }
         let metric = metric(line.metric, line.value)?;
         let advice = advice(line.retry_after, line.snooze, line.reason, line.r#final)?;
+        let result = match (line.item, line.state) {
+            (None, None) if line.error.is_none() => line.result,
+            (None, _) => return Err("`state` and `error` are about an `item`".to_owned()),
+            (Some(_), None) => return Err("an item needs its `state`".to_owned()),
+            (Some(name), Some(state)) => {
+                let items = self.items.as_ref().ok_or("this run has no items")?;
+                items.hear(
+                    &name,
+                    state,
+                    line.error.map(|text| cut(&text)),
+                    line.result.as_ref(),
+                )?;
+                None
+            }
+        };
         // Everything was understood; now all of it counts.
         if percent.is_some() || line.message.is_some() {
             self.progress.update(percent, line.message.map(|text| cut(&text)));
@@ -186,7 +207,7 @@ impl Listener {
             }
             said.metrics.insert(name, value);
         }
-        said.result = line.result.or_else(|| said.result.take());
+        said.result = result.or_else(|| said.result.take());
         said.advice = advice.or_else(|| said.advice.take());
         if let Some(text) = line.log {
             let is_first = said.logged < MAX_LOGGED;
@@ -339,7 +360,7 @@ mod tests {
     fn heard(lines: &[&str]) -> (Said, crate::jobs::ProgressReport, String) {
         let (progress, receiver) = Progress::channel();
         let output = Output::tail_only();
-        let listener = Listener::new(progress, output.clone());
+        let listener = Listener::new(progress, output.clone(), None);
         for line in lines {
             listener.hear(&Ok(line.as_bytes().to_vec()));
         }
@@ -391,6 +412,10 @@ mod tests {
             r#"{"retry_after": -1}"#,
             r#"{"snooze": 1, "final": "x"}"#,
             r#"{"progress": 1, "x": 2}"#,
+            r#"{"item": "a", "state": "completed"}"#,
+            r#"{"item": "a"}"#,
+            r#"{"state": "failed"}"#,
+            r#"{"item": "a", "state": "done"}"#,
         ];
         let (said, report, log) = heard(&wrong);
         assert_eq!(said, Said { malformed: wrong.len() as u64, ..Said::default() });
@@ -445,7 +470,7 @@ mod tests {
         #[test]
         fn nothing_that_is_said_can_do_harm(line in prop::collection::vec(any::<u8>(), 0..200)) {
             let (progress, _receiver) = Progress::channel();
-            let listener = Listener::new(progress, Output::tail_only());
+            let listener = Listener::new(progress, Output::tail_only(), None);
             listener.hear(&Ok(line));
         }
     }

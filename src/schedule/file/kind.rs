@@ -13,7 +13,7 @@ use super::reader::{Item, Table};
 use super::source::SourceText;
 use super::{MAX_LINE_CHARS, add_syntax_errors, params, read_toml, retry, run};
 use crate::jobs::command::{self, CommandParams};
-use crate::jobs::{Declared, JobDefaults, KINDS, Kind, Origin, Schema, parse_params};
+use crate::jobs::{Declared, ItemRuns, JobDefaults, KINDS, Kind, Origin, Schema, parse_params};
 use crate::model::{RetryPolicy, ScheduleId};
 
 /// What a kind file says.
@@ -115,17 +115,40 @@ fn declared(
             None
         }
     };
-    if let Some(item) = root.get("items")
-        && item.text("\"each\"", findings).is_some_and(|how| how != "each")
-    {
-        let message = "`items`: only \"each\" (a job for each item of a batch) is supported yet";
-        findings.add(Finding::error(Code::Unsupported, &item.span(), message));
-    }
+    let items = root.get("items").map(|item| item_runs(&item, schema.as_ref(), findings));
     root.finish(findings);
     let hash = blake3::hash(text.as_bytes());
-    let declared =
-        Declared { file: Arc::clone(file), hash, command: command?, schema: schema?, defaults };
+    let (file, items) = (Arc::clone(file), items.unwrap_or_default());
+    let declared = Declared { file, hash, command: command?, schema: schema?, defaults, items };
     Some((summary.unwrap_or_default(), declared))
+}
+
+/// How a batch of the kind is run. With one run for all items the program finds them beside its params.
+fn item_runs(
+    item: &Item<'_, '_>,
+    schema: Option<&Schema>,
+    findings: &mut Findings<'_>,
+) -> ItemRuns {
+    match item.text("\"each\" or \"all\"", findings) {
+        None | Some("each") => ItemRuns::Each,
+        Some("all") => {
+            if schema.is_some_and(|schema| schema.document().pointer("/properties/items").is_some())
+            {
+                let message = "the program gets the items of a batch as `items`, so none of its params can be called that";
+                findings.add(
+                    Finding::error(Code::BadValue, &item.span(), message)
+                        .help("give the param `items` another name".to_owned()),
+                );
+            }
+            ItemRuns::All
+        }
+        Some(_other) => {
+            let message =
+                "a batch has a run for each item (\"each\") or one for all of them (\"all\")";
+            findings.add(Finding::error(Code::BadValue, &item.span(), message));
+            ItemRuns::Each
+        }
+    }
 }
 
 fn missing(root: &Table<'_, '_>, table: &str, what: &str, findings: &mut Findings<'_>) {
@@ -250,6 +273,26 @@ properties.source.type = "string"
             assert!(parsed.kind.is_none(), "{name}");
             assert_eq!(parsed.diagnostics[0].code, Code::BadId, "{name}");
         }
+    }
+
+    #[test]
+    fn a_kind_says_whether_a_batch_has_one_run_or_one_for_each_item() {
+        let runs = |line: &str| {
+            let parsed = parse("x", &format!("{line}\n{GOOD}"));
+            let codes: Vec<Code> = parsed.diagnostics.iter().map(|found| found.code).collect();
+            (parsed.kind.map(|kind| kind.declared().unwrap().items), codes)
+        };
+        assert_eq!(runs(""), (Some(ItemRuns::Each), vec![]));
+        assert_eq!(runs("items = \"each\""), (Some(ItemRuns::Each), vec![]));
+        assert_eq!(runs("items = \"all\""), (Some(ItemRuns::All), vec![]));
+        assert_eq!(runs("items = \"none\""), (None, vec![Code::BadValue]));
+        let clash = GOOD.replace("source", "items");
+        let parsed = parse("x", &format!("items = \"all\"\n{clash}"));
+        assert_eq!(
+            parsed.diagnostics[0].code,
+            Code::BadValue,
+            "the program could not tell them apart"
+        );
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod jobs;
 mod kinds;
 mod nodes;
 mod offline;
+mod orders;
 mod overlap;
 mod queues;
 mod reload;
+mod whole_batches;

@@ -2,6 +2,7 @@
 
 mod batches;
 mod between_nodes;
+mod by_hand;
 mod cancel;
 mod claim;
 mod finish;
@@ -13,3 +14,4 @@ mod model;
 mod rates;
 mod schema;
 mod submit;
+mod whole_batches;

@@ -1,0 +1,507 @@
+//! A program that does all items of a batch in one run.
+//!
+//! It gets the items that are not completed and tells of each on its descriptor. What it has told is recorded while it runs, as many at once as have come
+//! while the last record was written, so that a run that breaks off has done what it told of. What it does not mention shares the end of the run.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use tokio::sync::Notify;
+
+use super::params::EnvValue;
+use super::{CommandHandler, CommandParams, come_back, is_out_of_space};
+use crate::jobs::{Answer, Context, Failure, Items};
+use crate::model::{ItemEnd, ItemReport, JsonText, OpenItem};
+
+/// How many bytes of JSON the items may have to come with the params on standard input. More come in a file.
+const MAX_INLINE_BYTES: usize = 1 << 20;
+
+/// The longest result of an item, in bytes of JSON.
+const MAX_RESULT_BYTES: usize = 4096;
+
+/// How many reports are recorded at once at the most.
+const MAX_RECORD: usize = 1000;
+
+/// How long to wait before what could not be recorded is tried again.
+const RECORD_PAUSE: Duration = Duration::from_secs(1);
+
+/// The variable that names the file.
+const FILE_VARIABLE: &str = "SEXTON_ITEMS_FILE";
+
+/// What a program says of an item's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SaidState {
+    /// It is at it. That is for people who read along, and nothing is recorded.
+    Running,
+    Completed,
+    Failed,
+}
+
+/// The items of one run.
+#[derive(Debug)]
+pub(in crate::jobs) struct RunItems {
+    port: Arc<dyn Items>,
+    items: Vec<OpenItem>,
+    /// Where in `items` each name is.
+    places: HashMap<String, usize>,
+    heard: Mutex<Heard>,
+    news: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    /// What was said last of each of `items`, whether it is completed.
+    ends: HashMap<usize, bool>,
+    /// What the first that failed said.
+    first_failure: Option<String>,
+    /// What is not recorded yet, in the order in which it was said.
+    pending: VecDeque<ItemReport>,
+    /// Whether nothing more will be said.
+    is_over: bool,
+}
+
+impl CommandHandler {
+    /// Runs the program once for all items that are not completed.
+    pub(in crate::jobs) async fn run_items(
+        &self,
+        context: &Context,
+        mut params: CommandParams,
+        port: &Arc<dyn Items>,
+    ) -> Answer {
+        let items = match port.open().await {
+            Ok(items) => items,
+            Err(why) => return Failure::error(format!("its items cannot be read: {why}")).into(),
+        };
+        let run = RunItems::new(Arc::clone(port), items);
+        if run.items.is_empty() {
+            context.output.line("sexton: all items are completed, so nothing was run");
+            return Answer::Done(json!({ "schema_version": 1, "items": run.summary() }));
+        }
+        let _file = match run.give(context, &mut params) {
+            Ok(file) => file,
+            Err(error) => {
+                let folder = context.paths.running();
+                let why = format!("cannot write its items into `{}`: {error}", folder.display());
+                return match is_out_of_space(&error) {
+                    true => come_back(why),
+                    false => Failure::error(why).into(),
+                };
+            }
+        };
+        let run = Arc::new(run);
+        let work = async {
+            let answer = self.run_as(context, &params, Some(&run)).await;
+            run.conclude(answer)
+        };
+        let (answer, ()) = tokio::join!(work, run.record_all());
+        answer
+    }
+}
+
+impl RunItems {
+    fn new(port: Arc<dyn Items>, items: Vec<OpenItem>) -> Self {
+        let places =
+            items.iter().enumerate().map(|(place, item)| (item.name.clone(), place)).collect();
+        Self { port, items, places, heard: Mutex::default(), news: Notify::new() }
+    }
+
+    /// Puts the items into the program's input, or into a file that it is told of.
+    fn give(&self, context: &Context, params: &mut CommandParams) -> io::Result<Option<ItemsFile>> {
+        if self.bytes() <= MAX_INLINE_BYTES {
+            let items: Vec<Value> = self.items.iter().map(given).collect();
+            params.input.get_or_insert_default().insert("items".to_owned(), items.into());
+            return Ok(None);
+        }
+        if context.job.dry_run {
+            context.output.line(format!("items: {}, in a file", self.items.len()));
+            return Ok(None);
+        }
+        let folder = context.paths.running();
+        std::fs::create_dir_all(&folder)?;
+        let name = format!("{}-{}.items", context.job.id, context.job.attempt);
+        let file = ItemsFile::write(folder.join(name), &self.items)?;
+        let path = EnvValue::Plain(file.path.to_string_lossy().into_owned());
+        params.env.insert(FILE_VARIABLE.to_owned(), path);
+        Ok(Some(file))
+    }
+
+    fn bytes(&self) -> usize {
+        let own = |item: &OpenItem| item.params.as_ref().map_or(0, |params| params.as_str().len());
+        self.items.iter().map(|item| item.name.len() + own(item)).sum()
+    }
+
+    /// Takes what the program says of an item.
+    ///
+    /// # Errors
+    /// Why the line cannot be taken as it is. What it says of the state counts even where its result does not.
+    pub(super) fn hear(
+        &self,
+        name: &str,
+        state: SaidState,
+        error: Option<String>,
+        result: Option<&Value>,
+    ) -> Result<(), String> {
+        let place =
+            *self.places.get(name).ok_or("it is about an item that this run was not given")?;
+        let end = match state {
+            SaidState::Running => return Ok(()),
+            SaidState::Completed => ItemEnd::Completed,
+            SaidState::Failed => ItemEnd::Failed(error),
+        };
+        let result = result.map(JsonText::from);
+        let fits = result.as_ref().is_none_or(|result| result.as_str().len() <= MAX_RESULT_BYTES);
+        let result = result.filter(|_| fits);
+        let mut heard = self.heard();
+        if let ItemEnd::Failed(error) = &end
+            && heard.first_failure.is_none()
+        {
+            let why = error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+            heard.first_failure = Some(format!("`{name}`{why}"));
+        }
+        heard.ends.insert(place, end == ItemEnd::Completed);
+        let position = self.items[place].position;
+        heard.pending.push_back(ItemReport { position, end, result });
+        drop(heard);
+        self.news.notify_one();
+        if fits {
+            Ok(())
+        } else {
+            Err(format!("an item's result of more than {MAX_RESULT_BYTES} bytes"))
+        }
+    }
+
+    /// What the end of the program means for the job. A run that succeeded and said that items failed has failed: they are tried again like it.
+    fn conclude(&self, answer: Answer) -> Answer {
+        let mut heard = self.heard();
+        let failed = heard.ends.values().filter(|is_completed| !**is_completed).count();
+        let answer = match answer {
+            Answer::Done(result) if failed > 0 => {
+                // The job goes on, so what shares the end of this run has to be said.
+                for (place, item) in self.items.iter().enumerate() {
+                    if !heard.ends.contains_key(&place) {
+                        let (position, end) = (item.position, ItemEnd::Completed);
+                        heard.pending.push_back(ItemReport { position, end, result: None });
+                    }
+                }
+                let (total, first) = (self.items.len(), heard.first_failure.as_deref());
+                let why = format!(
+                    "of {total} items {failed} failed, the first of them {}",
+                    first.unwrap_or_default()
+                );
+                Failure::answer(why).with_result(result).into()
+            }
+            answer => answer,
+        };
+        heard.is_over = true;
+        drop(heard);
+        self.news.notify_one();
+        self.with_summary(answer)
+    }
+
+    fn with_summary(&self, mut answer: Answer) -> Answer {
+        let result = match &mut answer {
+            Answer::Done(result) => Some(result),
+            Answer::Failed(failure) => failure.result.as_mut(),
+            Answer::Stopped { result } => result.as_mut(),
+            Answer::Snooze { .. } => None,
+        };
+        if let Some(Value::Object(result)) = result {
+            result.insert("items".to_owned(), self.summary());
+        }
+        answer
+    }
+
+    /// How many items the run was given, and what was said of them.
+    fn summary(&self) -> Value {
+        let heard = self.heard();
+        let completed = heard.ends.values().filter(|is_completed| **is_completed).count();
+        json!({
+            "given": self.items.len(),
+            "completed": completed,
+            "failed": heard.ends.len() - completed,
+            "not_mentioned": self.items.len() - heard.ends.len(),
+        })
+    }
+
+    /// Records what is heard until the run is over and all of it is recorded. What the store does not take now is offered again.
+    async fn record_all(&self) {
+        let mut is_refused = false;
+        loop {
+            let reports = {
+                let mut heard = self.heard();
+                let count = heard.pending.len().min(MAX_RECORD);
+                if count == 0 && heard.is_over {
+                    return;
+                }
+                heard.pending.drain(..count).collect::<Vec<_>>()
+            };
+            if reports.is_empty() {
+                self.news.notified().await;
+                continue;
+            }
+            let reports = Arc::new(reports);
+            let Err(why) = self.port.record(Arc::clone(&reports)).await else {
+                is_refused = false;
+                continue;
+            };
+            if !std::mem::replace(&mut is_refused, true) {
+                tracing::warn!(
+                    why,
+                    "what came of items cannot be recorded and is kept until it can"
+                );
+            }
+            self.offer_again(Arc::unwrap_or_clone(reports));
+            tokio::time::sleep(RECORD_PAUSE).await;
+        }
+    }
+
+    /// Puts back in front what was not recorded: the last word on an item has to stay the last.
+    fn offer_again(&self, reports: Vec<ItemReport>) {
+        let mut heard = self.heard();
+        reports.into_iter().rev().for_each(|report| heard.pending.push_front(report));
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An item as the program gets it.
+fn given(item: &OpenItem) -> Value {
+    let mut given = Map::from_iter([("name".to_owned(), json!(item.name))]);
+    if let Some(params) = &item.params {
+        given.insert("params".to_owned(), params.value());
+    }
+    given.into()
+}
+
+/// The items of a run in a file, as a JSON array with an item on each line. It goes away when this is dropped; one that a daemon leaves behind that
+/// was killed goes with the records of what ran then.
+#[derive(Debug)]
+struct ItemsFile {
+    path: PathBuf,
+}
+
+impl ItemsFile {
+    fn write(path: PathBuf, items: &[OpenItem]) -> io::Result<Self> {
+        // Made first, so that a part of it goes away as well.
+        let written = Self { path };
+        fill(&written.path, items)?;
+        Ok(written)
+    }
+}
+
+fn fill(path: &Path, items: &[OpenItem]) -> io::Result<()> {
+    /// The same as [`given`], without a tree for each.
+    #[derive(Serialize)]
+    struct Given<'a> {
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        params: Option<&'a RawValue>,
+    }
+    let mut file = BufWriter::new(File::create(path)?);
+    for (index, item) in items.iter().enumerate() {
+        file.write_all(if index == 0 { b"[\n" } else { b",\n" })?;
+        let params = item.params.as_ref();
+        let params = params.map(|params| serde_json::from_str(params.as_str())).transpose()?;
+        serde_json::to_writer(&mut file, &Given { name: &item.name, params })?;
+    }
+    file.write_all(b"\n]\n")?;
+    file.flush()
+}
+
+impl Drop for ItemsFile {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::jobs::ports::process::adopt_orphans;
+    use crate::jobs::testing::context;
+
+    /// Keeps what is recorded, after it has refused a few times.
+    #[derive(Debug, Default)]
+    struct Kept {
+        items: Vec<OpenItem>,
+        refusals: AtomicUsize,
+        reports: Mutex<Vec<ItemReport>>,
+    }
+
+    impl Kept {
+        fn of(names: &[&str]) -> Arc<Self> {
+            let item = |(position, name): (i32, &&str)| OpenItem {
+                position,
+                name: (*name).to_owned(),
+                params: (*name == "b").then(|| JsonText::from(&json!({"page": 2}))),
+            };
+            Arc::new(Self { items: (0..).zip(names).map(item).collect(), ..Self::default() })
+        }
+
+        fn reports(&self) -> Vec<(i32, ItemEnd)> {
+            let reports = self.reports.lock().unwrap();
+            reports.iter().map(|report| (report.position, report.end.clone())).collect()
+        }
+    }
+
+    impl Items for Kept {
+        fn open(&self) -> BoxFuture<'_, Result<Vec<OpenItem>, String>> {
+            async { Ok(self.items.clone()) }.boxed()
+        }
+
+        fn record(&self, reports: Arc<Vec<ItemReport>>) -> BoxFuture<'_, Result<(), String>> {
+            async move {
+                let refuses = |left: usize| left.checked_sub(1);
+                let order = Ordering::SeqCst;
+                if self.refusals.fetch_update(order, order, refuses).is_ok() {
+                    return Err("not now".to_owned());
+                }
+                self.reports.lock().unwrap().extend_from_slice(&reports);
+                Ok(())
+            }
+            .boxed()
+        }
+    }
+
+    async fn run(kept: &Arc<Kept>, script: &str) -> (Answer, Context, TempDir) {
+        adopt_orphans().unwrap();
+        let (mut context, folder) = context("imports", json!({}));
+        context.clock = Arc::new(SystemClock);
+        // In a test another number than 3 can be the free one.
+        let script = format!("FD=/proc/self/fd/$SEXTON_PROTOCOL_FD; {script}");
+        let params = json!({ "shell": script, "cwd": folder.path(), "input": {"site": "docs"} });
+        let params: CommandParams = serde_json::from_value(params).unwrap();
+        let port: Arc<dyn Items> = Arc::clone(kept) as Arc<dyn Items>;
+        let answer = CommandHandler::new().run_items(&context, params, &port).await;
+        (answer, context, folder)
+    }
+
+    fn completed(position: i32) -> (i32, ItemEnd) {
+        (position, ItemEnd::Completed)
+    }
+
+    fn failed(position: i32, why: &str) -> (i32, ItemEnd) {
+        (position, ItemEnd::Failed(Some(why.to_owned())))
+    }
+
+    #[tokio::test]
+    async fn a_program_gets_the_items_beside_its_params_and_what_it_tells_is_recorded() {
+        let kept = Kept::of(&["a", "b", "c"]);
+        let script = r#"cat > got
+            echo '{"item": "a", "state": "running"}' >"$FD"
+            echo '{"item": "a", "state": "completed", "result": {"rows": 3}}' >"$FD"
+            echo '{"item": "b", "state": "failed", "error": "no such page"}' >"$FD"
+            echo '{"item": "b", "state": "completed", "progress": 60}' >"$FD""#;
+        let (answer, _context, folder) = run(&kept, script).await;
+        let got: Value =
+            serde_json::from_slice(&std::fs::read(folder.path().join("got")).unwrap()).unwrap();
+        let items = json!([{"name": "a"}, {"name": "b", "params": {"page": 2}}, {"name": "c"}]);
+        assert_eq!(got, json!({"site": "docs", "items": items}));
+        let Answer::Done(result) = answer else { panic!("{answer:?}") };
+        let summary = json!({"given": 3, "completed": 2, "failed": 0, "not_mentioned": 1});
+        assert_eq!(result["items"], summary);
+        assert_eq!(kept.reports(), [completed(0), failed(1, "no such page"), completed(1)]);
+        let first = kept.reports.lock().unwrap()[0].result.clone();
+        assert_eq!(first.unwrap().value(), json!({"rows": 3}));
+    }
+
+    #[tokio::test]
+    async fn a_run_that_succeeds_with_failed_items_has_failed_and_completed_what_it_did_not_mention()
+     {
+        let kept = Kept::of(&["a", "b", "c"]);
+        let script = r#"echo '{"item": "b", "state": "failed", "error": "too long"}' >"$FD""#;
+        let (answer, ..) = run(&kept, script).await;
+        let Answer::Failed(failure) = answer else { panic!("{answer:?}") };
+        assert_eq!(failure.message, "of 3 items 1 failed, the first of them `b`: too long");
+        assert_eq!(kept.reports(), [failed(1, "too long"), completed(0), completed(2)]);
+    }
+
+    #[tokio::test]
+    async fn a_run_that_fails_leaves_open_what_it_did_not_mention() {
+        let kept = Kept::of(&["a", "b", "c"]);
+        let script = r#"echo '{"item": "a", "state": "completed"}' >"$FD"; exit 1"#;
+        let (answer, ..) = run(&kept, script).await;
+        let Answer::Failed(failure) = answer else { panic!("{answer:?}") };
+        assert_eq!(failure.result.unwrap()["items"]["not_mentioned"], 2);
+        assert_eq!(kept.reports(), [completed(0)]);
+    }
+
+    #[tokio::test]
+    async fn lines_about_items_that_cannot_be_meant_are_counted_and_harm_nothing() {
+        let kept = Kept::of(&["a", "b"]);
+        let script = format!(
+            r#"echo '{{"item": "x", "state": "completed"}}' >"$FD"
+            echo '{{"item": "a"}}' >"$FD"
+            echo '{{"item": 7, "state": "completed"}}' >"$FD"
+            echo '{{"item": "a", "state": "done"}}' >"$FD"
+            echo '{{"item": "b", "state": "completed", "result": "{}"}}' >"$FD""#,
+            "x".repeat(MAX_RESULT_BYTES)
+        );
+        let (answer, context, _folder) = run(&kept, &script).await;
+        let Answer::Done(result) = answer else { panic!("{answer:?}") };
+        assert_eq!(result["malformed_lines"], 5);
+        assert_eq!(kept.reports(), [completed(1)], "its state counts, its result was too long");
+        let log = context.output.summary().tail.unwrap();
+        assert!(log.contains("an item that this run was not given"), "{log}");
+    }
+
+    #[tokio::test]
+    async fn a_hundred_thousand_items_come_in_a_file_that_goes_with_the_run() {
+        let names: Vec<String> = (0..100_000).map(|number| format!("item-{number:06}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let kept = Kept::of(&names);
+        let script = r#"cat > got; echo "$SEXTON_ITEMS_FILE"; wc -l < "$SEXTON_ITEMS_FILE"
+            sed -n 's/^{"name":\("[^"]*"\).*/{"item":\1,"state":"completed"}/p' "$SEXTON_ITEMS_FILE" >"$FD""#;
+        let (answer, context, folder) = run(&kept, script).await;
+        let Answer::Done(result) = answer else { panic!("{answer:?}") };
+        assert_eq!(result["items"]["completed"], 100_000);
+        assert_eq!(kept.reports().len(), 100_000);
+        let log = context.output.summary().tail.unwrap();
+        let (file, lines) = log.split_once('\n').unwrap();
+        assert_eq!(lines.trim(), "100002");
+        assert!(!Path::new(file).exists(), "{file}");
+        let got = std::fs::read_to_string(folder.path().join("got")).unwrap();
+        assert_eq!(got, r#"{"site":"docs"}"#);
+    }
+
+    #[tokio::test]
+    async fn a_run_with_nothing_left_to_do_starts_no_program() {
+        let (answer, ..) = run(&Kept::of(&[]), "exit 1").await;
+        let Answer::Done(result) = answer else { panic!("{answer:?}") };
+        assert_eq!(result["items"]["given"], 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_store_refuses_is_offered_again_in_its_order() {
+        let kept = Kept::of(&["a", "b"]);
+        kept.refusals.store(3, Ordering::SeqCst);
+        let run = RunItems::new(Arc::clone(&kept) as Arc<dyn Items>, kept.items.clone());
+        run.hear("a", SaidState::Failed, Some("no".to_owned()), None).unwrap();
+        run.hear("a", SaidState::Completed, None, None).unwrap();
+        let later = async {
+            tokio::time::sleep(RECORD_PAUSE / 2).await;
+            run.hear("b", SaidState::Completed, None, None).unwrap();
+            run.conclude(Answer::Done(json!({})))
+        };
+        let (answer, ()) = tokio::join!(later, run.record_all());
+        assert!(matches!(answer, Answer::Done(_)), "the last word on an item counts: {answer:?}");
+        assert_eq!(kept.reports(), [failed(0, "no"), completed(0), completed(1)]);
+    }
+}

@@ -1,0 +1,233 @@
+//! What people order to be done to jobs that exist, to one of them or to a hundred thousand.
+//!
+//! An order is carried out in steps, each a transaction of its own over so few jobs that claims never wait long. A step is done as a whole or not
+//! at all; an order that breaks off between two of them has been done for the jobs that came first and can be given again. Everything that is
+//! done to a job is noted for the audit log in the same step.
+
+use diesel::prelude::*;
+use serde_json::{Value, json};
+
+use super::audit::append_event;
+use super::jobs::SubmitContext;
+use super::priorities::{Reprioritised, reprioritise};
+use super::removal::{Cancelled, Redriven, cancel, redrive};
+use super::schema::{batch_items, job_results, jobs};
+use super::whereabouts::{Whereabouts, hold, state_of};
+use super::{Conn, Micros, StoreError, prune};
+use crate::model::{Actor, AuditEvent, JobId, JobState, Priority};
+
+/// How many jobs a step is about at the most.
+pub const STEP_JOBS: usize = 1000;
+
+/// How much of a dropped job's error its line in the audit log has.
+const MAX_ERROR_CHARS: usize = 500;
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Cancel them.
+    Cancel,
+    /// Try them again.
+    Retry,
+    /// Delete them for good, with their attempts.
+    Drop,
+    /// Give them another priority.
+    Reprioritise(Priority),
+}
+
+impl Order {
+    /// What it is called in the audit log.
+    #[must_use]
+    pub fn event(self) -> &'static str {
+        match self {
+            Self::Cancel => "job.cancelled",
+            Self::Retry => "job.retried",
+            Self::Drop => "job.dropped",
+            Self::Reprioritise(_) => "job.reprioritised",
+        }
+    }
+}
+
+/// What came of an order for one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Came {
+    /// It was done.
+    Done,
+    /// Its running attempt was told to stop.
+    Requested,
+    /// It was over before.
+    AlreadyOver,
+    /// It is in a state in which this cannot be done, or no more in the one that it was chosen for.
+    NotNow(JobState),
+    /// It is a batch that is over, and one of its items lives.
+    ItemLives(JobId),
+    /// This job does its work with other params.
+    ReplacedBy(JobId),
+    /// This job has its unique key by now.
+    KeyTakenBy(JobId),
+    /// There is no such job.
+    Unknown,
+}
+
+/// Who orders, and when.
+#[derive(Debug, Clone)]
+pub struct OrderedBy {
+    /// Who.
+    pub actor: Actor,
+    /// When, and on which node.
+    pub context: SubmitContext,
+}
+
+/// Carries out one step of an order: for those jobs, where one is given only for those that are still in that `state`. Nothing else of what
+/// a job is chosen by can change.
+///
+/// # Errors
+/// When the database refuses; nothing of the step is done then.
+pub fn carry_out(
+    conn: &mut Conn,
+    order: Order,
+    ids: &[i64],
+    state: Option<JobState>,
+    by: &OrderedBy,
+) -> Result<Vec<Came>, StoreError> {
+    let mut all = Vec::with_capacity(ids.len());
+    for id in ids {
+        let found = if state.is_some() { state_of(conn, *id)? } else { None };
+        all.push(match found.filter(|found| Some(*found) != state) {
+            Some(other) => Came::NotNow(other),
+            None => carry_out_one(conn, order, JobId(*id), by)?,
+        });
+    }
+    if order == Order::Drop {
+        let gone = ids.iter().zip(&all).filter(|(_, came)| **came == Came::Done);
+        let gone: Vec<i64> = gone.map(|(id, _)| *id).collect();
+        prune::delete(conn, &gone)?;
+    }
+    Ok(all)
+}
+
+fn carry_out_one(
+    conn: &mut Conn,
+    order: Order,
+    id: JobId,
+    OrderedBy { actor, context }: &OrderedBy,
+) -> Result<Came, StoreError> {
+    let mut detail = json!({});
+    let came = match order {
+        Order::Cancel => {
+            let cancelled = cancel(conn, id, actor, context.now)?;
+            detail["result"] = json!(cancelled);
+            cancelled.into()
+        }
+        Order::Retry => redrive(conn, id, *context)?.into(),
+        Order::Drop => {
+            let (came, what) = discard(conn, id)?;
+            detail = what;
+            came
+        }
+        Order::Reprioritise(priority) => {
+            detail["priority"] = json!(priority.level());
+            reprioritise(conn, id, priority, *context)?.into()
+        }
+    };
+    if matches!(came, Came::Done | Came::Requested) {
+        let subject = format!("job {id}");
+        let event = AuditEvent::new(order.event(), actor, &subject, &detail, context.now);
+        append_event(conn, context.node, &event)?;
+    }
+    Ok(came)
+}
+
+impl From<Cancelled> for Came {
+    fn from(cancelled: Cancelled) -> Self {
+        match cancelled {
+            Cancelled::Done => Self::Done,
+            Cancelled::Requested => Self::Requested,
+            Cancelled::AlreadyOver => Self::AlreadyOver,
+            Cancelled::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<Redriven> for Came {
+    fn from(redriven: Redriven) -> Self {
+        match redriven {
+            Redriven::Done => Self::Done,
+            Redriven::NotNow(state) => Self::NotNow(state),
+            Redriven::ReplacedBy(job) => Self::ReplacedBy(job),
+            Redriven::KeyTakenBy(job) => Self::KeyTakenBy(job),
+            Redriven::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<Reprioritised> for Came {
+    fn from(reprioritised: Reprioritised) -> Self {
+        match reprioritised {
+            Reprioritised::Done => Self::Done,
+            Reprioritised::NotNow(state) => Self::NotNow(state),
+            Reprioritised::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// Holds a job that is over for its deletion at the end of the step, and tells what it was: the line in the audit log may be all that is left
+/// of it.
+fn discard(conn: &mut Conn, id: JobId) -> Result<(Came, Value), StoreError> {
+    let state = match hold(conn, id.0)? {
+        Whereabouts::Over { state, .. } => state,
+        other => return Ok((other.state().map_or(Came::Unknown, Came::NotNow), Value::Null)),
+    };
+    if let Some(item) = live_item(conn, id.0)? {
+        return Ok((Came::ItemLives(JobId(item)), Value::Null));
+    }
+    type Row = (String, Option<String>, String, Micros);
+    let (kind, schedule, actor, created_at): Row = jobs::table
+        .find(id.0)
+        .select((jobs::kind, jobs::schedule, jobs::actor, jobs::created_at))
+        .first(conn)?;
+    let (attempts, error): (i32, Option<String>) = job_results::table
+        .find(id.0)
+        .select((job_results::attempts, job_results::error))
+        .first(conn)?;
+    let told = json!({
+        "state": state.as_str(),
+        "kind": kind,
+        "schedule": schedule,
+        "submitted_by": actor,
+        "submitted_at": jiff::Timestamp::from(created_at).to_string(),
+        "attempts": attempts,
+        "error": error.map(|error| error.chars().take(MAX_ERROR_CHARS).collect::<String>()),
+    });
+    Ok((Came::Done, told))
+}
+
+/// An item of a batch that is not over, as one can be that was retried by itself.
+fn live_item(conn: &mut Conn, batch: i64) -> Result<Option<i64>, StoreError> {
+    Ok(batch_items::table
+        .inner_join(jobs::table.on(jobs::id.eq(batch_items::job_id)))
+        .left_join(job_results::table.on(job_results::job_id.eq(batch_items::job_id)))
+        .filter(batch_items::batch_id.eq(batch))
+        .filter(job_results::job_id.is_null())
+        .select(batch_items::job_id)
+        .first(conn)
+        .optional()?)
+}
+
+/// The jobs of the items of those that are batches. Who drops a batch drops them first: what is left when that breaks off is a batch that can be
+/// dropped again.
+///
+/// # Errors
+/// When the database refuses.
+pub fn items_of(conn: &mut Conn, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
+    let mut items = Vec::new();
+    for chunk in ids.chunks(super::jobs::CHUNK_ROWS) {
+        let of_chunk = batch_items::table
+            .inner_join(jobs::table.on(jobs::id.eq(batch_items::job_id)))
+            .filter(batch_items::batch_id.eq_any(chunk))
+            .order((batch_items::batch_id, batch_items::position))
+            .select(batch_items::job_id);
+        items.extend(of_chunk.load::<i64>(conn)?);
+    }
+    Ok(items)
+}

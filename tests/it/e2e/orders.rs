@@ -1,0 +1,166 @@
+//! Dead letters and bulk changes, from the command line to the audit log.
+
+use serde_json::{Value, json};
+
+use crate::harness::daemon::{Daemon, eventually, items};
+
+fn id(job: &Value) -> i64 {
+    job["id"].as_i64().unwrap_or_else(|| panic!("no job: {job}"))
+}
+
+/// A dead letter.
+fn failed(daemon: &Daemon, more: &[&str]) -> i64 {
+    let job = daemon.submit("echo so; exit 3", &[&["--max-attempts", "1"], more].concat());
+    daemon.job_in(id(&job), "failed");
+    id(&job)
+}
+
+#[test]
+fn i4_a_dead_letter_is_listed_with_why_and_done_again_with_other_params() {
+    let daemon = Daemon::start(|_| {});
+    let dead = failed(&daemon, &["--label", "order=7"]);
+    let number = dead.to_string();
+    let list = daemon.cli(["jobs", "--state", "failed"]).exits(0);
+    assert!(list.stdout.contains("exited with code 3"), "{}", list.stdout);
+
+    let wrong = daemon.cli(["retry", &number, "--params", "{\"shel\": \"true\"}"]).exits(2);
+    assert!(wrong.stderr.contains("/params"), "{}", wrong.stderr);
+    daemon.cli(["retry", &number, "--params", "{"]).exits(2);
+    daemon.cli(["retry", "--state", "failed", "--params", "{\"shell\": \"true\"}"]).exits(2);
+    daemon.cli(["retry", "999", "--params", "{\"shell\": \"true\"}"]).exits(4);
+
+    let touched = daemon.cli(["retry", &number, "--params", "{\"shell\": \"true\"}", "--json"]);
+    let touched = touched.exits(0).json();
+    let new = items(&touched)[0]["replaced_by"].as_i64().expect("the job that does it");
+    let job = daemon.job_in(new, "completed");
+    assert_eq!((&job["retry_of"], &job["labels"]["order"]), (&json!(dead), &json!("7")));
+    assert_eq!(daemon.job(dead)["replaced_by"], new);
+    daemon.cli(["retry", &number]).exits(1);
+    let list = daemon.cli(["jobs", "--state", "failed"]).exits(0);
+    assert!(list.stdout.contains(&format!("done again as job {new}")), "{}", list.stdout);
+    // Nothing is left to retry, and running jobs cannot be given other params.
+    let none = daemon.cli(["retry", "--state", "failed", "--dry-run"]).exits(0);
+    assert!(none.stdout.contains("0 jobs"), "{}", none.stdout);
+    let running = daemon.submit(&daemon.gate("end"), &[]);
+    daemon.job_in(id(&running), "running");
+    daemon.cli(["retry", &id(&running).to_string(), "--params", "{\"shell\": \"true\"}"]).exits(1);
+    let line = eventually("the audit log tells who did it", || {
+        let told = daemon.cli(["audit", "--json"]).exits(0).json();
+        items(&told).iter().find(|line| line["event"] == "job.retried").cloned()
+    });
+    assert_eq!(line["detail"], json!({"replaced_by": new, "changed_params": ["shell"]}));
+    assert!(line["actor"].as_str().is_some_and(|actor| actor.starts_with("local:")), "{line}");
+}
+
+#[test]
+fn dead_letters_are_dropped_with_their_logs_and_what_lives_is_not() {
+    let daemon = Daemon::start(|_| {});
+    // Prints so much that it has a log of its own.
+    let params = json!({"shell": "seq 5000; exit 1"}).to_string();
+    let submit = ["submit", "command", "--max-attempts", "1", "--json", "--params", &params];
+    let long = id(&daemon.cli(submit).exits(0).json());
+    daemon.job_in(long, "failed");
+    let log = daemon.path(format!("data/runs/0/{long}-1.log"));
+    assert!(log.exists());
+    let waiting = id(&daemon.submit("true", &["--at", "1h"]));
+    let refused = daemon.cli(["drop", &waiting.to_string()]).exits(1);
+    assert!(refused.stdout.contains("only jobs that are over can be dropped"), "{refused:?}");
+    daemon.cli(["drop", &long.to_string()]).exits(0);
+    daemon.cli(["job", &long.to_string()]).exits(4);
+    assert!(!log.exists());
+    daemon.cli(["drop", &long.to_string()]).exits(4);
+
+    let dead: Vec<i64> = (0..3).map(|_| failed(&daemon, &[])).collect();
+    let refused = daemon.cli(["drop", "--state", "failed"]).exits(6);
+    assert!(refused.stderr.contains("delete for good 3 jobs"), "{}", refused.stderr);
+    let kept = dead[2].to_string();
+    daemon.cli(["retry", &kept, "--params", &daemon_gate(&daemon)]).exits(0);
+    daemon.cli(["drop", "--state", "failed", "--yes"]).exits(0);
+    let left = daemon.cli(["jobs", "--state", "failed", "--json"]).exits(0).json();
+    assert_eq!(items(&left).len(), 0);
+    let told = eventually("each is in the audit log", || {
+        let told = daemon.cli(["audit", "--json"]).exits(0).json();
+        let dropped = items(&told).iter().filter(|line| line["event"] == "job.dropped");
+        let dropped: Vec<Value> = dropped.cloned().collect();
+        (dropped.len() == 4).then_some(dropped)
+    });
+    assert!(told.iter().all(|line| line["detail"]["kind"] == "command"), "{told:#?}");
+}
+
+fn daemon_gate(daemon: &Daemon) -> String {
+    json!({ "shell": daemon.gate("end") }).to_string()
+}
+
+#[test]
+fn waiting_jobs_are_given_another_priority_and_running_ones_keep_theirs() {
+    let daemon = Daemon::start(|home| home.settings("[workers]\ncount = 1\n"));
+    let running = id(&daemon.submit(&daemon.gate("end"), &[]));
+    daemon.job_in(running, "running");
+    let order = daemon.path("order");
+    let echo = |word: &str| format!("echo {word} $SEXTON_PRIORITY >> '{}'", order.display());
+    let ids: Vec<i64> =
+        ["a", "b", "c"].iter().map(|word| id(&daemon.submit(&echo(word), &[]))).collect();
+    let kept = daemon.cli(["reprioritise", &running.to_string(), "--priority", "high"]).exits(1);
+    assert!(kept.stdout.contains("a running one keeps its own"), "{kept:?}");
+    daemon.cli(["reprioritise", &ids[2].to_string(), "--priority", "critical"]).exits(0);
+    daemon.cli(["reprioritise", &ids[0].to_string(), "--priority", "11"]).exits(2);
+    daemon.cli(["reprioritise", "--state", "pending", "--priority", "1"]).exits(6);
+    let first = ids[0].to_string();
+    daemon.cli(["reprioritise", &first, "--priority", "low"]).exits(0);
+    let shown = daemon.job(ids[0]);
+    assert_eq!((&shown["priority"], &shown["submitted_priority"]), (&json!(2), &json!(5)));
+    daemon.open("end");
+    ids.iter().for_each(|id| drop(daemon.job_in(*id, "completed")));
+    assert_eq!(std::fs::read_to_string(order).unwrap(), "c 10\nb 5\na 2\n");
+}
+
+#[test]
+fn thousands_of_jobs_are_changed_in_steps_and_none_that_was_not_shown() {
+    let daemon = Daemon::start(|_| {});
+    let job = json!({
+        "kind": "command", "params": {"argv": ["true"]}, "queue": "held", "labels": {"batch": "big"},
+    });
+    daemon
+        .cli([
+            "submit",
+            "command",
+            "--params",
+            "{\"argv\":[\"true\"]}",
+            "--queue",
+            "held",
+            "--wait",
+        ])
+        .exits(0);
+    daemon.cli(["queues", "pause", "held"]).exits(0);
+    let many: Vec<&Value> = std::iter::repeat_n(&job, 2500).collect();
+    daemon.post("/api/v1/jobs", &json!(many));
+    let filter = ["--label", "batch=big", "--yes"];
+    let told = |verb: &[&str]| {
+        let answer = daemon.cli(verb.iter().chain(&filter)).exits(0);
+        assert!(answer.stdout.contains("2500 jobs done, 0 left alone"), "{answer:?}");
+    };
+    told(&["reprioritise", "--priority", "9"]);
+    told(&["cancel"]);
+    told(&["retry"]);
+    let chosen = json!({"labels": ["batch=big"], "state": "pending", "dry_run": true});
+    let chosen = daemon.post("/api/v1/jobs/cancel", &chosen);
+    assert_eq!(
+        (&chosen["count"], chosen["sample"].as_array().map(Vec::len)),
+        (&json!(2500), Some(10))
+    );
+    assert_eq!(chosen["sample"][0]["priority"], 9, "a retry keeps the priority");
+    told(&["cancel"]);
+    told(&["drop"]);
+    let left = daemon.cli(["jobs", "--json"]).exits(0).json();
+    assert_eq!(items(&left).len(), 1);
+    // By number or by filter, and never everything because nothing was said.
+    for body in [
+        json!({}),
+        json!({"ids": [1], "kind": "command"}),
+        json!({"state": "failed", "priority": 3}),
+        json!({"since": "yesterday"}),
+    ] {
+        let problem = daemon.post("/api/v1/jobs/drop", &body);
+        assert_eq!(problem["status"], 400, "{body}: {problem}");
+    }
+}
