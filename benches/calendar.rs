@@ -57,13 +57,17 @@ fn schedules(count: usize) -> Vec<Schedule> {
 
 fn one_pass(criterion: &mut Criterion) {
     let schedules = schedules(10_000);
-    let ledger = Ledger { decided_until: start(), last_end: None, pause: None };
+    let ledger = Ledger { decided_until: start(), last_end: None, last_success: None, pause: None };
     let spread = Spread { host: "bench", seed: "bench" };
     let now = start() + jiff::SignedDuration::from_mins(1);
     criterion.bench_function("due over 10,000 schedules", |bencher| {
         bencher.iter(|| {
-            let entries =
-                schedules.iter().map(|schedule| Entry { schedule, ledger: &ledger, live: false });
+            let entries = schedules.iter().map(|schedule| Entry {
+                schedule,
+                ledger: &ledger,
+                live: false,
+                ends: &[],
+            });
             black_box(due(entries, &spread, now))
         });
     });

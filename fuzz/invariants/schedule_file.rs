@@ -110,7 +110,7 @@ fn keeps_whole_microseconds(schedule: &Schedule) {
                 assert!(!weekdays.is_empty() && !times.is_empty());
                 assert!(times.iter().all(|time| time.subsec_nanosecond() == 0), "{times:?}");
             }
-            Trigger::Cron(_) => {}
+            Trigger::Cron(_) | Trigger::After { .. } => {}
         }
     }
 }

@@ -14,15 +14,19 @@ use super::problem::Problem;
 use super::schedules::instant;
 use super::state::{App, Changer};
 use super::submission::{Submitted, check_submission};
-use super::wire::{Attempt, ItemState, Job, List, Submission, time};
-use crate::model::{Actor, Event, FinalState, JobId};
+use super::wire::{Attempt, ItemState, Job, List, Submission, WaitsFor, time};
+use crate::model::{Actor, Event, FinalState, JobId, JobState};
 use crate::queue::{Ageing, expected_end};
 use crate::store::Conn;
 use crate::store::batches::{self, ItemRecord};
+use crate::store::dependencies::waits_for;
 use crate::store::history::{self, AttemptRecord, JobFilter, JobRecord};
 use crate::store::idempotency::{Key, Outcome, submit_once};
 use crate::store::jobs::{SubmitContext, submit};
 use crate::store::whole_batches;
+
+/// With how many of the jobs that it waits for a single job is shown.
+const MAX_SHOWN: i64 = 100;
 
 /// The filters of the list.
 #[derive(Debug, Default, Deserialize)]
@@ -90,12 +94,17 @@ pub(super) async fn show(
         .read(move |conn| {
             let job = history::job(conn, JobId(id))?;
             let attempts = history::attempts(conn, JobId(id))?;
-            Ok(job.map(|job| (job, attempts)))
+            let waits_for = match &job {
+                Some(job) if job.state == JobState::Blocked => waits_for(conn, job.id, MAX_SHOWN)?,
+                _ => Vec::new(),
+            };
+            Ok(job.map(|job| (job, attempts, waits_for)))
         })
         .await?;
-    let (record, attempts) =
+    let (record, attempts, waits_for) =
         found.ok_or_else(|| Problem::not_found(format!("there is no job {id}")))?;
     let mut job = estimated(&app, record);
+    job.waits_for = waits_for.into_iter().map(WaitsFor::from).collect();
     job.attempts = Some(attempts.into_iter().map(Attempt::from).collect());
     Ok(axum::Json(job))
 }

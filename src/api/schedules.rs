@@ -124,9 +124,9 @@ pub(super) fn upcoming(
     now: Timestamp,
     draws: &Draws,
 ) -> Option<NextFire> {
-    let fresh = Ledger { decided_until: now, last_end: None, pause: None };
+    let fresh = Ledger { decided_until: now, last_end: None, last_success: None, pause: None };
     let ledger = ledger.unwrap_or(&fresh);
-    next_fire(&Entry { schedule, ledger, live: false }, &draws.spread())
+    next_fire(&Entry { schedule, ledger, live: false, ends: &[] }, &draws.spread())
 }
 
 fn view(

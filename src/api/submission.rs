@@ -182,6 +182,10 @@ fn checked(
     {
         refuse("unique", format!("a unique key has 1 to {MAX_UNIQUE_BYTES} bytes"));
     }
+    if !submission.on_dependency_failure.is_default() && submission.depends_on.is_empty() {
+        let detail = "there is nothing in `depends_on` that could fail".to_owned();
+        refuse("on_dependency_failure", detail);
+    }
     if let Some(problem) = submission.concurrency.as_ref().and_then(Concurrency::problem) {
         refuse("concurrency", problem);
     }
@@ -230,6 +234,7 @@ fn checked(
         concurrency: submission.concurrency,
         limited_kind: kind.declared().is_some(),
         whole_batch: !items.is_empty() && runs_items_at_once(kind),
+        on_dependency_failure: submission.on_dependency_failure,
         ..JobSettings::default()
     };
     job.labels = submission.labels;
@@ -403,6 +408,15 @@ mod tests {
             (
                 json!([job, {"kind": "command", "params": {"argv": ["true"]}, "depends_on": [{"index": 1}]}]),
                 "/1/depends_on/0",
+            ),
+            (
+                json!({"kind": "command", "params": {"argv": ["true"]}, "on_dependency_failure": "wait"}),
+                "/on_dependency_failure",
+            ),
+            (json!({"kind": "command", "on_dependency_failure": "hope"}), "/on_dependency_failure"),
+            (
+                json!({"kind": "command", "depends_on": [{"job": 1, "needs": "luck"}]}),
+                "/depends_on/0",
             ),
             (json!({"params": {}}), ""),
             (json!([job, 5]), "/1"),

@@ -7,9 +7,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::model::{
-    Concurrency, DependencyNeeds, HumanDuration, JobSettings, NodeChoice, Rate, RetryPolicy,
+    Concurrency, DependencyNeeds, HumanDuration, JobSettings, NodeChoice, OnDependencyFailure,
+    Rate, RetryPolicy,
 };
 use crate::store::Micros;
+use crate::store::dependencies;
 use crate::store::history::{AttemptRecord, JobRecord, OccurrenceRecord};
 
 /// RFC 3339 in UTC with microseconds, always of the same length.
@@ -94,6 +96,13 @@ pub struct Job {
     /// How far it is, if it is a batch. While it is not over it is `running`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<Batch>,
+    /// cancel, run or wait: what becomes of it when a job that it needs does not complete. Left out: cancel.
+    #[serde(default, skip_serializing_if = "OnDependencyFailure::is_default")]
+    #[schema(value_type = String)]
+    pub on_dependency_failure: OnDependencyFailure,
+    /// The jobs that it waits for, where a single job was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<WaitsFor>,
     /// The batch that it is an item of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_id: Option<i64>,
@@ -116,8 +125,17 @@ pub struct Job {
 
 impl From<JobRecord> for Job {
     fn from(record: JobRecord) -> Self {
-        let JobSettings { retry, timeout, dry_run, batch, item, node, retry_of, .. } =
-            record.settings;
+        let JobSettings {
+            retry,
+            timeout,
+            dry_run,
+            batch,
+            item,
+            node,
+            retry_of,
+            on_dependency_failure,
+            ..
+        } = record.settings;
         Self {
             id: record.id.0,
             kind: record.kind,
@@ -152,6 +170,8 @@ impl From<JobRecord> for Job {
                 failed: counts.failed,
                 cancelled: counts.cancelled,
             }),
+            on_dependency_failure,
+            waits_for: Vec::new(),
             batch_id: batch.map(|id| id.0),
             item,
             node: node.map(|node| node.to_string()),
@@ -159,6 +179,23 @@ impl From<JobRecord> for Job {
             replaced_by: record.replaced_by.map(|id| id.0),
             attempts: None,
         }
+    }
+}
+
+/// A job that another one waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WaitsFor {
+    /// The job.
+    pub job_id: i64,
+    /// success, finished or any.
+    pub needs: String,
+    /// failed or cancelled, where it ended so and is waited for until it is tried again and completes.
+    pub ended: Option<String>,
+}
+
+impl From<dependencies::WaitsFor> for WaitsFor {
+    fn from(row: dependencies::WaitsFor) -> Self {
+        Self { job_id: row.job.0, needs: row.needs, ended: row.ended }
     }
 }
 
@@ -290,6 +327,11 @@ pub struct Submission {
     /// Jobs that must come first: a number is a job that must complete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<DependsOn>,
+    /// What becomes of it when a job that must complete ends otherwise: `cancel` it, `run` it all the same, or let it `wait` until that
+    /// one is tried again and completes.
+    #[serde(default, skip_serializing_if = "OnDependencyFailure::is_default")]
+    #[schema(value_type = String)]
+    pub on_dependency_failure: OnDependencyFailure,
     /// Makes it a batch: each item is a job of its own, with its params over those of the batch, or, where the kind says so, one run does all of
     /// them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -323,7 +365,7 @@ pub struct Needs {
     /// Its place in the list that is submitted, from 0; before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<usize>,
-    /// `success`: it must complete, and if it does not, this job is cancelled. `finished`: it must be over, however it ended.
+    /// `success`: it must complete. `finished`: it must be over, however it ended. `any`: of all that are needed so, one must complete.
     #[serde(default = "success")]
     #[schema(value_type = String)]
     pub needs: DependencyNeeds,

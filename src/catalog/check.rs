@@ -9,7 +9,7 @@ use super::kinds::KindSet;
 use super::next::Reading;
 use super::scan::{DirectoryScan, Entries, Identity, Known, Listing, Scan, scan, scan_file};
 use super::snapshot::Catalog;
-use crate::schedule::{Diagnostic, Schedule};
+use crate::schedule::{Code, Diagnostic, Schedule};
 
 /// What is to be said about some files and directories.
 #[derive(Debug, Clone)]
@@ -50,7 +50,10 @@ pub fn check(paths: &[PathBuf], reading: &Reading, now: Timestamp) -> CheckRepor
         KindSet::built_in(reading.kinds).next(reading.kinds, sight(&kinds, now).directories);
     // The directories of kinds that are configured are looked at with every schedule; what was named beside them comes in addition.
     let told = kinds.diagnostics.iter().filter(|told| !catalog.diagnostics.contains(told));
-    let diagnostics = catalog.diagnostics.iter().chain(told).cloned().collect();
+    // What a single file names may be in a file beside it, which was not asked for.
+    let are_all = schedules.iter().all(|path| !path.is_file());
+    let is_told = |told: &&Diagnostic| are_all || told.code != Code::UnknownSchedule;
+    let diagnostics = catalog.diagnostics.iter().chain(told).filter(is_told).cloned().collect();
     let files = catalog.files().map(ToOwned::to_owned);
     CheckReport {
         files: files.chain(catalog.kinds.files()).chain(kinds.files()).collect(),

@@ -1,4 +1,4 @@
-//! Who gets an id that several files define: the one that has it, or else the one that is loaded first. Never the last one.
+//! What of the files counts beside the others. Who gets an id that several files define: the one that has it, or else the one that is loaded first. Never the last one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::next::owners;
+use super::references::circle;
 use super::snapshot::{Catalog, LoadedFile};
 use crate::model::ScheduleId;
 use crate::schedule::{Code, Diagnostic, Schedule, Severity};
@@ -87,22 +88,41 @@ impl Claims<'_> {
         let Some(defined) = file.defined.as_ref().filter(|_| is_changed(file)) else {
             return stay(file, now);
         };
-        let conflicts: Vec<Diagnostic> = defined
-            .iter()
-            .filter_map(|schedule| {
-                Some(conflict(file, schedule, &*self.owner(name, &schedule.id)?))
-            })
-            .collect();
+        let duplicates = defined.iter().filter_map(|schedule| {
+            Some(conflict(file, schedule, &*self.owner(name, &schedule.id)?))
+        });
+        let conflicts: Vec<Diagnostic> = duplicates.chain(self.circles(defined)).collect();
         let standing = if conflicts.is_empty() {
             Standing { conflicts, in_force: defined.clone(), broken_since: None }
         } else {
-            // An id of an earlier version may have gone to another file in the meantime.
+            // An id of an earlier version may have gone to another file in the meantime, or its way round may be closed by one.
             let mut in_force = file.in_force.clone();
             in_force.retain(|schedule| self.owner(name, &schedule.id).is_none());
+            let closes_a_circle = |schedule: &Arc<Schedule>| {
+                circle(schedule, |id| self.taken.get(id).map(|(_, taken)| &**taken)).is_some()
+            };
+            in_force.retain(|schedule| !closes_a_circle(schedule));
             Standing { conflicts, in_force, broken_since: Some(file.broken_since.unwrap_or(now)) }
         };
         self.take(name, &standing.in_force);
         Some(standing)
+    }
+
+    /// The circles that these definitions would close with those that count already, and among themselves. Those that come later are not
+    /// looked at, so of files that change together only the one that closes a circle is refused.
+    fn circles(&self, defined: &[Arc<Schedule>]) -> Vec<Diagnostic> {
+        let names_others = |schedule: &&Arc<Schedule>| !schedule.source.references.is_empty();
+        if !defined.iter().any(|schedule| names_others(&schedule)) {
+            return Vec::new();
+        }
+        let own: HashMap<&ScheduleId, &Schedule> =
+            defined.iter().map(|schedule| (&schedule.id, &**schedule)).collect();
+        let find = |id: &ScheduleId| {
+            let taken = || self.taken.get(id).map(|(_, taken)| &**taken);
+            own.get(id).copied().or_else(taken)
+        };
+        let found = defined.iter().filter(names_others);
+        found.filter_map(|schedule| circle(schedule, find)).collect()
     }
 
     /// The definition of `id` in another file than `name` that comes before it.

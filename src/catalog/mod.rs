@@ -6,6 +6,7 @@ mod claims;
 mod diff;
 mod kinds;
 mod next;
+mod references;
 mod reload;
 mod scan;
 mod snapshot;

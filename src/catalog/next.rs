@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use super::claims;
 use super::kinds::KindSet;
+use super::references::unknown;
 use super::scan::{Content, DirectoryScan, Entries, Known, Listing, Scan, ScannedFile, scan};
 use super::snapshot::{Broken, Catalog, DirectoryState, LoadedFile, revision};
 use crate::jobs::Kind;
@@ -296,8 +297,6 @@ fn assemble(
 ) -> Catalog {
     let (mut stale, mut invalid) = (BTreeMap::new(), BTreeMap::new());
     for file in files.values() {
-        let found = file.access.iter().chain(&file.diagnostics).chain(&file.conflicts);
-        diagnostics.extend(found.cloned());
         let (Some(since), Some(error)) = (file.broken_since, file.first_error()) else { continue };
         let broken = Broken { error: error.clone(), since };
         if file.in_force.is_empty() {
@@ -309,6 +308,15 @@ fn assemble(
     }
     let in_force = files.values().flat_map(|file| &file.in_force);
     let schedules = in_force.map(|it| (it.id.clone(), Arc::clone(it))).collect();
+    for file in files.values() {
+        let found = file.access.iter().chain(&file.diagnostics).chain(&file.conflicts);
+        diagnostics.extend(found.cloned());
+        diagnostics.extend(unknown(
+            file.defined.as_deref().unwrap_or_default(),
+            &schedules,
+            &invalid,
+        ));
+    }
     Catalog {
         revision: revision(&schedules, &kinds),
         schedules,

@@ -262,9 +262,12 @@ pub struct Submit {
     /// Marks, key=value; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
-    /// Jobs that must complete first, or with :finished only be over; may be repeated.
-    #[arg(long, value_name = "ID[:finished]")]
+    /// Jobs that must complete first, with :finished only be over, with :any one of them complete; may be repeated.
+    #[arg(long, value_name = "ID[:NEED]")]
     pub depends_on: Vec<String>,
+    /// What to do when a job that must complete does not: cancel this one, run it all the same, or wait until that one is retried.
+    #[arg(long, value_name = "WHAT", value_parser = ["cancel", "run", "wait"])]
+    pub on_dependency_failure: Option<String>,
     /// Charged attempts in all.
     #[arg(long, value_name = "N")]
     pub max_attempts: Option<u32>,

@@ -104,7 +104,7 @@ pub(super) fn next(session: &Session, args: &Next) -> Outcome {
         let times: Vec<String> = instants.iter().map(|at| offset_time(*at, &rule.zone)).collect();
         json(&json!({ "timezone": zone_name(&rule.zone), "times": times }));
     } else {
-        show(&instants, &rule.zone, session.now());
+        show(&instants, &rule, session.now());
     }
     Ok(Exit::Ok)
 }
@@ -127,12 +127,17 @@ fn offset_time(at: Timestamp, zone: &TimeZone) -> String {
     at.display_with_offset(offset).to_string()
 }
 
-fn show(instants: &[Timestamp], zone: &TimeZone, now: Timestamp) {
-    if instants.is_empty() {
-        note("never");
+fn show(instants: &[Timestamp], rule: &Rule, now: Timestamp) {
+    let follows = rule.follows().next().is_some();
+    match (instants.is_empty(), follows) {
+        (true, false) => note("never"),
+        (_, true) => {
+            note(format!("{} When that will be is not known beforehand.", rule.describe()));
+        }
+        (false, false) => {}
     }
     for at in instants {
-        let local = at.to_zoned(zone.clone());
+        let local = at.to_zoned(rule.zone.clone());
         line(format!("{}  {}", local.strftime("%a %Y-%m-%d %H:%M:%S %Z"), distance(*at, now)));
     }
 }
@@ -157,7 +162,7 @@ pub(super) fn explain(session: &Session, args: &Explain) -> Outcome {
         return Ok(Exit::Ok);
     }
     line(format!("{} ({})", rule.describe(), zone_name(&rule.zone)));
-    show(&instants, &rule.zone, now);
+    show(&instants, &rule, now);
     for warning in warnings {
         line(format!("daylight saving: {warning}"));
     }

@@ -47,6 +47,7 @@ pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
         ("concurrency", concurrency),
         ("node", args.node.as_ref().map(|node| json!(node))),
         ("items", batch),
+        ("on_dependency_failure", args.on_dependency_failure.as_ref().map(|word| json!(word))),
     ] {
         if let Some(value) = value {
             body[key] = value;
@@ -190,6 +191,9 @@ pub(super) async fn show(session: &Session, id: i64) -> Outcome {
         let shown = if is_time { when(value.as_str(), now) } else { plain(&text(&job, field)) };
         line(format!("  {label:<9} {shown}"));
     }
+    for other in job.get("waits_for").and_then(Value::as_array).into_iter().flatten() {
+        line(format!("  waits for {}", waited_for(other)));
+    }
     if !progress(&job).is_empty() {
         line(format!("  progress  {}", plain(&progress(&job))));
     }
@@ -216,6 +220,20 @@ pub(super) async fn show(session: &Session, id: i64) -> Outcome {
         ));
     }
     Ok(Exit::Ok)
+}
+
+/// Another job, and what is needed of it.
+fn waited_for(other: &Value) -> String {
+    let (job, needs) = (text(other, "job_id"), text(other, "needs"));
+    let what = match needs.as_str() {
+        "finished" => "to be over",
+        "any" => "to complete, or another one like it",
+        _ => "to complete",
+    };
+    match other.get("ended").and_then(Value::as_str) {
+        Some(ended) => format!("job {job}, which is {ended}, to be retried and {}", &what[3..]),
+        None => format!("job {job} {what}"),
+    }
 }
 
 pub(super) async fn logs(session: &Session, args: &Logs) -> Outcome {
@@ -298,10 +316,11 @@ fn concurrency(text: &str) -> Result<Value, Failure> {
 fn dependency(text: &str) -> Result<Value, Failure> {
     let (id, needs) = text.split_once(':').unwrap_or((text, "success"));
     match (id.parse::<i64>(), needs) {
-        (Ok(id), "success" | "finished") => Ok(json!({ "job": id, "needs": needs })),
+        (Ok(id), "success" | "finished" | "any") => Ok(json!({ "job": id, "needs": needs })),
         _ => {
-            let message =
-                format!("`{text}` is no job to wait for: write its number, or NUMBER:finished");
+            let message = format!(
+                "`{text}` is no job to wait for: write its number, NUMBER:finished or NUMBER:any"
+            );
             Err(Failure::new(Exit::Usage, message))
         }
     }

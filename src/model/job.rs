@@ -199,6 +199,9 @@ pub struct JobSettings {
     /// Whether its kind can have a limit of its own, as those can that files declare.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub limited_kind: bool,
+    /// What becomes of it when a job that it needs does not complete.
+    #[serde(skip_serializing_if = "OnDependencyFailure::is_default")]
+    pub on_dependency_failure: OnDependencyFailure,
     /// The batch that it is an item of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<JobId>,
@@ -243,10 +246,45 @@ pub struct UniqueKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DependencyNeeds {
-    /// The other must have completed; if it ends otherwise, this job is cancelled.
+    /// The other must have completed; [`OnDependencyFailure`] says what happens when it ends otherwise.
     Success,
     /// The other must be over, however it ended.
     Finished,
+    /// Of all jobs that are needed so, one must have completed.
+    Any,
+}
+
+impl DependencyNeeds {
+    /// The word used in the database and in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Finished => "finished",
+            Self::Any => "any",
+        }
+    }
+}
+
+/// What becomes of a job when one that it needs to complete ends otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDependencyFailure {
+    /// It is cancelled.
+    #[default]
+    Cancel,
+    /// It runs all the same.
+    Run,
+    /// It goes on waiting, until the other one is tried again and completes or somebody cancels it.
+    Wait,
+}
+
+impl OnDependencyFailure {
+    /// Whether it is what jobs do that say nothing.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Another job that must come first.

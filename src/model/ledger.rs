@@ -9,6 +9,8 @@ pub struct Ledger {
     pub decided_until: Timestamp,
     /// When its last job ended.
     pub last_end: Option<Timestamp>,
+    /// When a job of it last completed, dry runs left out. It outlives the job's rows.
+    pub last_success: Option<Timestamp>,
     /// Whether it is paused. Apart, because few are, and the scheduler keeps a ledger for each schedule.
     pub pause: Option<Box<Pause>>,
 }

@@ -10,6 +10,7 @@ mod bytes;
 mod chain;
 mod duration;
 mod event;
+mod following;
 mod ids;
 mod item;
 mod job;
@@ -31,11 +32,12 @@ pub use bytes::{ByteSize, ByteSizeError};
 pub use chain::Chain;
 pub use duration::{DurationError, HumanDuration};
 pub use event::Event;
+pub use following::{Cause, JobEnd, OnEnd};
 pub use ids::{JobId, NodeId, Revision, ScheduleId, ScheduleIdError};
 pub use item::{ItemEnd, ItemReport, OpenItem};
 pub use job::{
     AfterAttempt, BatchCounts, Dependency, DependencyNeeds, FinalState, IllegalTransition,
-    JobSettings, JobState, Labels, NewItem, NewJob, UniqueKey,
+    JobSettings, JobState, Labels, NewItem, NewJob, OnDependencyFailure, UniqueKey,
 };
 pub use json::JsonText;
 pub use ledger::{Ledger, Pause};

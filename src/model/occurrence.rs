@@ -24,6 +24,8 @@ pub enum Decision {
     SkippedBlackout,
     /// A requirement was not met.
     SkippedRequirement,
+    /// A requirement is not met yet, and the instant waits for it. What becomes of it replaces this.
+    Waiting,
     /// It passed while nobody could act on it; the reason says why.
     Missed,
     /// The schedule's file was invalid and there was no earlier good version.
@@ -32,13 +34,14 @@ pub enum Decision {
 
 impl Decision {
     /// Every decision, in the order people are shown them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Enqueued,
         Self::Coalesced,
         Self::SkippedOverlap,
         Self::SkippedPaused,
         Self::SkippedBlackout,
         Self::SkippedRequirement,
+        Self::Waiting,
         Self::Missed,
         Self::InvalidFile,
     ];
@@ -53,6 +56,7 @@ impl Decision {
             Self::SkippedPaused => "skipped_paused",
             Self::SkippedBlackout => "skipped_blackout",
             Self::SkippedRequirement => "skipped_requirement",
+            Self::Waiting => "waiting",
             Self::Missed => "missed",
             Self::InvalidFile => "invalid_file",
         }

@@ -129,7 +129,11 @@ impl Tally {
         }
         self.total.occurrence(occurrence);
         entry(&mut self.schedules, schedule).occurrence(occurrence);
-        if !matches!(occurrence.decision, Decision::Enqueued | Decision::Coalesced) {
+        let runs_or_may = matches!(
+            occurrence.decision,
+            Decision::Enqueued | Decision::Coalesced | Decision::Waiting
+        );
+        if !runs_or_may {
             self.reasons.add(occurrence);
         }
     }
@@ -233,6 +237,8 @@ impl Sums {
             | Decision::SkippedBlackout
             | Decision::SkippedRequirement => &mut self.summary.skipped,
             Decision::Missed | Decision::InvalidFile => &mut self.summary.missed,
+            // It counts when something has become of it.
+            Decision::Waiting => return,
         };
         *counter += occurrence.instants;
     }

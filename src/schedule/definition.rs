@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use super::Rule;
+use super::{Place, Rule};
 use crate::jobs::JobDefaults;
 use crate::model::{
     ByteSize, Concurrency, HumanDuration, JsonText, Labels, NodeChoice, Priority, RetryPolicy,
@@ -65,6 +65,15 @@ impl fmt::Display for ContentHash {
     }
 }
 
+/// A place where a definition names another schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The other schedule.
+    pub schedule: ScheduleId,
+    /// Where its name stands.
+    pub place: Place,
+}
+
 /// Where a definition was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
@@ -72,6 +81,8 @@ pub struct Source {
     pub file: Arc<Path>,
     /// The line its definition starts in, from 1.
     pub line: u32,
+    /// Where it names other schedules, which can only be looked up when all files are read.
+    pub references: Box<[Reference]>,
 }
 
 /// When a schedule is due.
@@ -170,6 +181,8 @@ pub struct Run {
     pub retry: RetryPolicy,
     /// What must hold for an instant to make a job.
     pub requires: Vec<Requirement>,
+    /// How long after it should have fired an instant waits for that. `None`: it is skipped at once.
+    pub requires_wait: Option<HumanDuration>,
     /// Marks to find them by.
     pub labels: Labels,
     /// At most so many of that key at once, jobs of other schedules included.
@@ -211,6 +224,13 @@ pub enum Requirement {
         /// How much.
         at_least: ByteSize,
     },
+    /// A job of another schedule has completed, and not too long ago.
+    Fresh {
+        /// The other schedule.
+        schedule: ScheduleId,
+        /// How long ago at the most.
+        within: HumanDuration,
+    },
 }
 
 impl fmt::Display for Requirement {
@@ -222,6 +242,7 @@ impl fmt::Display for Requirement {
             Self::Free { path, at_least } => {
                 write!(f, "free:{}>={}B", path.display(), at_least.0)
             }
+            Self::Fresh { schedule, within } => write!(f, "fresh:{schedule}:{within}"),
         }
     }
 }

@@ -33,6 +33,7 @@ impl Rule {
             }
             Trigger::Daily { times, weekdays } => daily(times, *weekdays),
             Trigger::Cron(cron) => cron.describe(),
+            Trigger::After { schedule, on } => format!("after {schedule} {}", on.verb()),
             Trigger::At(at) => {
                 let local = at.to_zoned(self.zone.clone());
                 format!("once at {} ({})", local.strftime("%Y-%m-%d %H:%M:%S%.f"), local.offset())

@@ -88,6 +88,7 @@ fn run_fields(schedule: &Schedule, fields: &mut Fields) {
     for requirement in &run.requires {
         fields.append("run.requires", &requirement.to_string());
     }
+    fields.put_some("run.requires_wait", run.requires_wait);
     fields.put("run.labels", &labels(&run.labels));
     fields.put("run.node", &run.node);
     fields.put_some(
@@ -110,6 +111,7 @@ fn trigger_field(trigger: &Trigger) -> (&'static str, String) {
         }
         Trigger::Cron(expression) => ("when.cron", expression.to_string()),
         Trigger::At(instant) => ("when.at", instant.to_string()),
+        Trigger::After { schedule, on } => ("when.after", format!("{schedule} {on}")),
     }
 }
 

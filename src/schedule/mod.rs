@@ -17,8 +17,8 @@ mod words;
 
 pub use cron::{CronError, CronExpression};
 pub use definition::{
-    Blackout, CatchUp, CatchUpPolicy, ContentHash, Defaults, Overlap, Requirement, Run, Schedule,
-    Source, When,
+    Blackout, CatchUp, CatchUpPolicy, ContentHash, Defaults, Overlap, Reference, Requirement, Run,
+    Schedule, Source, When,
 };
 pub use diagnostic::{Code, Diagnostic, Look, Place, Severity, render, render_all};
 pub use dst::{DstPolicy, Gap, Repeat};

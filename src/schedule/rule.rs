@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::trigger::later;
 use super::{DstPolicy, Trigger};
+use crate::model::{OnEnd, ScheduleId};
 
 /// When a schedule is due: the union of its triggers, read in one time zone.
 ///
@@ -57,7 +58,7 @@ impl Rule {
     #[must_use]
     pub fn follows_elapsed_time(&self) -> bool {
         self.triggers.iter().all(|trigger| match trigger {
-            Trigger::Every { .. } | Trigger::EveryFromEnd { .. } => true,
+            Trigger::Every { .. } | Trigger::EveryFromEnd { .. } | Trigger::After { .. } => true,
             Trigger::Cron(cron) => cron.follows_elapsed_time(),
             Trigger::Daily { .. } | Trigger::At(_) => false,
         })
@@ -73,6 +74,14 @@ impl Rule {
         self.triggers.iter().filter_map(period).min()
     }
 
+    /// Whom it follows, and on which ends of their jobs.
+    pub fn follows(&self) -> impl Iterator<Item = (&ScheduleId, OnEnd)> {
+        self.triggers.iter().filter_map(|trigger| match trigger {
+            Trigger::After { schedule, on } => Some((schedule, *on)),
+            _ => None,
+        })
+    }
+
     /// The last instant strictly before `before`, if there is one. [`Trigger::EveryFromEnd`] has none: what it would
     /// have done in the past depends on runs that did not happen.
     #[must_use]
@@ -83,10 +92,11 @@ impl Rule {
 
     /// Whether the rule names no instant after `now` although it looks as if it did, as 31 February does.
     /// A one-off instant that has passed is not meant: having fired is not the same as never firing. Neither is a
-    /// rule without triggers, which says that it waits to be asked.
+    /// rule without triggers, which says that it waits to be asked, or one that waits for another schedule.
     #[must_use]
     pub fn never_fires_after(&self, now: Timestamp) -> bool {
-        let repeats = |trigger: &Trigger| !matches!(trigger, Trigger::At(_));
+        let repeats =
+            |trigger: &Trigger| !matches!(trigger, Trigger::At(_) | Trigger::After { .. });
         !self.triggers.is_empty()
             && self.triggers.iter().all(repeats)
             && self.next_after(now, None).is_none()

@@ -8,6 +8,7 @@ use jiff::{Timestamp, civil};
 use super::dst::{self, DstPolicy, Reading};
 use super::local::Daily;
 use super::{CronExpression, Weekdays};
+use crate::model::{OnEnd, ScheduleId};
 
 /// One reason to be due.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +34,13 @@ pub enum Trigger {
     Cron(CronExpression),
     /// Once, to the microsecond.
     At(Timestamp),
+    /// When a job of another schedule ends.
+    After {
+        /// The other schedule.
+        schedule: ScheduleId,
+        /// Which ends.
+        on: OnEnd,
+    },
 }
 
 impl Trigger {
@@ -49,6 +57,8 @@ impl Trigger {
             }
             // It depends on runs: `Rule::next_from_end`.
             Self::EveryFromEnd { .. } => None,
+            // It depends on runs of another schedule, whose ends are noted where they happen.
+            Self::After { .. } => None,
             Self::Daily { times, weekdays } => {
                 let daily = Daily { times, weekdays: *weekdays };
                 dst::next_after(&daily, zone, Reading::Fixed(policy), after)
@@ -69,7 +79,7 @@ impl Trigger {
                 let period = micros(*period);
                 at_micros((ceil_micros(before) - 1).div_euclid(period).checked_mul(period)?)
             }
-            Self::EveryFromEnd { .. } => None,
+            Self::EveryFromEnd { .. } | Self::After { .. } => None,
             Self::Daily { times, weekdays } => {
                 let daily = Daily { times, weekdays: *weekdays };
                 dst::previous_before(&daily, zone, Reading::Fixed(policy), before)

@@ -12,6 +12,9 @@
 //! chooses: at start it waits for a plausible time; later it takes the new time as the right one and sets
 //! `decided_until` to it in the ledger. Rows that exist for instants of the old future still protect those.
 //!
+//! **Ends of other schedules' jobs** are given beside the ledger and come in any order, so no mark says which of them are decided: each is
+//! noted until it is. What becomes of the instants that they make is decided with the others.
+//!
 //! **When a rule is edited**, the caller sets `decided_until` to the time of the edit, so that it never fires
 //! instants from before it.
 
@@ -23,7 +26,7 @@ use super::catch_up::{self, Candidate};
 use super::exclusion::Exclusion;
 use super::instants::{Earlier, Undecided, undecided};
 use super::spread::Spread;
-use crate::model::{Decision, Ledger, ScheduleId};
+use crate::model::{Cause, Decision, JobEnd, Ledger, ScheduleId};
 use crate::schedule::Schedule;
 
 /// An instant that is decided later than this after it should have fired is late, and the catch-up policy's business.
@@ -42,11 +45,18 @@ pub struct Entry<'a> {
     /// Whether a job of it is not over. Only a period from the end of a run looks at it: it is not due meanwhile,
     /// so the caller asks again when the job is over.
     pub live: bool,
+    /// Ends of other schedules' jobs that make this one due and are not decided about, in any order.
+    pub ends: &'a [JobEnd],
 }
 
 impl Entry<'_> {
     pub(super) fn fire_at(&self, spread: &Spread<'_>, nominal: Timestamp) -> Timestamp {
         spread.fire_at(&self.schedule.id, &self.schedule.when, nominal)
+    }
+
+    /// When the instant that an end makes fires. It has happened, so one that seems to lie ahead (the clock was set back since) is due.
+    fn fires_after(&self, spread: &Spread<'_>, end: &JobEnd, now: Timestamp) -> Timestamp {
+        if end.at > now { now } else { self.fire_at(spread, end.at) }
     }
 }
 
@@ -90,6 +100,8 @@ pub struct DueDecision {
     pub fire_at: Timestamp,
     /// What is to be done.
     pub verdict: Verdict,
+    /// What made the instant.
+    pub cause: Cause,
     /// Why, in words for people.
     pub reason: String,
     /// How many instants the row stands for; at least that many where the reason says so.
@@ -160,7 +172,18 @@ pub fn decide(entry: &Entry<'_>, spread: &Spread<'_>, now: Timestamp) -> Due {
     }
     let (undecided, next) = undecided(entry, spread, now);
     let next = next.map(|(nominal_at, fire_at)| NextFire { nominal_at, fire_at });
-    Due { decisions: decisions(entry, spread, &undecided, now), next, ahead: false }
+    let (ends, to_come): (Vec<&JobEnd>, Vec<&JobEnd>) =
+        entry.ends.iter().partition(|end| entry.fires_after(spread, end, now) <= now);
+    let after_ends = to_come.into_iter().map(|end| next_after(entry, spread, end));
+    Due {
+        decisions: decisions(entry, spread, &undecided, &ends, now),
+        next: next.into_iter().chain(after_ends).min_by_key(|next| next.fire_at),
+        ahead: false,
+    }
+}
+
+fn next_after(entry: &Entry<'_>, spread: &Spread<'_>, end: &JobEnd) -> NextFire {
+    NextFire { nominal_at: end.at, fire_at: entry.fire_at(spread, end.at) }
 }
 
 /// The next undecided instant of a schedule, which may be past. It may also turn out to be skipped:
@@ -171,7 +194,9 @@ pub fn next_fire(entry: &Entry<'_>, spread: &Spread<'_>) -> Option<NextFire> {
         return None;
     }
     let (_none_due, next) = undecided(entry, spread, Timestamp::MIN);
-    next.map(|(nominal_at, fire_at)| NextFire { nominal_at, fire_at })
+    let next = next.map(|(nominal_at, fire_at)| NextFire { nominal_at, fire_at });
+    let after_ends = entry.ends.iter().map(|end| next_after(entry, spread, end));
+    next.into_iter().chain(after_ends).min_by_key(|next| next.fire_at)
 }
 
 fn is_ahead(ledger: &Ledger, now: Timestamp) -> bool {
@@ -183,21 +208,30 @@ fn decisions(
     entry: &Entry<'_>,
     spread: &Spread<'_>,
     undecided: &Undecided,
+    ends: &[&JobEnd],
     now: Timestamp,
 ) -> Vec<DueDecision> {
     let pause = entry.ledger.pause.as_deref();
     let when = &entry.schedule.when;
     let exclusion = |nominal, fire_at| Exclusion::of(when, pause, nominal, fire_at, now);
-    let rows: Vec<(Candidate, Option<Exclusion<'_>>)> = undecided
+    let of_the_rule = undecided
         .rows
         .iter()
-        .map(|nominal| {
-            let candidate = candidate(entry, spread, *nominal, undecided.from_end, now);
-            (candidate, exclusion(*nominal, candidate.fire_at))
-        })
-        .collect();
+        .map(|nominal| Row::new(candidate(entry, spread, *nominal, undecided.from_end, now), None));
+    let of_ends = ends.iter().map(|end| {
+        let fire_at = entry.fires_after(spread, end, now);
+        Row::new(
+            Candidate { nominal_at: end.at, fire_at, fresh: is_fresh(fire_at, now) },
+            Some(end),
+        )
+    });
+    let mut rows: Vec<Row<'_>> = of_the_rule.chain(of_ends).collect();
+    rows.sort_by_key(|row| row.candidate.nominal_at);
+    for row in &mut rows {
+        row.exclusion = exclusion(row.candidate.nominal_at, row.candidate.fire_at);
+    }
     let free: Vec<Candidate> =
-        rows.iter().filter(|(_, excluded)| excluded.is_none()).map(|(row, _)| *row).collect();
+        rows.iter().filter(|row| row.exclusion.is_none()).map(|row| row.candidate).collect();
     let verdicts = catch_up::verdicts(&when.catch_up, &free, now);
 
     let mut decisions = Vec::with_capacity(rows.len() + 1);
@@ -214,26 +248,46 @@ fn decisions(
             nominal_at: earlier.oldest,
             fire_at: fire_at(earlier.oldest),
             verdict,
+            cause: Cause::Rule,
             reason: format!("{}: {reason}", range(earlier)),
             instants: i64::try_from(earlier.count).unwrap_or(i64::MAX),
         });
     }
     let mut verdicts = verdicts.into_iter();
-    decisions.extend(rows.iter().filter_map(|(row, exclusion)| {
-        let (verdict, reason) = match exclusion {
+    decisions.extend(rows.iter().filter_map(|row| {
+        let (verdict, reason) = match &row.exclusion {
             Some(exclusion) => excluded(exclusion),
             None => verdicts.next()?,
         };
+        let (cause, reason) = match row.end {
+            Some(end) => (Cause::End, format!("after {end}: {reason}")),
+            None => (Cause::Rule, reason),
+        };
         Some(DueDecision {
             schedule: entry.schedule.id.clone(),
-            nominal_at: row.nominal_at,
-            fire_at: row.fire_at,
+            nominal_at: row.candidate.nominal_at,
+            fire_at: row.candidate.fire_at,
             verdict,
+            cause,
             reason,
             instants: 1,
         })
     }));
     decisions
+}
+
+/// A due instant on its way to a decision.
+struct Row<'a> {
+    candidate: Candidate,
+    /// The end that made it, if it was one.
+    end: Option<&'a JobEnd>,
+    exclusion: Option<Exclusion<'a>>,
+}
+
+impl<'a> Row<'a> {
+    fn new(candidate: Candidate, end: Option<&'a JobEnd>) -> Self {
+        Self { candidate, end, exclusion: None }
+    }
 }
 
 /// A period from the end of a run is never late: nothing was missed, since the next one counts from its run's end.
@@ -245,9 +299,12 @@ fn candidate(
     now: Timestamp,
 ) -> Candidate {
     let fire_at = entry.fire_at(spread, nominal_at);
-    let lateness = Duration::try_from(now.duration_since(fire_at)).unwrap_or_default();
-    let fresh = lateness <= LATE_AFTER || from_end == Some(nominal_at);
+    let fresh = is_fresh(fire_at, now) || from_end == Some(nominal_at);
     Candidate { nominal_at, fire_at, fresh }
+}
+
+fn is_fresh(fire_at: Timestamp, now: Timestamp) -> bool {
+    Duration::try_from(now.duration_since(fire_at)).unwrap_or_default() <= LATE_AFTER
 }
 
 fn excluded(exclusion: &Exclusion<'_>) -> (Verdict, String) {

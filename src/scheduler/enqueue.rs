@@ -6,15 +6,16 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
-use super::requirements::unmet;
+use super::requirements::{Successes, required, touches_files, unmet};
 use crate::clock::SharedClock;
 use crate::model::{
-    Actor, Decision, Event, JobId, JobSettings, JsonText, NewJob, NodeChoice, NodeId, ScheduleId,
+    Actor, Cause, Decision, Event, JobId, JobSettings, JsonText, NewJob, NodeChoice, NodeId,
+    ScheduleId,
 };
 use crate::queue::{Ageing, Signals};
 use crate::schedule::{Overlap, Requirement, Schedule};
 use crate::store::jobs::SubmitContext;
-use crate::store::schedules::{Instant, Plan, Recorded, free_instant, record};
+use crate::store::schedules::{Instant, Plan, Recorded, free_instant, last_successes, record};
 use crate::store::{Store, StoreError};
 
 /// Everything it takes to record a decision. Cheap to clone.
@@ -75,7 +76,7 @@ impl Enqueuer {
     /// # Errors
     /// When the store refuses, or the given instant has a row already.
     pub async fn by_hand(&self, schedule: &Schedule, run: ByHand) -> Result<Recorded, StoreError> {
-        let blocked = self.unmet(schedule.run.requires.clone()).await;
+        let blocked = self.unmet(schedule.run.requires.clone()).await?;
         let now = self.clock.now();
         let mut job = new_job(schedule, now, now, run.actor.clone());
         if let Some(changes) = run.params {
@@ -93,7 +94,7 @@ impl Enqueuer {
             revision: schedule.hash.to_string(),
             instants: 1,
             actor: run.actor,
-            advances: false,
+            cause: Cause::Hand,
             plan,
         };
         let (context, overlap, given) = (self.context(), schedule.run.overlap, run.nominal_at);
@@ -116,12 +117,28 @@ impl Enqueuer {
     }
 
     /// The first requirement that is not met, asked on a blocking thread.
-    pub(super) async fn unmet(&self, requirements: Vec<Requirement>) -> Option<String> {
+    ///
+    /// # Errors
+    /// When the store refuses to say what has succeeded.
+    pub(super) async fn unmet(
+        &self,
+        requirements: Vec<Requirement>,
+    ) -> Result<Option<String>, StoreError> {
         if requirements.is_empty() {
-            return None;
+            return Ok(None);
         }
-        let asked = tokio::task::spawn_blocking(move || unmet(&requirements)).await;
-        asked.unwrap_or_else(|_panicked| Some("the requirements could not be checked".to_owned()))
+        let ids = required(&requirements);
+        let last = match ids.is_empty() {
+            true => HashMap::new(),
+            false => self.store.read(move |conn| last_successes(conn, &ids)).await?,
+        };
+        let successes = Successes { last, now: self.clock.now() };
+        if !requirements.iter().any(touches_files) {
+            return Ok(unmet(&requirements, &successes));
+        }
+        let asked = tokio::task::spawn_blocking(move || unmet(&requirements, &successes)).await;
+        Ok(asked
+            .unwrap_or_else(|_panicked| Some("the requirements could not be checked".to_owned())))
     }
 
     fn context(&self) -> SubmitContext {
@@ -132,15 +149,7 @@ impl Enqueuer {
         self.signals
             .cancel(recorded.iter().flat_map(|row| row.cancelled.iter().copied()).collect());
         for row in recorded {
-            tracing::info!(
-                schedule = row.schedule.as_str(),
-                nominal_at = %row.nominal_at,
-                decision = row.decision.as_str(),
-                job.id = row.job.map(|id| id.0),
-                "{}: {}",
-                row.decision,
-                row.reason,
-            );
+            log(row);
             // Nobody listening is the normal case.
             let _nobody_listens = self.events.send(Event::Decided {
                 schedule: row.schedule.clone(),
@@ -151,6 +160,27 @@ impl Enqueuer {
             });
         }
     }
+}
+
+/// A decision as the log tells of it: what waited in vain is for somebody to look at.
+fn log(row: &Recorded) {
+    let (schedule, decision, reason) = (row.schedule.as_str(), row.decision, &row.reason);
+    if row.cause == Cause::Wait && decision == Decision::SkippedRequirement {
+        tracing::warn!(
+            schedule,
+            nominal_at = %row.nominal_at,
+            decision = decision.as_str(),
+            "{decision}: {reason}",
+        );
+        return;
+    }
+    tracing::info!(
+        schedule,
+        nominal_at = %row.nominal_at,
+        decision = decision.as_str(),
+        job.id = row.job.map(|id| id.0),
+        "{decision}: {reason}",
+    );
 }
 
 /// The job that an instant of a schedule makes.

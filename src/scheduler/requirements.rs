@@ -1,19 +1,45 @@
-//! What has to hold before a schedule's job is made: a path, a mount, free space.
+//! What has to hold before a schedule's job is made: a path, a mount, free space, the success of another schedule.
 
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
-use crate::model::ByteSize;
+use jiff::Timestamp;
+
+use crate::model::{ByteSize, HumanDuration, ScheduleId};
 use crate::schedule::Requirement;
 
-/// The first requirement that is not met, in words; `None` when all are. Touches the file system, so it belongs on a blocking thread.
+/// When jobs of schedules last completed, and what time it is.
+#[derive(Debug, Clone)]
+pub(super) struct Successes {
+    pub(super) last: HashMap<ScheduleId, Timestamp>,
+    pub(super) now: Timestamp,
+}
+
+/// The schedules whose success is required.
+pub(super) fn required(requirements: &[Requirement]) -> Vec<ScheduleId> {
+    let named = requirements.iter().filter_map(|requirement| match requirement {
+        Requirement::Fresh { schedule, .. } => Some(schedule.clone()),
+        Requirement::Path(_) | Requirement::Mounted(_) | Requirement::Free { .. } => None,
+    });
+    named.collect()
+}
+
+/// Whether it takes a look at the file system, which belongs on a blocking thread.
+pub(super) fn touches_files(requirement: &Requirement) -> bool {
+    !matches!(requirement, Requirement::Fresh { .. })
+}
+
+/// The first requirement that is not met, in words; `None` when all are. See [`touches_files`].
 #[must_use]
-pub(super) fn unmet(requirements: &[Requirement]) -> Option<String> {
+pub(super) fn unmet(requirements: &[Requirement], successes: &Successes) -> Option<String> {
     requirements.iter().find_map(|requirement| {
         let why = match requirement {
             Requirement::Path(path) => std::fs::metadata(path).err().map(|error| error.to_string()),
             Requirement::Mounted(path) => not_mounted(path),
             Requirement::Free { path, at_least } => lacks_space(path, *at_least),
+            Requirement::Fresh { schedule, within } => not_fresh(schedule, *within, successes),
         };
         why.map(|why| format!("{requirement} is not met: {why}"))
     })
@@ -45,9 +71,45 @@ fn lacks_space(path: &Path, at_least: ByteSize) -> Option<String> {
     }
 }
 
+fn not_fresh(schedule: &ScheduleId, within: HumanDuration, of: &Successes) -> Option<String> {
+    let Some(last) = of.last.get(schedule) else {
+        return Some(format!("no job of `{schedule}` has completed yet"));
+    };
+    let age = Duration::try_from(of.now.duration_since(*last)).unwrap_or_default();
+    let ago = HumanDuration::from_secs(age.as_secs());
+    (age > within.get()).then(|| format!("`{schedule}` last completed at {last}, {ago} ago"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn unmet(requirements: &[Requirement]) -> Option<String> {
+        super::unmet(requirements, &at_noon(&[]))
+    }
+
+    /// At noon, with jobs of these schedules having last completed so many minutes before.
+    fn at_noon(last: &[(&str, i64)]) -> Successes {
+        let now: Timestamp = "2026-06-15T12:00:00Z".parse().unwrap();
+        let before = |minutes: i64| now - jiff::SignedDuration::from_mins(minutes);
+        let last = last.iter().map(|(id, ago)| (id.parse().unwrap(), before(*ago))).collect();
+        Successes { last, now }
+    }
+
+    #[test]
+    fn a_success_is_fresh_for_as_long_as_is_said_and_no_longer() {
+        let fresh = [Requirement::Fresh {
+            schedule: "backup".parse().unwrap(),
+            within: "1h".parse().unwrap(),
+        }];
+        let why = |last: &[(&str, i64)]| super::unmet(&fresh, &at_noon(last));
+        assert_eq!(why(&[("backup", 60)]), None);
+        assert_eq!(why(&[("backup", -5)]), None, "the clock was set back since");
+        let late = why(&[("backup", 61), ("other", 1)]).unwrap();
+        assert!(late.starts_with("fresh:backup:1h is not met: `backup` last completed"), "{late}");
+        assert!(late.ends_with("1h 1m ago"), "{late}");
+        assert!(why(&[("other", 1)]).unwrap().ends_with("no job of `backup` has completed yet"));
+    }
 
     #[test]
     fn an_unmet_requirement_says_what_is_missing() {

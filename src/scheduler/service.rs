@@ -5,6 +5,8 @@
 
 mod again;
 mod clock;
+mod following;
+mod slot;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -17,18 +19,19 @@ use serde::Serialize;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::again::Again;
+use self::following::{LOOK_EVERY, Lookout};
+use self::slot::Slot;
 use super::alarm::Alarm;
 use super::due::{DueDecision, Entry, decide};
-use super::enqueue::{Enqueuer, new_job};
+use super::enqueue::Enqueuer;
 use super::spread::Spread;
 use crate::catalog::{Catalog, Diff, ReloadReport, Reloader};
 use crate::model::AuditEvent;
-use crate::model::{Actor, Chain, Decision, Event, Ledger, ScheduleId};
+use crate::model::{Actor, Cause, Chain, Event, ScheduleId};
 use crate::schedule::{Overlap, Schedule, Trigger};
 use crate::store::StoreError;
 use crate::store::audit::append_event;
-use crate::store::schedules::{self as ledgers, Definition, Instant, Plan};
+use crate::store::schedules::{self as ledgers, Definition, Plan, Recorded};
 use crate::store::wakeups::News;
 
 /// How long to wait before a pass is tried again after the store refused it.
@@ -81,6 +84,7 @@ enum Wake {
     Reloaded(Arc<ReloadReport>),
     LedgerChanged,
     RunEnded(ScheduleId),
+    JobsChangedByHand,
     Stop,
 }
 
@@ -93,20 +97,13 @@ struct Reloaded<'a> {
     schedules: usize,
 }
 
-struct Slot {
-    schedule: Arc<Schedule>,
-    ledger: Ledger,
-    live: bool,
-    /// What comes for the second time, after the clock was set back.
-    again: Option<Again>,
-    /// The entry in the heap that counts; others are left over from earlier.
-    next: Option<Timestamp>,
-}
-
 struct State {
     own: Scheduler,
+    stop: CancellationToken,
     slots: BTreeMap<ScheduleId, Slot>,
     heap: BinaryHeap<Reverse<(Timestamp, ScheduleId)>>,
+    /// What no alarm tells of.
+    lookout: Lookout,
     /// Whether the store refused the last pass.
     is_refused: bool,
     /// When the clock began to be waited for, on the monotonic clock; `None` once it was believed. From then on a step back is a
@@ -127,20 +124,22 @@ impl Scheduler {
     ) -> Result<tokio::task::JoinHandle<()>, StoreError> {
         let reports = self.reloader.subscribe();
         let events = self.enqueuer.events.subscribe();
-        let mut state = State::new(self);
+        let mut state = State::new(self, stop);
         state.adopt().await?;
-        Ok(tokio::spawn(state.run(reports, events, stop)))
+        Ok(tokio::spawn(state.run(reports, events)))
     }
 }
 
 impl State {
-    fn new(own: Scheduler) -> Self {
+    fn new(own: Scheduler, stop: CancellationToken) -> Self {
         let clock = &own.enqueuer.clock;
         let (waiting_since, offset) = (Some(clock.since_boot()), clock::offset(clock));
         Self {
             own,
+            stop,
             slots: BTreeMap::new(),
             heap: BinaryHeap::new(),
+            lookout: Lookout::default(),
             is_refused: false,
             waiting_since,
             offset,
@@ -151,20 +150,25 @@ impl State {
         mut self,
         mut reports: broadcast::Receiver<Arc<ReloadReport>>,
         mut events: broadcast::Receiver<Event>,
-        stop: CancellationToken,
     ) {
         loop {
             self.pass().await;
-            match self.wait(&mut reports, &mut events, &stop).await {
+            match self.wait(&mut reports, &mut events).await {
                 Wake::Alarm => {}
                 Wake::ClockStepped => self.clock_stepped().await,
                 Wake::Reloaded(report) => self.reloaded(&report).await,
                 Wake::LedgerChanged => self.adopt_or_retry().await,
                 Wake::RunEnded(id) => {
-                    self.run_ended(&id).await;
-                    // It ended here, and the rule counts from there on every node.
-                    self.own.enqueuer.signals.tell_others(News::Ledger);
+                    if self.lookout.counts(&id) {
+                        self.run_ended(&id).await;
+                        // It ended here, and the rule counts from there on every node.
+                        self.own.enqueuer.signals.tell_others(News::Ledger);
+                    }
+                    if self.lookout.awaits(&id) {
+                        self.lookout.look_by(Timestamp::MIN);
+                    }
                 }
+                Wake::JobsChangedByHand => self.lookout.look_by(Timestamp::MIN),
                 Wake::Stop => return,
             }
         }
@@ -174,12 +178,11 @@ impl State {
         &self,
         reports: &mut broadcast::Receiver<Arc<ReloadReport>>,
         events: &mut broadcast::Receiver<Event>,
-        stop: &CancellationToken,
     ) -> Wake {
         loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return Wake::Stop,
+                () = self.stop.cancelled() => return Wake::Stop,
                 () = self.own.alarm.rung() => return Wake::Alarm,
                 () = self.own.alarm.clock_stepped() => return Wake::ClockStepped,
                 () = self.own.ledger_changed.notified() => return Wake::LedgerChanged,
@@ -191,16 +194,21 @@ impl State {
                 },
                 event = events.recv() => match event {
                     Ok(Event::AttemptFinished { schedule: Some(id), state, .. })
-                        if state.is_final() && self.measures_from_end(&id) => return Wake::RunEnded(id),
+                        if state.is_final() && (self.lookout.counts(&id) || self.lookout.awaits(&id)) =>
+                    {
+                        return Wake::RunEnded(id);
+                    }
+                    // A job that is cancelled while it waits has ended without an attempt.
+                    Ok(Event::ByHand { action, .. })
+                        if self.lookout.next.is_some() && action.starts_with("job.") =>
+                    {
+                        return Wake::JobsChangedByHand;
+                    }
                     Err(broadcast::error::RecvError::Lagged(_)) => return Wake::LedgerChanged,
                     _ => {}
                 },
             }
         }
-    }
-
-    fn measures_from_end(&self, id: &ScheduleId) -> bool {
-        self.slots.get(id).is_some_and(|slot| from_end(&slot.schedule))
     }
 
     /// Decides and records everything that is due, until nothing is, and sets the alarm.
@@ -213,6 +221,7 @@ impl State {
             self.own.alarm.set(Some(now + clock::LOOK_AGAIN_AFTER));
             return;
         }
+        self.look(now).await;
         let (decisions, ahead) = self.due(now);
         if !ahead.is_empty() {
             self.correct(ahead, now).await;
@@ -227,7 +236,7 @@ impl State {
             }
         }
         let next = self.head();
-        self.own.alarm.set(next);
+        self.own.alarm.set(next.into_iter().chain(self.lookout.next).min());
     }
 
     /// Lets instants be decided again that the store refused.
@@ -253,7 +262,8 @@ impl State {
             let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.next == Some(at)) else {
                 continue;
             };
-            let entry = Entry { schedule: &slot.schedule, ledger: &slot.ledger, live: slot.live };
+            let Slot { schedule, ledger, live, .. } = slot;
+            let entry = Entry { schedule, ledger, live: *live, ends: self.lookout.ends(&id) };
             let due = decide(&entry, &self.own.draws.spread(), now);
             slot.next = None;
             if due.ahead {
@@ -291,31 +301,60 @@ impl State {
         if decisions.is_empty() {
             return Ok(());
         }
-        let unmet = self.unmet(decisions).await;
+        let unmet = self.unmet(decisions).await?;
+        let now = self.own.enqueuer.clock.now();
         let mut instants = Vec::with_capacity(decisions.len());
         let mut overlap: HashMap<ScheduleId, Overlap> = HashMap::new();
         for decision in decisions {
             let Some(slot) = self.slots.get(&decision.schedule) else { continue };
             overlap.insert(decision.schedule.clone(), slot.schedule.run.overlap);
-            instants.push(slot.instant(decision, unmet.get(&decision.schedule)));
+            let instant = slot.instant(decision, unmet.get(&decision.schedule), now);
+            if let Plan::Wait { until } = instant.plan {
+                self.lookout.look_by(until.min(now + LOOK_EVERY));
+            }
+            instants.push(instant);
         }
         let recorded = self.own.enqueuer.record(instants, overlap).await?;
         for decision in decisions {
-            if let Some(slot) = self.slots.get_mut(&decision.schedule) {
-                slot.ledger.decided_until = slot.ledger.decided_until.max(decision.nominal_at);
+            match (decision.cause, self.slots.get_mut(&decision.schedule)) {
+                (Cause::Rule, Some(slot)) => {
+                    slot.ledger.decided_until = slot.ledger.decided_until.max(decision.nominal_at);
+                }
+                (Cause::End, _) => {
+                    self.lookout.followed(&decision.schedule, decision.nominal_at);
+                }
+                _ => {}
             }
         }
-        for row in recorded.iter().filter(|row| row.job.is_some()) {
-            if let Some(slot) = self.slots.get_mut(&row.schedule) {
+        self.note(&recorded);
+        Ok(())
+    }
+
+    /// Takes over what was recorded.
+    fn note(&mut self, recorded: &[Recorded]) {
+        for row in recorded {
+            if row.job.is_some()
+                && let Some(slot) = self.slots.get_mut(&row.schedule)
+            {
                 slot.live = true;
             }
+            let counts = row.job.is_some() && self.lookout.counts(&row.schedule);
+            if counts {
+                self.lookout.look_by(self.own.enqueuer.clock.now() + LOOK_EVERY);
+            }
+            // A waiting job that had to make way has ended.
+            if !row.cancelled.is_empty() && self.lookout.next.is_some() {
+                self.lookout.look_by(Timestamp::MIN);
+            }
         }
-        Ok(())
     }
 
     /// What schedules require and do not have. It is looked at only now, when jobs are about to be made; side by side, because what
     /// one requires may take its time, and the others must not wait behind it one by one.
-    async fn unmet(&self, decisions: &[DueDecision]) -> HashMap<ScheduleId, String> {
+    async fn unmet(
+        &self,
+        decisions: &[DueDecision],
+    ) -> Result<HashMap<ScheduleId, String>, StoreError> {
         let asked = decisions
             .iter()
             .filter(|decision| decision.verdict.settled().is_none())
@@ -323,9 +362,10 @@ impl State {
             .filter(|slot| !slot.schedule.run.requires.is_empty())
             .map(|slot| async {
                 let why = self.own.enqueuer.unmet(slot.schedule.run.requires.clone()).await?;
-                Some((slot.schedule.id.clone(), why))
+                Ok(why.map(|why| (slot.schedule.id.clone(), why)))
             });
-        join_all(asked).await.into_iter().flatten().collect()
+        let answers: Result<Vec<_>, StoreError> = join_all(asked).await.into_iter().collect();
+        Ok(answers?.into_iter().flatten().collect())
     }
 
     async fn reloaded(&mut self, report: &ReloadReport) {
@@ -390,7 +430,11 @@ impl State {
     async fn adopt_or_retry(&mut self) {
         while let Err(error) = self.adopt().await {
             tracing::error!(error = %Chain(&error), "schedules could not be adopted; trying again in a moment");
-            tokio::time::sleep(STORE_PAUSE).await;
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(STORE_PAUSE) => {}
+            }
         }
     }
 
@@ -400,12 +444,10 @@ impl State {
         if !self.is_clock_believed() && self.doubts_the_clock(&catalog).await? {
             return Ok(());
         }
-        let definitions: Vec<Definition> = catalog
-            .schedules
-            .values()
-            .map(|schedule| Definition { id: schedule.id.clone(), rule: rule_of(schedule) })
-            .collect();
+        let definitions: Vec<Definition> =
+            catalog.schedules.values().map(|schedule| definition(schedule)).collect();
         let now = self.own.enqueuer.clock.now();
+        self.take_ends().await?;
         self.settle_replaced(&definitions, now).await?;
         let (mut ledgers, live) = self
             .own
@@ -427,6 +469,9 @@ impl State {
             Some((id.clone(), slot))
         });
         self.slots = slots.collect();
+        let lookout = std::mem::take(&mut self.lookout);
+        let loaded = self.slots.values().map(|slot| &*slot.schedule);
+        self.lookout = Lookout::over(lookout, loaded);
         self.rebuild();
         Ok(())
     }
@@ -446,8 +491,9 @@ impl State {
         let replaced = self.slots.iter().filter(|(id, slot)| !stays(id, slot));
         let spread = self.own.draws.spread();
         let decisions: Vec<DueDecision> = replaced
-            .flat_map(|(_, Slot { schedule, ledger, live, .. })| {
-                decide(&Entry { schedule, ledger, live: *live }, &spread, now).decisions
+            .flat_map(|(id, Slot { schedule, ledger, live, .. })| {
+                let ends = self.lookout.ends(id);
+                decide(&Entry { schedule, ledger, live: *live, ends }, &spread, now).decisions
             })
             .collect();
         self.record(&decisions).await
@@ -460,57 +506,6 @@ impl State {
         for id in ids {
             self.set_next(&id, Some(Timestamp::MIN));
         }
-    }
-}
-
-impl Slot {
-    /// A decision in the form in which the store records it, with what the schedule lacks to run.
-    fn instant(&self, decision: &DueDecision, unmet: Option<&String>) -> Instant {
-        let schedule = &self.schedule;
-        let mut reason = decision.reason.clone();
-        let nominal =
-            self.again.map_or(decision.nominal_at, |again| again.name(decision.nominal_at));
-        if nominal != decision.nominal_at {
-            reason.push_str("; the clock was set back and shows this time again");
-        }
-        let plan = match (decision.verdict.settled(), unmet) {
-            (Some(settled), _) => Plan::Settle(settled),
-            (None, Some(why)) => {
-                reason.clone_from(why);
-                Plan::Settle(Decision::SkippedRequirement)
-            }
-            (None, None) => {
-                let at = decision.fire_at;
-                Plan::Enqueue(Box::new(new_job(schedule, nominal, at, Actor::scheduler())))
-            }
-        };
-        Instant {
-            schedule: schedule.id.clone(),
-            nominal_at: nominal,
-            reason,
-            revision: schedule.hash.to_string(),
-            instants: decision.instants,
-            actor: Actor::scheduler(),
-            advances: true,
-            plan,
-        }
-    }
-
-    /// Takes the ledger as it is in the database, which does not know how far the schedule is in a stretch that comes again.
-    fn read_again(&mut self, mut ledger: Ledger) {
-        if self.again.is_some_and(|again| again.until >= ledger.decided_until) {
-            ledger.decided_until = self.ledger.decided_until;
-        }
-        self.ledger = ledger;
-    }
-
-    /// What of this slot holds for the one that follows it after a reload.
-    fn followed_by(mut self, schedule: Arc<Schedule>, ledger: Ledger, live: bool) -> Self {
-        if self.schedule.when.rule != schedule.when.rule {
-            self.again = None;
-        }
-        self.read_again(ledger);
-        Self { schedule, live, next: None, ..self }
     }
 }
 
@@ -532,6 +527,17 @@ fn from_end(schedule: &Schedule) -> bool {
         .triggers
         .iter()
         .any(|trigger| matches!(trigger, Trigger::EveryFromEnd { .. }))
+}
+
+/// A schedule as far as its ledger depends on it. One that is switched off follows nobody.
+fn definition(schedule: &Schedule) -> Definition {
+    let rule = &schedule.when.rule;
+    let follows = rule.follows().filter(|_| schedule.enabled);
+    Definition {
+        id: schedule.id.clone(),
+        rule: rule_of(schedule),
+        follows: follows.map(|(other, on)| (other.clone(), on)).collect(),
+    }
 }
 
 /// The hash by which a ledger tells that its schedule's rule has changed.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::hot::{CountItem, DeleteDependency, EndItem, InsertDependency, InsertItem};
 use super::jobs::{SubmitContext, submit_one};
 use super::schema::{batch_items, batches, job_dependencies, job_results, jobs_running};
-use super::{Conn, StoreError, finish, on_each_backend, removal};
+use super::{Conn, StoreError, dependencies, finish, on_each_backend, removal};
 use crate::model::{Actor, BatchCounts, FinalState, JobId, JobSettings, JobState, NewJob};
 
 /// What an item's job is to its batch, beside what jobs can need of others.
@@ -276,7 +276,8 @@ pub(super) fn reopen(
     }
     match counts(conn, JobId(batch))? {
         Some(counts) if counts.left() == 0 => {
-            close(conn, batch, counts, None, context.now).map(drop)
+            let end = close(conn, batch, counts, None, context.now)?;
+            dependencies::release(conn, batch, end, context.now)
         }
         _ => Ok(()),
     }

@@ -1,22 +1,24 @@
 //! Jobs that wait for other jobs.
+//!
+//! A row is a job that another one still waits for. The row of one that ended otherwise than needed stays where the waiting job is to go on
+//! waiting: when the other is tried again and ends, its end is told like any other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::*;
 use jiff::Timestamp;
 
-use super::hot::Dependants;
+use super::hot::{DeleteDependency, Dependants, InsertDependency};
 use super::schema::{job_dependencies, job_results, jobs, jobs_blocked};
 use super::whereabouts::{hold, hold_blocked};
 use super::{Conn, Micros, StoreError, batches, finish, jobs as rows, on_each_backend};
-use crate::model::{Dependency, DependencyNeeds, FinalState, JobId, NewJob};
+use crate::model::{
+    Dependency, DependencyNeeds, FinalState, JobId, JobSettings, JobState, NewJob,
+    OnDependencyFailure,
+};
 
-fn needs_text(needs: DependencyNeeds) -> &'static str {
-    match needs {
-        DependencyNeeds::Success => "success",
-        DependencyNeeds::Finished => "finished",
-    }
-}
+const SUCCESS: &str = "success";
+const ANY: &str = "any";
 
 /// Keeps what new jobs depend on where it is until the transaction ends: a job that ended in between, on another node, would not know of
 /// those that wait for it. In the order of their numbers, so that two submissions do not wait for each other.
@@ -31,57 +33,110 @@ pub(super) fn hold_all(conn: &mut Conn, new: &[NewJob]) -> Result<(), StoreError
     Ok(())
 }
 
-/// Notes what `id` waits for. Returns whether it has to wait at all.
-pub(super) fn add(conn: &mut Conn, id: JobId, on: &[Dependency]) -> Result<bool, StoreError> {
-    let mut waits = false;
-    for (on, needs) in distinct(on) {
-        let state: Option<Option<String>> = jobs::table
-            .left_join(job_results::table.on(job_results::job_id.eq(jobs::id)))
-            .filter(jobs::id.eq(on))
-            .select(job_results::state.nullable())
-            .first(conn)
-            .optional()?;
-        match state {
-            // Its own number can be guessed before it is given, and it would wait for itself for ever.
-            Some(_) if on == id.0 => {
-                return Err(StoreError::Conflict(format!("job {on} cannot depend on itself")));
+/// Notes what a job that was just inserted waits for. Returns whether it has to wait at all.
+pub(super) fn add(conn: &mut Conn, id: JobId, job: &NewJob) -> Result<bool, StoreError> {
+    let on_failure = job.settings.on_dependency_failure;
+    let mut waits_for = Vec::with_capacity(job.depends_on.len());
+    let mut any = AnyOf::default();
+    for (on, needs) in distinct(&job.depends_on)? {
+        // Its own number can be guessed before it is given, and it would wait for itself for ever.
+        if on == id.0 {
+            return Err(StoreError::Conflict(format!("job {on} cannot depend on itself")));
+        }
+        let end = end_of(conn, on)?;
+        let is_met = match (needs, &end) {
+            (_, None) => false,
+            (DependencyNeeds::Finished, Some(_)) => true,
+            (DependencyNeeds::Any, Some(state)) => {
+                any.has_completed |= state == JobState::Completed.as_str();
+                on_failure != OnDependencyFailure::Wait
             }
-            None => {
-                return Err(StoreError::NotFound(format!("there is no job {on} to depend on")));
+            (DependencyNeeds::Success, Some(state)) if state == JobState::Completed.as_str() => {
+                true
             }
-            Some(Some(state)) if state != "completed" && needs == DependencyNeeds::Success => {
-                return Err(StoreError::Conflict(format!(
-                    "job {on} is {state} and will not complete, so nothing can depend on its success"
-                )));
-            }
-            Some(Some(_over)) => {}
-            Some(None) => {
-                let row = (
-                    job_dependencies::job_id.eq(id.0),
-                    job_dependencies::depends_on.eq(on),
-                    job_dependencies::needs.eq(needs_text(needs)),
-                );
-                diesel::insert_into(job_dependencies::table).values(row).execute(conn)?;
-                waits = true;
-            }
+            (DependencyNeeds::Success, Some(state)) => match on_failure {
+                OnDependencyFailure::Run => true,
+                OnDependencyFailure::Wait => false,
+                OnDependencyFailure::Cancel => {
+                    return Err(StoreError::Conflict(format!(
+                        "job {on} is {state} and will not complete, so nothing can depend on its success"
+                    )));
+                }
+            },
+        };
+        any.is_needed |= needs == DependencyNeeds::Any;
+        if !is_met {
+            any.may_complete |= needs == DependencyNeeds::Any;
+            waits_for.push((on, needs));
         }
     }
-    Ok(waits)
+    if any.is_hopeless() && on_failure == OnDependencyFailure::Cancel {
+        let why = "none of the jobs of which one must complete will, so nothing can depend on them";
+        return Err(StoreError::Conflict(why.to_owned()));
+    }
+    waits_for.retain(|(_, needs)| *needs != DependencyNeeds::Any || !any.has_completed);
+    for (depends_on, needs) in &waits_for {
+        let (job_id, needs) = (id.0, needs.as_str());
+        let row = InsertDependency { job_id, depends_on: *depends_on, needs };
+        on_each_backend!(conn, |inner| row.execute(inner)?);
+    }
+    Ok(!waits_for.is_empty())
 }
 
-/// Each job once, however often it is named; the stricter need counts.
-fn distinct(on: &[Dependency]) -> BTreeMap<i64, DependencyNeeds> {
+/// What is known of those jobs of which one must complete.
+#[derive(Debug, Default)]
+struct AnyOf {
+    is_needed: bool,
+    has_completed: bool,
+    may_complete: bool,
+}
+
+impl AnyOf {
+    fn is_hopeless(&self) -> bool {
+        self.is_needed && !self.has_completed && !self.may_complete
+    }
+}
+
+/// How a job ended; none while it is not over.
+fn end_of(conn: &mut Conn, on: i64) -> Result<Option<String>, StoreError> {
+    let state: Option<Option<String>> = jobs::table
+        .left_join(job_results::table.on(job_results::job_id.eq(jobs::id)))
+        .filter(jobs::id.eq(on))
+        .select(job_results::state.nullable())
+        .first(conn)
+        .optional()?;
+    state.ok_or_else(|| StoreError::NotFound(format!("there is no job {on} to depend on")))
+}
+
+/// Each job once, however often it is named; the stricter need counts. One of several that is needed by itself as well is no such choice.
+fn distinct(on: &[Dependency]) -> Result<BTreeMap<i64, DependencyNeeds>, StoreError> {
     let mut distinct = BTreeMap::new();
-    for dependency in on {
-        let needs = distinct.entry(dependency.on.0).or_insert(dependency.needs);
-        if dependency.needs == DependencyNeeds::Success {
-            *needs = DependencyNeeds::Success;
+    for Dependency { on, needs } in on {
+        let before = distinct.entry(on.0).or_insert(*needs);
+        let is_one_of_several = |needs: DependencyNeeds| needs == DependencyNeeds::Any;
+        if is_one_of_several(*before) != is_one_of_several(*needs) {
+            return Err(StoreError::Conflict(format!(
+                "job {on} is needed by itself and as one of several; only one of them can be meant"
+            )));
+        }
+        if *needs == DependencyNeeds::Success {
+            *before = *needs;
         }
     }
-    distinct
+    Ok(distinct)
 }
 
-/// Tells the jobs that waited for one that is over: they become ready, or are cancelled when they needed it to succeed.
+/// What the end of one job means for another that waits for it.
+enum Fate {
+    /// It does not wait for this one any more.
+    Released,
+    /// It goes on waiting for it.
+    Waits,
+    /// It will never run.
+    Cancelled(String),
+}
+
+/// Tells the jobs that waited for one that is over: they become ready, go on waiting, or are cancelled.
 ///
 /// A cancelled one is over as well, so this goes on until nobody is left; a list instead of recursion, because chains can be long.
 pub(super) fn release(
@@ -104,25 +159,82 @@ pub(super) fn release(
             if !hold_blocked(conn, id)? {
                 continue;
             }
-            if needs == needs_text(DependencyNeeds::Success) && end != FinalState::Completed {
-                forget(conn, id)?;
-                diesel::delete(jobs_blocked::table.find(id)).execute(conn)?;
-                let why = format!("job {over}, which it depends on, is {}", end.state());
-                finish::close(conn, id, FinalState::Cancelled, now, 0, 0, Some(&why), None)?;
-                ended.push((id, FinalState::Cancelled));
-                continue;
-            }
-            diesel::delete(job_dependencies::table.find((id, over))).execute(conn)?;
-            let others: i64 = job_dependencies::table
-                .filter(job_dependencies::job_id.eq(id))
-                .count()
-                .get_result(conn)?;
-            if others == 0 && diesel::delete(jobs_blocked::table.find(id)).execute(conn)? > 0 {
-                let run_at: Micros = jobs::table.find(id).select(jobs::run_at).first(conn)?;
-                let place = rows::place_of(conn, id, 0, 0)?;
-                rows::enter(conn, &place, run_at.into(), now)?;
+            match fate(conn, id, over, &needs, end)? {
+                Fate::Waits => {}
+                Fate::Released => enter_if_free(conn, id, now)?,
+                Fate::Cancelled(why) => {
+                    forget(conn, id)?;
+                    diesel::delete(jobs_blocked::table.find(id)).execute(conn)?;
+                    finish::close(conn, id, FinalState::Cancelled, now, 0, 0, Some(&why), None)?;
+                    ended.push((id, FinalState::Cancelled));
+                }
             }
         }
+    }
+    Ok(())
+}
+
+/// Decides what the end of `over` means for `id`, and forgets what it does not wait for any more.
+fn fate(
+    conn: &mut Conn,
+    id: i64,
+    over: i64,
+    needs: &str,
+    end: FinalState,
+) -> Result<Fate, StoreError> {
+    let has_completed = end == FinalState::Completed;
+    if needs == ANY && has_completed {
+        let one_of_several = job_dependencies::table
+            .filter(job_dependencies::job_id.eq(id))
+            .filter(job_dependencies::needs.eq(ANY));
+        diesel::delete(one_of_several).execute(conn)?;
+        return Ok(Fate::Released);
+    }
+    if !has_completed && (needs == SUCCESS || needs == ANY) {
+        match (on_failure(conn, id)?, needs) {
+            (OnDependencyFailure::Wait, _) => return Ok(Fate::Waits),
+            (OnDependencyFailure::Run, _) => {}
+            (OnDependencyFailure::Cancel, SUCCESS) => {
+                let why = format!("job {over}, which it depends on, is {}", end.state());
+                return Ok(Fate::Cancelled(why));
+            }
+            (OnDependencyFailure::Cancel, _) => {
+                let left: i64 = job_dependencies::table
+                    .filter(job_dependencies::job_id.eq(id))
+                    .filter(job_dependencies::needs.eq(ANY))
+                    .count()
+                    .get_result(conn)?;
+                if left <= 1 {
+                    let why = format!(
+                        "none of the jobs of which one had to complete did; the last, job {over}, is {}",
+                        end.state()
+                    );
+                    return Ok(Fate::Cancelled(why));
+                }
+            }
+        }
+    }
+    let row = DeleteDependency { job_id: id, depends_on: over };
+    on_each_backend!(conn, |inner| row.execute(inner)?);
+    Ok(Fate::Released)
+}
+
+fn on_failure(conn: &mut Conn, id: i64) -> Result<OnDependencyFailure, StoreError> {
+    let settings: Option<String> =
+        jobs::table.find(id).select(jobs::settings).first(conn).optional()?.flatten();
+    let Some(text) = settings else { return Ok(OnDependencyFailure::default()) };
+    let settings: JobSettings = rows::from_json("job's settings", &text)?;
+    Ok(settings.on_dependency_failure)
+}
+
+/// Lets a job go that waits for nothing any more.
+fn enter_if_free(conn: &mut Conn, id: i64, now: Timestamp) -> Result<(), StoreError> {
+    let others: i64 =
+        job_dependencies::table.filter(job_dependencies::job_id.eq(id)).count().get_result(conn)?;
+    if others == 0 && diesel::delete(jobs_blocked::table.find(id)).execute(conn)? > 0 {
+        let run_at: Micros = jobs::table.find(id).select(jobs::run_at).first(conn)?;
+        let place = rows::place_of(conn, id, 0, 0)?;
+        rows::enter(conn, &place, run_at.into(), now)?;
     }
     Ok(())
 }
@@ -132,4 +244,45 @@ pub(super) fn forget(conn: &mut Conn, id: i64) -> Result<(), StoreError> {
     let waits = job_dependencies::table.filter(job_dependencies::job_id.eq(id));
     diesel::delete(waits).execute(conn)?;
     Ok(())
+}
+
+/// Those of some jobs that others wait for, so that they must stay.
+pub(super) fn waited_for(conn: &mut Conn, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
+    Ok(job_dependencies::table
+        .filter(job_dependencies::depends_on.eq_any(ids))
+        .select(job_dependencies::depends_on)
+        .distinct()
+        .load(conn)?)
+}
+
+/// A job that another one waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitsFor {
+    /// The job.
+    pub job: JobId,
+    /// `success`, `finished` or `any`.
+    pub needs: String,
+    /// How it ended, where the waiting job goes on waiting for it all the same.
+    pub ended: Option<String>,
+}
+
+/// The jobs that a job waits for, at most `limit` of them. The items of a batch are not among them.
+///
+/// # Errors
+/// When the database refuses.
+pub fn waits_for(conn: &mut Conn, id: JobId, limit: i64) -> Result<Vec<WaitsFor>, StoreError> {
+    let rows: Vec<(i64, String, Option<String>)> = job_dependencies::table
+        .left_join(job_results::table.on(job_results::job_id.eq(job_dependencies::depends_on)))
+        .filter(job_dependencies::job_id.eq(id.0))
+        .filter(job_dependencies::needs.ne(batches::ITEM))
+        .order(job_dependencies::depends_on)
+        .limit(limit)
+        .select((
+            job_dependencies::depends_on,
+            job_dependencies::needs,
+            job_results::state.nullable(),
+        ))
+        .load(conn)?;
+    let view = |(job, needs, ended): (i64, String, _)| WaitsFor { job: JobId(job), needs, ended };
+    Ok(rows.into_iter().map(view).collect())
 }

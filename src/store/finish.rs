@@ -3,13 +3,15 @@
 use diesel::prelude::*;
 use jiff::Timestamp;
 
-use super::hot::{DeleteLive, DeleteRunning, InsertAttempt, InsertResult, NoteEnd, TiesOfJob};
-use super::jobs::to_json;
+use super::hot::{
+    DeleteLive, DeleteRunning, InsertAttempt, InsertResult, NoteEnd, NoteForFollowers, TiesOfJob,
+};
+use super::jobs::{from_json, to_json};
 use super::schema::{attempts, job_checkpoints, jobs_running, jobs_scheduled, unique_keys};
 use super::{Conn, Micros, StoreError, dependencies, jobs as rows, on_each_backend};
 use crate::model::{
-    AfterAttempt, FinalState, FinishedAttempt, JobId, JobState, JsonText, NodeId, Outcome,
-    ScheduleId,
+    AfterAttempt, FinalState, FinishedAttempt, JobId, JobSettings, JobState, JsonText, NodeId,
+    OnEnd, Outcome, ScheduleId,
 };
 
 /// What came of a report that an attempt has ended.
@@ -136,23 +138,51 @@ pub(super) fn close(
         error,
         result,
     };
-    let (schedule, unique_key): (Option<String>, Option<String>) =
-        on_each_backend!(conn, |inner| {
-            row.execute(inner)?;
-            TiesOfJob { id }.get_result(inner)?
-        });
-    if unique_key.is_some() {
+    let ties: Ties = on_each_backend!(conn, |inner| {
+        row.execute(inner)?;
+        TiesOfJob { id }.get_result(inner)?
+    });
+    if ties.unique_key.is_some() {
         let held = unique_keys::table
             .filter(unique_keys::job_id.eq(id))
             .filter(unique_keys::expires_at.is_null());
         diesel::delete(held).execute(conn)?;
     }
-    let Some(schedule) = schedule else { return Ok(None) };
-    let live = DeleteLive { schedule: &schedule, job_id: id };
+    let Some(schedule) = &ties.schedule else { return Ok(None) };
+    let live = DeleteLive { schedule, job_id: id };
     on_each_backend!(conn, |inner| live.execute(inner)?);
-    let end = NoteEnd { at: at.as_microsecond(), schedule: &schedule };
-    on_each_backend!(conn, |inner| end.execute(inner)?);
+    // A dry run has not done what others wait for.
+    let is_real = !ties.is_dry_run()?;
+    let at = at.as_microsecond();
+    let succeeded_at = (end == FinalState::Completed && is_real).then_some(at);
+    let note = NoteEnd { at, succeeded_at, schedule };
+    on_each_backend!(conn, |inner| note.execute(inner)?);
+    if ties.followers > 0 && is_real {
+        let state = end.state().as_str();
+        let on_end = OnEnd::of(end).as_str();
+        let note = NoteForFollowers { ended_at: at, job_id: id, state, schedule, on_end };
+        on_each_backend!(conn, |inner| note.execute(inner)?);
+    }
     Ok(schedule.parse().ok())
+}
+
+/// What a job that is over leaves behind.
+#[derive(Debug, Queryable)]
+struct Ties {
+    schedule: Option<String>,
+    unique_key: Option<String>,
+    /// Of a schedule's job.
+    settings: Option<String>,
+    /// How many entries name its schedule as one that is followed.
+    followers: i64,
+}
+
+impl Ties {
+    fn is_dry_run(&self) -> Result<bool, StoreError> {
+        let Some(text) = &self.settings else { return Ok(false) };
+        let settings: JobSettings = from_json("job's settings", text)?;
+        Ok(settings.dry_run)
+    }
 }
 
 /// Ends every attempt that a dead node left running: each is recorded as interrupted and not charged. `next` says what becomes of the

@@ -198,10 +198,12 @@ statements! {
         ")"
     }
 
-    /// What a job that is over leaves behind: its schedule, its unique key.
+    /// What a job that is over leaves behind: its schedule, its unique key, and of a schedule's job its settings and how many
+    /// schedules follow.
     TiesOfJob {
-        "SELECT schedule, unique_key FROM jobs WHERE id = " id: i64 as BigInt;
-        "" -> (Nullable<Text>, Nullable<Text>)
+        "SELECT schedule, unique_key, CASE WHEN schedule IS NULL THEN NULL ELSE settings END, \
+         (SELECT COUNT(*) FROM schedule_followers f WHERE f.schedule = jobs.schedule) FROM jobs WHERE id = " id: i64 as BigInt;
+        "" -> (Nullable<Text>, Nullable<Text>, Nullable<Text>, BigInt)
     }
 
     /// All that says where a job is: how it ended, whether it runs, its attempts so far where it waits for its time, whether it is
@@ -297,11 +299,22 @@ statements! {
         ""
     }
 
-    /// Notes when a schedule's last job ended.
+    /// Notes when a schedule's last job ended, and when one completed.
     NoteEnd<'a> {
         "UPDATE schedules SET last_end_at = " at: i64 as BigInt,
-        " WHERE id = " schedule: &'a str as Text;
+        ", last_success_at = COALESCE(" succeeded_at: Option<i64> as Nullable<BigInt>,
+        ", last_success_at) WHERE id = " schedule: &'a str as Text;
         ""
+    }
+
+    /// Notes the end of a job for the schedules that follow such ends. `on_end` is what this end is beside `finished`.
+    NoteForFollowers<'a> {
+        "INSERT INTO ends_to_follow (follower, ended_at, schedule, job_id, state) SELECT DISTINCT follower, " ended_at: i64 as BigInt,
+        ", schedule, " job_id: i64 as BigInt,
+        ", " state: &'a str as Text,
+        " FROM schedule_followers WHERE schedule = " schedule: &'a str as Text,
+        " AND on_end IN ('finished', " on_end: &'a str as Text;
+        ") ON CONFLICT DO NOTHING"
     }
 
     /// Notes in an occurrence which job it made.

@@ -150,7 +150,7 @@ pub(super) fn submit_one(
         batches::submit_items(conn, job, id, submission, context)?;
         return Ok(Submitted { id: JobId(id), state: Some(JobState::Running) });
     }
-    let state = if dependencies::add(conn, JobId(id), &job.depends_on)? {
+    let state = if dependencies::add(conn, JobId(id), job)? {
         diesel::insert_into(jobs_blocked::table)
             .values(jobs_blocked::job_id.eq(id))
             .execute(conn)?;

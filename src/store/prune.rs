@@ -7,8 +7,8 @@ use super::schema::{
     attempts, job_checkpoints, job_labels, job_priorities, job_replacements, job_results, jobs,
     nodes, occurrences, unique_keys,
 };
-use super::{Conn, StoreError};
-use crate::model::{FinalState, JobId};
+use super::{Conn, StoreError, dependencies};
+use crate::model::{Decision, FinalState, JobId};
 
 /// What may be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,8 +117,13 @@ fn deletable_jobs(
         );
     }
     let candidates: Vec<(i64, i64, Option<String>)> = query.load(conn)?;
+    let ids: Vec<i64> = candidates.iter().map(|(_, id, _)| *id).collect();
+    let waited_for = dependencies::waited_for(conn, &ids)?;
     let mut deletable = Vec::with_capacity(candidates.len());
     for (_, id, schedule) in &candidates {
+        if waited_for.contains(id) {
+            continue;
+        }
         let keep = match schedule {
             Some(schedule) => is_among_newest(conn, schedule, *id, what.keep_per_schedule)?,
             None => false,
@@ -171,6 +176,7 @@ fn forget_labels(conn: &mut Conn, ids: &[i64]) -> Result<(), StoreError> {
 pub fn occurrences(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, StoreError> {
     let old = occurrences::table
         .filter(occurrences::decided_at.lt(before.as_microsecond()))
+        .filter(occurrences::decision.ne(Decision::Waiting.as_str()))
         .order(occurrences::decided_at)
         .limit(limit)
         .select(occurrences::id);

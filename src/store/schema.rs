@@ -222,6 +222,33 @@ diesel::table! {
         paused_until -> Nullable<BigInt>,
         paused_by -> Nullable<Text>,
         pause_reason -> Nullable<Text>,
+        last_success_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    schedule_followers (schedule, follower, on_end) {
+        schedule -> Text,
+        follower -> Text,
+        on_end -> Text,
+    }
+}
+
+diesel::table! {
+    ends_to_follow (follower, ended_at) {
+        follower -> Text,
+        ended_at -> BigInt,
+        schedule -> Text,
+        job_id -> BigInt,
+        state -> Text,
+    }
+}
+
+diesel::table! {
+    waiting_instants (schedule, nominal_at) {
+        schedule -> Text,
+        nominal_at -> BigInt,
+        wait_until -> BigInt,
     }
 }
 
@@ -342,6 +369,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     attempts,
     job_results,
     schedules,
+    schedule_followers,
+    ends_to_follow,
+    waiting_instants,
     schedule_live,
     occurrences,
     job_statistics,

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::History;
 use crate::config::Retention;
 use crate::model::FinalState;
-use crate::store::{Store, StoreError, prune};
+use crate::store::{Store, StoreError, prune, schedules};
 
 /// How many rows one transaction deletes at the most, so that claims never wait long.
 const BATCH: i64 = 500;
@@ -21,7 +21,7 @@ pub struct Counts {
     pub jobs: u64,
     /// Rows of the ledger.
     pub occurrences: u64,
-    /// Unique keys and nodes.
+    /// Unique keys, nodes, and ends of jobs that no schedule has come for.
     pub leftovers: u64,
 }
 
@@ -66,7 +66,12 @@ pub async fn run_once(
         }
     }
     let nodes_before = now - jiff::SignedDuration::from_hours(NODES_KEPT_HOURS);
-    let leftovers = store.write(move |conn| prune::leftovers(conn, now, nodes_before)).await?;
+    let leftovers = store
+        .write(move |conn| {
+            let ends = schedules::forget_old_ends(conn, before)?;
+            Ok(ends + prune::leftovers(conn, now, nodes_before)?)
+        })
+        .await?;
     counts.leftovers = leftovers as u64;
     Ok(counts)
 }

@@ -2,6 +2,7 @@
 
 mod editing;
 mod kinds;
+mod references;
 mod snapshots;
 
 use std::fs;

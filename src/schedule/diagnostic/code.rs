@@ -65,11 +65,15 @@ pub enum Code {
     InlineSecret,
     /// S035: jobs that are made to catch up, and skipped.
     SkippedCatchUp,
+    /// S036: schedules that follow each other in a circle.
+    Circle,
+    /// S037: a schedule that does not exist.
+    UnknownSchedule,
 }
 
 impl Code {
     /// Every code, in order.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::Unreadable,
         Self::TooLarge,
         Self::NotText,
@@ -99,6 +103,8 @@ impl Code {
         Self::LongDelay,
         Self::InlineSecret,
         Self::SkippedCatchUp,
+        Self::Circle,
+        Self::UnknownSchedule,
     ];
 
     /// The name, such as `S014`.
@@ -134,6 +140,8 @@ impl Code {
             Self::LongDelay => "S033",
             Self::InlineSecret => "S034",
             Self::SkippedCatchUp => "S035",
+            Self::Circle => "S036",
+            Self::UnknownSchedule => "S037",
         }
     }
 

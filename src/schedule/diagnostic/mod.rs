@@ -95,6 +95,13 @@ impl Diagnostic {
         Self { severity, code, file, place: None, message, help: None, excerpt: None }
     }
 
+    /// The same, at a place in the file.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
+    }
+
     /// The same, with what to do about it.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {

@@ -34,7 +34,12 @@ pub fn render(diagnostic: &Diagnostic, look: Look) -> String {
                 .path(path.as_str())
                 .annotation(AnnotationKind::Primary.span(excerpt.marked.clone())),
         ),
-        None => title.element(Origin::path(path.as_str())),
+        None => title.element(match diagnostic.place {
+            Some(place) => Origin::path(path.as_str())
+                .line(usize::try_from(place.line).unwrap_or(1))
+                .char_column(usize::try_from(place.col).unwrap_or(1)),
+            None => Origin::path(path.as_str()),
+        }),
     };
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(normalize_untrusted_str(help)));

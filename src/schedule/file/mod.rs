@@ -224,15 +224,18 @@ impl Reading<'_> {
         // `H` in a cron expression takes its slot from the name. A name that could not be read is reported already, so what
         // stands in for it decides nothing.
         let seed = id.as_ref().map_or("", ScheduleId::as_str);
+        let mut references = Vec::new();
         let when = match table.get("when").map(|item| item.table("[when]", findings)) {
-            Some(Some(section)) => when::read(section, seed, self.defaults, self.now, findings),
+            Some(Some(section)) => {
+                when::read(section, seed, self.defaults, self.now, &mut references, findings)
+            }
             Some(None) | None => when::manual(self.defaults),
         };
         let kind_table = self.kind_table(&mut table, findings);
         let own = kind_table.as_ref().map(|(kind, _)| self.defaults.under(kind.defaults()));
         let defaults = own.as_ref().unwrap_or(self.defaults);
         let mut run = match table.get("run").map(|item| item.table("[run]", findings)) {
-            Some(Some(section)) => run::read(section, defaults, findings),
+            Some(Some(section)) => run::read(section, defaults, &mut references, findings),
             Some(None) | None => run::default(defaults),
         };
         run.limited_kind = kind_table.as_ref().is_some_and(|(kind, _)| kind.declared().is_some());
@@ -258,7 +261,7 @@ impl Reading<'_> {
 
         let mut schedule = Schedule {
             id: id?,
-            source: Source { file: Arc::clone(self.file), line },
+            source: Source { file: Arc::clone(self.file), line, references: references.into() },
             description: description.unwrap_or_default(),
             enabled: enabled.unwrap_or(true),
             tags,

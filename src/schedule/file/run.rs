@@ -1,16 +1,19 @@
 //! `[run]`: how a schedule's jobs are treated.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::super::definition::{Defaults, Overlap, Requirement, Run};
-use super::super::diagnostic::Code;
-use super::findings::{Finding, Findings};
+use super::super::definition::{Defaults, Overlap, Reference, Requirement, Run};
+use super::findings::Findings;
 use super::reader::{Item, Table};
 use super::retry;
 use crate::model::{Concurrency, HumanDuration, Labels, NodeChoice, Priority, ScheduleId};
 
 /// The most jobs at once that a limit can be set to.
 pub(super) const MAX_CONCURRENCY: u32 = 1_000_000;
+
+/// The longest `requires_wait`. What waits for longer than a week is not an instant of this week any more.
+const MAX_WAIT: Duration = Duration::from_secs(7 * 86_400);
 
 /// The most labels, and the longest label.
 const MAX_LABELS: usize = 32;
@@ -26,6 +29,7 @@ pub(super) fn default(defaults: &Defaults) -> Run {
         overlap: Overlap::default(),
         retry: defaults.retry.clone(),
         requires: Vec::new(),
+        requires_wait: None,
         labels: Labels::new(),
         concurrency: None,
         limited_kind: false,
@@ -37,6 +41,7 @@ pub(super) fn default(defaults: &Defaults) -> Run {
 pub(super) fn read(
     mut table: Table<'_, '_>,
     defaults: &Defaults,
+    references: &mut Vec<Reference>,
     findings: &mut Findings<'_>,
 ) -> Run {
     let mut run = default(defaults);
@@ -65,7 +70,14 @@ pub(super) fn read(
     }
     if let Some(item) = table.get("requires") {
         let items = item.list("a list like [\"path:/data\"]", findings);
-        run.requires = items.iter().filter_map(|item| requirement(item, findings)).collect();
+        run.requires =
+            items.iter().filter_map(|item| requirement(item, references, findings)).collect();
+    }
+    if let Some(item) = table.get("requires_wait") {
+        run.requires_wait = wait(&item, findings);
+        if run.requires.is_empty() {
+            item.bad_value("belongs to `requires`, which has nothing to wait for", findings);
+        }
     }
     if let Some(item) = table.get("labels") {
         run.labels = labels(&item, findings);
@@ -135,6 +147,17 @@ fn node(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<NodeChoice> 
     }
 }
 
+/// How long an instant waits for its requirements.
+fn wait(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<HumanDuration> {
+    let wait = timeout(item, findings)?;
+    if wait.get() > MAX_WAIT {
+        let message = format!("{wait} is longer than {}", HumanDuration(MAX_WAIT));
+        item.bad_value(message, findings);
+        return None;
+    }
+    Some(wait)
+}
+
 /// `group = "nightly"`: of all jobs of the group, one at a time.
 fn group(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Concurrency> {
     let name: ScheduleId = item.parse("the name of a group", findings)?;
@@ -159,16 +182,15 @@ fn concurrency(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Concu
     None
 }
 
-fn requirement(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Requirement> {
-    let expected = "a requirement like \"path:/data\", \"mounted:/data\" or \"free:/data>=5GiB\"";
+fn requirement(
+    item: &Item<'_, '_>,
+    references: &mut Vec<Reference>,
+    findings: &mut Findings<'_>,
+) -> Option<Requirement> {
+    let expected = "a requirement like \"path:/data\", \"mounted:/data\", \"free:/data>=5GiB\" or \"fresh:backup:24h\"";
     let text = item.text(expected, findings)?;
-    if text.starts_with("fresh:") {
-        findings.add(
-            Finding::error(Code::Unsupported, &item.span(), "`fresh:` is not supported yet").help(
-                "require a file that the other schedule writes, with path:, for now".to_owned(),
-            ),
-        );
-        return None;
+    if let Some(("fresh", rest)) = text.split_once(':') {
+        return fresh(item, rest, references, findings);
     }
     let found = match text.split_once(':') {
         Some(("path", path)) => absolute(path).map(Requirement::Path),
@@ -184,6 +206,39 @@ fn requirement(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Requi
         item.bad_value(message, findings);
     }
     found
+}
+
+/// `fresh:backup:24h`, of which `rest` is what follows `fresh:`.
+fn fresh(
+    item: &Item<'_, '_>,
+    rest: &str,
+    references: &mut Vec<Reference>,
+    findings: &mut Findings<'_>,
+) -> Option<Requirement> {
+    let Some((schedule, within)) = rest.split_once(':') else {
+        item.bad_value(
+            "write `fresh:` with a schedule and a length of time, like \"fresh:backup:24h\"",
+            findings,
+        );
+        return None;
+    };
+    let schedule: ScheduleId = match schedule.parse() {
+        Ok(schedule) => schedule,
+        Err(error) => {
+            item.bad_value(error.to_string(), findings);
+            return None;
+        }
+    };
+    match within.parse::<HumanDuration>() {
+        Ok(within) if !within.get().is_zero() => {
+            let place = findings.source().place(&item.span());
+            references.push(Reference { schedule: schedule.clone(), place });
+            return Some(Requirement::Fresh { schedule, within });
+        }
+        Ok(_zero) => item.bad_value("nothing is fresher than no time at all", findings),
+        Err(error) => item.bad_value(error.to_string(), findings),
+    }
+    None
 }
 
 fn absolute(path: &str) -> Option<PathBuf> {

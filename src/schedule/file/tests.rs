@@ -8,7 +8,7 @@ use super::super::diagnostic::{Look, render, render_all};
 use super::super::{Trigger, Weekdays};
 use super::*;
 use crate::jobs::{Params, check_as};
-use crate::model::{Backoff, Concurrency, HumanDuration, Priority};
+use crate::model::{Backoff, Concurrency, HumanDuration, OnEnd, Priority};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -237,12 +237,70 @@ fn a_schedule_does_exactly_one_thing() {
 
 #[test]
 fn what_is_not_supported_yet_is_refused_and_not_ignored() {
-    let text = "[when]\nafter = \"x\"\nevery = \"1h\"\n\
-                [run]\nhistory = { keep = \"90d\" }\nrequires = [\"fresh:x:24h\"]\n\
+    let text = "[run]\nhistory = { keep = \"90d\" }\n\
                 [idle]\n[notify]\non = [\"late\"]\n[[test]]\nat = 2026-01-01\n";
     let found = findings(text);
-    assert_eq!(found.len(), 5, "{found:#?}");
+    assert_eq!(found.len(), 3, "{found:#?}");
     assert!(found.iter().all(|line| line.contains("error[S017]")), "{found:#?}");
+}
+
+#[test]
+fn a_schedule_may_follow_others_and_require_their_success() {
+    let text = "[when]\nafter = [{ schedule = \"dump\" }, { schedule = \"sync\", on = \"failure\" }]\n\
+                daily = \"04:00\"\n\
+                [run]\nrequires = [\"fresh:dump:24h\", \"path:/data\"]\nrequires_wait = \"1h\"\n[idle]\n";
+    let schedule = good(text);
+    let follows: Vec<(&str, OnEnd)> =
+        schedule.when.rule.follows().map(|(id, on)| (id.as_str(), on)).collect();
+    assert_eq!(follows, [("dump", OnEnd::Success), ("sync", OnEnd::Failure)]);
+    let within = "24h".parse().unwrap();
+    let fresh = Requirement::Fresh { schedule: "dump".parse().unwrap(), within };
+    assert_eq!(schedule.run.requires[0], fresh);
+    assert_eq!(fresh.to_string(), "fresh:dump:1d");
+    assert_eq!(schedule.run.requires_wait, Some("1h".parse().unwrap()));
+    assert_eq!(
+        schedule.when.rule.describe(),
+        "Every day at 04:00, after dump succeeded and after sync failed, UTC time."
+    );
+    let fields = crate::schedule::rule_fields(&schedule);
+    assert_eq!(fields["when.after"], "dump success; sync failure");
+    let places: Vec<(&str, u32, u32)> = schedule
+        .source
+        .references
+        .iter()
+        .map(|named| (named.schedule.as_str(), named.place.line, named.place.col))
+        .collect();
+    assert_eq!(places, [("dump", 2, 23), ("sync", 2, 46), ("dump", 5, 13)]);
+    assert!(!good("[when]\nafter = { schedule = \"x\" }\n[idle]\n").when.is_manual());
+}
+
+#[test]
+fn what_cannot_be_followed_or_required_is_told_at_its_place() {
+    for (line, place, what) in [
+        ("after = \"dump\"", "2:9", "must be a table like"),
+        ("after = {}", "2:9", "needs the name of a `schedule`"),
+        ("after = []", "2:9", "is an empty list"),
+        ("after = { schedule = \"No\" }", "2:22", "cannot be a schedule's name"),
+        ("after = { schedule = \"x\", on = \"sucess\" }", "2:32", "did you mean `success`?"),
+        ("after = { schedule = \"x\", when = 1 }", "2:27", "unknown key `when`"),
+    ] {
+        let found = findings(&format!("[when]\n{line}\n[idle]\n"));
+        assert_eq!(found.len(), 1, "{line}: {found:#?}");
+        assert!(found[0].starts_with(place) && found[0].contains(what), "{line}: {found:#?}");
+    }
+    for (line, what) in [
+        ("requires = [\"fresh:x\"]", "like \"fresh:backup:24h\""),
+        ("requires = [\"fresh:x:0s\"]", "nothing is fresher"),
+        ("requires = [\"fresh:x:soon\"]", "is not a length of time"),
+        ("requires = [\"fresh:X y:1h\"]", "cannot be a schedule's name"),
+        ("requires_wait = \"1h\"", "belongs to `requires`"),
+        ("requires = [\"path:/x\"]\nrequires_wait = \"8d\"", "is longer than 7d"),
+        ("requires = [\"path:/x\"]\nrequires_wait = \"0s\"", "longer than nothing"),
+    ] {
+        let found = findings(&format!("[run]\n{line}\n[idle]\n"));
+        assert_eq!(found.len(), 1, "{line}: {found:#?}");
+        assert!(found[0].contains("error[S016]") && found[0].contains(what), "{line}: {found:#?}");
+    }
 }
 
 #[test]

@@ -5,14 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::super::definition::{Blackout, CatchUp, CatchUpPolicy, Defaults, When};
+use super::super::definition::{Blackout, CatchUp, CatchUpPolicy, Defaults, Reference, When};
 use super::super::diagnostic::Code;
 use super::super::{CronExpression, DstPolicy, Gap, Repeat, Rule, Trigger, Weekdays};
 use super::findings::{Finding, Findings, Span};
 use super::instant;
 use super::reader::{Item, Table};
 use crate::jobs::suggest;
-use crate::model::HumanDuration;
+use crate::model::{HumanDuration, OnEnd, ScheduleId};
 
 /// The shortest interval. What must happen more often is a program of its own, not a schedule.
 const MIN_PERIOD: Duration = Duration::from_secs(1);
@@ -41,6 +41,7 @@ pub(super) fn read(
     hash_seed: &str,
     defaults: &Defaults,
     now: Timestamp,
+    references: &mut Vec<Reference>,
     findings: &mut Findings<'_>,
 ) -> When {
     let errors_before = findings.error_count();
@@ -50,7 +51,7 @@ pub(super) fn read(
     }
     let zone = when.rule.zone.clone();
     when.rule.dst = table.get("dst").map(|item| dst(&item, findings)).unwrap_or_default();
-    let (triggers, triggers_span) = triggers(&mut table, &zone, hash_seed, findings);
+    let (triggers, triggers_span) = triggers(&mut table, &zone, hash_seed, references, findings);
     when.rule.triggers = triggers;
     let jitter = table.get("jitter");
     when.jitter = length(jitter.as_ref(), findings).unwrap_or_default();
@@ -67,10 +68,6 @@ pub(super) fn read(
     }
     when.blackout =
         table.get("blackout").map(|item| blackout(&item, &zone, findings)).unwrap_or_default();
-    table.refuse(
-        &[("after", "chain schedules by time, or submit the second job from the first, for now")],
-        findings,
-    );
     table.finish(findings);
     if findings.error_count() == errors_before {
         warn(&when, &triggers_span, jitter.as_ref(), now, findings);
@@ -83,11 +80,12 @@ fn triggers(
     table: &mut Table<'_, '_>,
     zone: &TimeZone,
     hash_seed: &str,
+    references: &mut Vec<Reference>,
     findings: &mut Findings<'_>,
 ) -> (Vec<Trigger>, Span) {
     let mut triggers = Vec::new();
-    let keys = ["every", "daily", "cron", "at"].map(|key| table.get(key));
-    let [every, daily, cron, at] = &keys;
+    let keys = ["every", "daily", "cron", "at", "after"].map(|key| table.get(key));
+    let [every, daily, cron, at, after] = &keys;
     let written: Vec<&Item<'_, '_>> = keys.iter().flatten().collect();
     let span = match written[..] {
         [only] => only.span(),
@@ -132,6 +130,10 @@ fn triggers(
         triggers.extend(instant::instant(&item, zone, findings).map(Trigger::At));
     }
 
+    for item in after.iter().flat_map(Item::one_or_many) {
+        triggers.extend(after_another(&item, references, findings));
+    }
+
     for item in &written {
         match item.one_or_many().len() {
             0 => item.bad_value("is an empty list, which is never due", findings),
@@ -142,7 +144,7 @@ fn triggers(
     if written.is_empty() {
         findings.add(
             Finding::error(Code::NoTrigger, table.span(), "[when] says no time").help(
-                "write every, daily, cron or at; without [when] a schedule runs only by hand"
+                "write every, daily, cron, at or after; without [when] a schedule runs only by hand"
                     .to_owned(),
             ),
         );
@@ -150,6 +152,32 @@ fn triggers(
     // Ten thousand schedules are kept for as long as the daemon runs, and nearly all have one trigger.
     triggers.shrink_to_fit();
     (triggers, span)
+}
+
+/// `after = { schedule = "backup", on = "success" }`.
+fn after_another(
+    item: &Item<'_, '_>,
+    references: &mut Vec<Reference>,
+    findings: &mut Findings<'_>,
+) -> Option<Trigger> {
+    if item.value.get_ref().as_table().is_none() {
+        item.wrong_type("a table like { schedule = \"backup\", on = \"success\" }", findings);
+        return None;
+    }
+    let mut table = item.table("after", findings)?;
+    let (schedule, on) = (table.get("schedule"), table.get("on"));
+    if schedule.is_none() {
+        let message = "`after` needs the name of a `schedule`";
+        findings.add(Finding::error(Code::MissingKey, table.span(), message));
+    }
+    table.finish(findings);
+    let choices = OnEnd::ALL.map(|on| (on.as_str(), on));
+    let on = on.map_or(Some(OnEnd::default()), |item| item.choice(&choices, findings));
+    let name = schedule?;
+    let schedule: ScheduleId = name.parse("the name of a schedule", findings)?;
+    let place = findings.source().place(&name.span());
+    references.push(Reference { schedule: schedule.clone(), place });
+    Some(Trigger::After { schedule, on: on? })
 }
 
 fn period(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Duration> {

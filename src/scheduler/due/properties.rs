@@ -60,7 +60,8 @@ fn passes(
     let mut passes = Vec::new();
     for step in steps {
         now += SignedDuration::from_secs(*step);
-        let due = decide(&Entry { schedule, ledger: &ledger, live: false }, &SPREAD, now);
+        let due =
+            decide(&Entry { schedule, ledger: &ledger, live: false, ends: &[] }, &SPREAD, now);
         for decision in &due.decisions {
             ledger.decided_until = ledger.decided_until.max(decision.nominal_at);
         }
@@ -98,7 +99,7 @@ proptest! {
     #[test]
     fn nothing_fires_early_and_nothing_due_is_left(schedule in any_schedule(), steps in steps()) {
         let (_, ledger, now) = passes(&schedule, &steps, start());
-        let entry = Entry { schedule: &schedule, ledger: &ledger, live: false };
+        let entry = Entry { schedule: &schedule, ledger: &ledger, live: false, ends: &[] };
         if let Some(next) = next_fire(&entry, &SPREAD) {
             prop_assert!(next.fire_at > now, "{:?} is left at {now}", next);
         }
@@ -142,7 +143,7 @@ proptest! {
             now += SignedDuration::from_secs(*step);
             // The pause comes into force while the passes go on, as it does in life.
             ledger.pause = (now >= since).then(|| Box::new(pause.clone()));
-            for one in decide(&Entry { schedule: &schedule, ledger: &ledger, live: false }, &SPREAD, now).decisions {
+            for one in decide(&Entry { schedule: &schedule, ledger: &ledger, live: false, ends: &[] }, &SPREAD, now).decisions {
                 let in_force = now >= since && pause.is_active(now);
                 prop_assert!(!in_force || one.verdict == Verdict::SkippedPaused);
                 ledger.decided_until = ledger.decided_until.max(one.nominal_at);

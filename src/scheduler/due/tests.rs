@@ -4,7 +4,7 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::model::{JsonText, Labels, Pause, Priority, RetryPolicy};
+use crate::model::{FinalState, JobId, JsonText, Labels, Pause, Priority, RetryPolicy};
 use crate::schedule::{
     Blackout, CatchUp, CatchUpPolicy, ContentHash, CronExpression, DstPolicy, Overlap, Rule, Run,
     Source, Trigger, When,
@@ -24,7 +24,11 @@ pub(super) fn schedule(trigger: Trigger) -> Schedule {
     let zone = TimeZone::get("Europe/Berlin").unwrap();
     Schedule {
         id: "backup".parse().unwrap(),
-        source: Source { file: Path::new("backup.toml").into(), line: 1 },
+        source: Source {
+            file: Path::new("backup.toml").into(),
+            line: 1,
+            references: Box::default(),
+        },
         description: String::new(),
         enabled: true,
         tags: Vec::new(),
@@ -47,6 +51,7 @@ pub(super) fn schedule(trigger: Trigger) -> Schedule {
             overlap: Overlap::Skip,
             retry: RetryPolicy::default(),
             requires: Vec::new(),
+            requires_wait: None,
             labels: Labels::default(),
             concurrency: None,
             limited_kind: false,
@@ -70,7 +75,7 @@ fn catching_up(
 }
 
 pub(super) fn ledger(decided_until: Timestamp) -> Ledger {
-    Ledger { decided_until, last_end: None, pause: None }
+    Ledger { decided_until, last_end: None, last_success: None, pause: None }
 }
 
 fn pause(since: &str, until: Option<&str>) -> Option<Box<Pause>> {
@@ -83,7 +88,7 @@ fn pause(since: &str, until: Option<&str>) -> Option<Box<Pause>> {
 }
 
 fn decide_idle(schedule: &Schedule, ledger: &Ledger, now: Timestamp) -> Due {
-    decide(&Entry { schedule, ledger, live: false }, &SPREAD, now)
+    decide(&Entry { schedule, ledger, live: false, ends: &[] }, &SPREAD, now)
 }
 
 /// Verdicts with the minute of their instants.
@@ -258,7 +263,7 @@ fn d5_after_the_clock_went_back_no_instant_is_decided_again() {
 fn d5_d7_a_ledger_far_ahead_of_the_clock_is_reported_and_decides_nothing() {
     let schedule = schedule(every(600));
     let mark = ledger(at("2026-01-01T13:00:01Z"));
-    let entry = Entry { schedule: &schedule, ledger: &mark, live: false };
+    let entry = Entry { schedule: &schedule, ledger: &mark, live: false, ends: &[] };
     for now in [at("2026-01-01T10:00Z"), Timestamp::UNIX_EPOCH] {
         let pass = due([entry], &SPREAD, now);
         assert_eq!((pass.decisions.len(), pass.next_wakeup), (0, None));
@@ -361,7 +366,7 @@ fn a_disabled_schedule_is_never_due() {
     let mark = ledger(at("2026-01-01T00:00Z"));
     assert_eq!(decide_idle(&schedule, &mark, at("2026-01-02T00:00Z")), Due::default());
     assert_eq!(
-        next_fire(&Entry { schedule: &schedule, ledger: &mark, live: false }, &SPREAD),
+        next_fire(&Entry { schedule: &schedule, ledger: &mark, live: false, ends: &[] }, &SPREAD),
         None
     );
 }
@@ -414,7 +419,7 @@ fn a_period_from_the_end_waits_for_the_end_and_is_never_late() {
     let schedule = from_end(600);
     let mut ledger = ledger(at("2026-01-01T10:00Z"));
     let decide_live = |ledger: &Ledger, now| {
-        decide(&Entry { schedule: &schedule, ledger, live: true }, &SPREAD, now)
+        decide(&Entry { schedule: &schedule, ledger, live: true, ends: &[] }, &SPREAD, now)
     };
 
     // Adopted at 10:00, so first due a period later; while that run is live nothing follows.
@@ -456,7 +461,7 @@ fn a_period_from_the_end_that_was_skipped_for_days_leaves_one_row() {
         0,
         "and the pass after it has no work"
     );
-    let entry = Entry { schedule: &schedule, ledger: &ledger, live: false };
+    let entry = Entry { schedule: &schedule, ledger: &ledger, live: false, ends: &[] };
     assert!(next_fire(&entry, &SPREAD).unwrap().fire_at > now);
 }
 
@@ -486,9 +491,116 @@ fn d10_ten_thousand_schedules_due_at_once_are_decided_in_one_pass() {
         schedule.id = format!("s{index}").parse().unwrap();
     }
     let mark = ledger(at("2026-01-01T00:00Z"));
-    let entries = schedules.iter().map(|schedule| Entry { schedule, ledger: &mark, live: false });
+    let entries =
+        schedules.iter().map(|schedule| Entry { schedule, ledger: &mark, live: false, ends: &[] });
     let pass = due(entries, &SPREAD, at("2026-01-01T01:00Z"));
     assert_eq!(pass.decisions.len(), 10_000);
     assert!(pass.decisions.iter().all(|one| one.verdict == Enqueue));
     assert_eq!(pass.next_wakeup, Some(at("2026-01-01T02:00Z")));
+}
+
+fn end(at_text: &str, job: i64, state: FinalState) -> JobEnd {
+    let schedule = "dump".parse().unwrap();
+    JobEnd { at: at(at_text), schedule, job: JobId(job), state }
+}
+
+fn follower(policy: CatchUpPolicy) -> Schedule {
+    let after =
+        Trigger::After { schedule: "dump".parse().unwrap(), on: crate::model::OnEnd::Finished };
+    catching_up(after, policy, None, 100)
+}
+
+fn decide_after(schedule: &Schedule, ledger: &Ledger, ends: &[JobEnd], now: &str) -> Due {
+    decide(&Entry { schedule, ledger, live: false, ends }, &SPREAD, at(now))
+}
+
+#[test]
+fn the_end_of_another_schedules_job_is_an_instant_wherever_the_mark_is() {
+    let schedule = follower(CatchUpPolicy::Latest);
+    let ends = [end("2026-06-15T10:00:00.000123Z", 12, FinalState::Failed)];
+    for mark in ["2026-06-15T09:00Z", "2026-06-15T10:30Z"] {
+        let due = decide_after(&schedule, &ledger(at(mark)), &ends, "2026-06-15T10:00:01Z");
+        let [decision] = &due.decisions[..] else { panic!("{due:?}") };
+        assert_eq!((decision.nominal_at, decision.cause), (ends[0].at, Cause::End));
+        assert_eq!(decision.verdict, Verdict::Enqueue);
+        assert_eq!(decision.reason, "after job 12 of `dump` failed: due");
+        assert_eq!(due.next, None);
+    }
+}
+
+#[test]
+fn ends_that_nobody_acted_on_in_time_are_caught_up_by_the_policy() {
+    let ends = [
+        end("2026-06-15T10:00Z", 1, FinalState::Completed),
+        end("2026-06-15T10:10Z", 2, FinalState::Completed),
+    ];
+    let mark = ledger(at("2026-06-15T09:00Z"));
+    let verdicts = |policy| {
+        let due = decide_after(&follower(policy), &mark, &ends, "2026-06-15T12:00Z");
+        due.decisions.iter().map(|decision| decision.verdict).collect::<Vec<_>>()
+    };
+    assert_eq!(verdicts(CatchUpPolicy::All), [Verdict::Enqueue, Verdict::Enqueue]);
+    assert_eq!(verdicts(CatchUpPolicy::Latest), [Verdict::Coalesced, Verdict::Enqueue]);
+    assert_eq!(verdicts(CatchUpPolicy::None), [Verdict::Missed, Verdict::Missed]);
+}
+
+#[test]
+fn an_end_is_skipped_in_a_pause_and_in_a_blackout_like_any_other_instant() {
+    let mut schedule = follower(CatchUpPolicy::All);
+    let (from, until) = (at("2026-06-15T10:00Z"), at("2026-06-15T10:05Z"));
+    schedule.when.blackout = vec![Blackout { from, until }];
+    let mut mark = ledger(at("2026-06-15T09:00Z"));
+    mark.pause = pause("2026-06-15T10:08Z", None);
+    let ends = [
+        end("2026-06-15T10:01Z", 1, FinalState::Completed),
+        end("2026-06-15T10:10Z", 2, FinalState::Completed),
+    ];
+    let due = decide_after(&schedule, &mark, &ends, "2026-06-15T10:10:01Z");
+    let verdicts: Vec<Verdict> = due.decisions.iter().map(|one| one.verdict).collect();
+    assert_eq!(verdicts, [Verdict::SkippedBlackout, Verdict::SkippedPaused]);
+    assert!(
+        due.decisions[0].reason.starts_with("after job 1 of `dump` completed: in the blackout")
+    );
+}
+
+#[test]
+fn what_follows_an_end_has_its_offset_and_jitter() {
+    let mut schedule = follower(CatchUpPolicy::Latest);
+    schedule.when.jitter = Duration::from_secs(600);
+    let ends = [end("2026-06-15T10:00Z", 1, FinalState::Completed)];
+    let mark = ledger(at("2026-06-15T09:00Z"));
+    let due = decide_after(&schedule, &mark, &ends, "2026-06-15T10:00Z");
+    assert!(due.decisions.is_empty(), "{due:?}");
+    let next = due.next.unwrap();
+    assert_eq!(next.fire_at, SPREAD.fire_at(&schedule.id, &schedule.when, ends[0].at));
+    assert!(next.fire_at > ends[0].at, "the draw of this seed is not zero");
+    let entry = Entry { schedule: &schedule, ledger: &mark, live: false, ends: &ends };
+    assert_eq!(next_fire(&entry, &SPREAD), Some(next));
+    assert_eq!(
+        seen(&decide(&entry, &SPREAD, next.fire_at)),
+        [("10:00".to_owned(), Verdict::Enqueue)]
+    );
+}
+
+#[test]
+fn an_end_that_the_clock_puts_ahead_is_due_now() {
+    let schedule = follower(CatchUpPolicy::None);
+    let ends = [end("2026-06-15T15:00Z", 1, FinalState::Completed)];
+    let due = decide_after(&schedule, &ledger(at("2026-06-15T09:00Z")), &ends, "2026-06-15T10:00Z");
+    assert_eq!(due.decisions[0].verdict, Verdict::Enqueue);
+    assert_eq!(due.decisions[0].fire_at, at("2026-06-15T10:00Z"));
+}
+
+#[test]
+fn an_end_takes_nothing_from_the_calendar_of_the_same_schedule() {
+    let mut schedule = follower(CatchUpPolicy::All);
+    schedule.when.rule.triggers.push(every(3600));
+    schedule.when.jitter = Duration::from_secs(1800);
+    let ends = [end("2026-06-15T10:00:00.5Z", 1, FinalState::Completed)];
+    let mark = ledger(at("2026-06-15T09:00Z"));
+    // Late enough for both, whatever their delays are.
+    let due = decide_after(&schedule, &mark, &ends, "2026-06-15T10:40Z");
+    let causes: Vec<Cause> = due.decisions.iter().map(|one| one.cause).collect();
+    assert_eq!(causes, [Cause::Rule, Cause::End]);
+    assert_eq!(due.next.unwrap().nominal_at, at("2026-06-15T11:00Z"));
 }

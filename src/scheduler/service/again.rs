@@ -84,7 +84,8 @@ mod tests {
     }
 
     fn next(rule: &Rule, last: &str, by: SignedDuration, now: &str) -> Option<Timestamp> {
-        let ledger = Ledger { decided_until: at(last), last_end: None, pause: None };
+        let ledger =
+            Ledger { decided_until: at(last), last_end: None, last_success: None, pause: None };
         let (ledger, again) = keep_pace(rule, &ledger, None, by, at(now))?;
         Some(again.name(rule.next_on_calendar(ledger.decided_until)?))
     }
@@ -122,7 +123,12 @@ mod tests {
     #[test]
     fn d5_each_time_over_the_same_stretch_has_its_own_names() {
         let every = rule(Trigger::Every { period: Duration::from_secs(600) });
-        let ledger = Ledger { decided_until: at("2026-01-01T13:00Z"), last_end: None, pause: None };
+        let ledger = Ledger {
+            decided_until: at("2026-01-01T13:00Z"),
+            last_end: None,
+            last_success: None,
+            pause: None,
+        };
         let hour = SignedDuration::from_hours(1);
         let now = at("2026-01-01T12:05Z");
         let (ledger, first) = keep_pace(&every, &ledger, None, hour, now).unwrap();

@@ -69,6 +69,9 @@ impl State {
             self.keep_pace(back_by, now).await;
         }
         self.rebuild();
+        if self.lookout.next.is_some() {
+            self.lookout.look_by(Timestamp::MIN);
+        }
         let hurried = self.own.enqueuer.store.write(move |conn| hurry_overdue_retries(conn, now));
         if let Err(error) = hurried.await {
             tracing::error!(error = %Chain(&error), "retries could not be moved to the new time");

@@ -9,7 +9,7 @@ use super::*;
 use crate::catalog::{LookOn, Reading};
 use crate::clock::{Clock as _, ManualClock};
 use crate::jobs::Kind;
-use crate::model::{AfterAttempt, FinishedAttempt, JobId, NodeId, Outcome};
+use crate::model::{AfterAttempt, Decision, FinishedAttempt, JobId, Ledger, NodeId, Outcome};
 use crate::queue::{Ageing, Limits, Signals};
 use crate::schedule::Defaults;
 use crate::store::claim::{ClaimRequest, claim};
@@ -102,7 +102,7 @@ impl World {
             ledger_changed: Arc::new(Notify::new()),
             doubt,
         };
-        let mut state = State::new(scheduler);
+        let mut state = State::new(scheduler, stop.clone());
         state.adopt().await.unwrap();
         let clock = clock.clone();
         Self { state, clock, events, doubt: doubted, stop, node, database, place }
@@ -407,4 +407,195 @@ async fn i3_a_backlog_has_an_end_and_what_is_beyond_it_is_skipped_with_a_row() {
     assert_eq!(decided[0].decision, Decision::SkippedOverlap);
     assert!(decided[0].reason.starts_with("backlog: 100 jobs"), "{}", decided[0].reason);
     assert_eq!(decided[0].job, None);
+}
+
+/// Makes a job of the schedule by hand.
+async fn run_by_hand(world: &World, id: &str, dry_run: bool) {
+    let schedule = Arc::clone(&world.state.slots[&id.parse().unwrap()].schedule);
+    let by_hand = super::super::ByHand {
+        actor: Actor::named("test"),
+        params: None,
+        nominal_at: None,
+        dry_run,
+    };
+    let recorded = world.state.own.enqueuer.by_hand(&schedule, by_hand).await.unwrap();
+    assert!(recorded.job.is_some(), "{recorded:?}");
+}
+
+async fn complete(world: &World) -> JobId {
+    let end = AfterAttempt::End(crate::model::FinalState::Completed);
+    run_one(world, Outcome::Success, end).await
+}
+
+const FOLLOWS: &str =
+    "[when]\nafter = { schedule = \"dump\" }\n[run]\noverlap = \"allow\"\n[idle]\n";
+
+/// What a pass decides about one schedule.
+fn of<'d>(decided: &'d [Decided], schedule: &str) -> Vec<(&'d Timestamp, Decision, &'d str)> {
+    let own = decided.iter().filter(|one| one.schedule == schedule);
+    own.map(|one| (&one.nominal_at, one.decision, one.reason.as_str())).collect()
+}
+
+#[tokio::test]
+async fn a_schedule_that_follows_another_is_due_when_its_job_completes() {
+    let clock = ManualClock::new(at(START));
+    let mut world = World::new(&clock, &[("dump", "[idle]\n"), ("report", FOLLOWS)]).await;
+    assert!(world.pass().await.is_empty());
+    run_by_hand(&world, "dump", false).await;
+    clock.advance(MINUTE);
+    let job = complete(&world).await;
+    world.state.lookout.look_by(Timestamp::MIN);
+    let decided = world.pass().await;
+    let reason = format!("after job {job} of `dump` completed: due");
+    assert_eq!(of(&decided, "report"), [(&clock.now(), Decision::Enqueued, reason.as_str())]);
+    // Once, also after a restart.
+    world.state.lookout.look_by(Timestamp::MIN);
+    assert!(world.pass().await.is_empty());
+    let mut world = world.restart().await;
+    assert!(world.pass_after(MINUTE).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_end_that_nobody_announced_is_found_by_looking_and_one_before_a_restart_as_well() {
+    let clock = ManualClock::new(at(START));
+    let mut world = World::new(&clock, &[("dump", "[idle]\n"), ("report", FOLLOWS)]).await;
+    world.pass().await;
+    run_by_hand(&world, "dump", false).await;
+    complete(&world).await;
+    assert!(of(&world.pass().await, "report").is_empty(), "it has just looked");
+    assert_eq!(enqueued(&world.pass_after(following::LOOK_EVERY).await, "report"), 1);
+    complete(&world).await;
+
+    run_by_hand(&world, "dump", false).await;
+    complete(&world).await;
+    clock.advance(10 * MINUTE);
+    let mut world = world.restart().await;
+    let decided = world.pass().await;
+    let [(_, Decision::Enqueued, reason)] = of(&decided, "report")[..] else { panic!("it is due") };
+    assert!(reason.ends_with("completed: due, 10m late"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_dry_run_is_nothing_to_follow_or_to_rely_on() {
+    let clock = ManualClock::new(at(START));
+    let fresh = "[when]\nevery = \"10m\"\n[run]\nrequires = [\"fresh:dump:1h\"]\n[idle]\n";
+    let files = [("dump", "[idle]\n"), ("report", FOLLOWS), ("fresh", fresh)];
+    let mut world = World::new(&clock, &files).await;
+    run_by_hand(&world, "dump", true).await;
+    complete(&world).await;
+    let decided = world.pass_after(10 * MINUTE).await;
+    assert!(of(&decided, "report").is_empty());
+    let [(_, Decision::SkippedRequirement, why)] = of(&decided, "fresh")[..] else {
+        panic!("it lacks a success")
+    };
+    assert_eq!(why, "fresh:dump:1h is not met: no job of `dump` has completed yet");
+    run_by_hand(&world, "dump", false).await;
+    complete(&world).await;
+    let decided = world.pass_after(10 * MINUTE).await;
+    assert_eq!((enqueued(&decided, "report"), enqueued(&decided, "fresh")), (1, 1));
+    for _ in 0..2 {
+        complete(&world).await;
+    }
+    assert_eq!(enqueued(&world.pass_after(60 * MINUTE).await, "fresh"), 0, "that is too long ago");
+}
+
+#[tokio::test]
+async fn an_edit_decides_about_ends_that_came_before_it() {
+    let clock = ManualClock::new(at(START));
+    let jitter = FOLLOWS.replace("\n[run]", "\njitter = \"1h\"\n[run]");
+    let mut world = World::new(&clock, &[("dump", "[idle]\n"), ("report", &jitter)]).await;
+    run_by_hand(&world, "dump", false).await;
+    complete(&world).await;
+    assert!(of(&world.pass_after(following::LOOK_EVERY).await, "report").is_empty());
+    // It still follows the same one, so what waits for its delay goes on waiting.
+    let also_daily = jitter.replace("jitter", "daily = \"23:00\"\njitter");
+    std::fs::write(world.place.path().join("report.toml"), also_daily).unwrap();
+    world.state.own.reloader.reload().await.unwrap();
+    world.state.adopt().await.unwrap();
+    assert_eq!(enqueued(&world.pass_after(60 * MINUTE).await, "report"), 1);
+}
+
+const WAITS: &str = "[when]\ndaily = \"10:00\"\n[run]\nrequires = [\"fresh:dump:24h\"]\nrequires_wait = \"1h\"\n[idle]\n";
+
+#[tokio::test]
+async fn an_instant_waits_for_its_requirements_and_becomes_a_job_when_they_are_met() {
+    let clock = ManualClock::new(at(START));
+    let mut world = World::new(&clock, &[("dump", "[idle]\n"), ("report", WAITS)]).await;
+    let decided = world.pass_after(30 * MINUTE).await;
+    let ten = at("2026-06-15T10:00:00Z");
+    assert_eq!(
+        of(&decided, "report"),
+        [(
+            &ten,
+            Decision::Waiting,
+            "fresh:dump:1d is not met: no job of `dump` has completed yet; it waits for that until 2026-06-15T11:00:00Z"
+        )]
+    );
+    assert!(world.pass_after(10 * MINUTE).await.is_empty(), "it goes on waiting");
+    let mut world = world.restart().await;
+    assert!(world.pass_after(10 * MINUTE).await.is_empty(), "through a restart");
+    run_by_hand(&world, "dump", false).await;
+    complete(&world).await;
+    let decided = world.pass_after(following::LOOK_EVERY).await;
+    let reason = "due, 20m 15s late because it waited for its requirements";
+    assert_eq!(of(&decided, "report"), [(&ten, Decision::Enqueued, reason)]);
+    assert!(world.pass_after(60 * MINUTE).await.is_empty(), "once");
+}
+
+#[tokio::test]
+async fn an_instant_that_waits_in_vain_is_skipped_when_the_wait_is_over() {
+    let clock = ManualClock::new(at(START));
+    let mut world = World::new(&clock, &[("dump", "[idle]\n"), ("report", WAITS)]).await;
+    assert_eq!(world.pass_after(30 * MINUTE).await.len(), 1);
+    assert!(world.pass_after(59 * MINUTE).await.is_empty());
+    let decided = world.pass_after(MINUTE).await;
+    let [(_, Decision::SkippedRequirement, why)] = of(&decided, "report")[..] else {
+        panic!("the wait is over")
+    };
+    assert!(why.ends_with("it waited until 2026-06-15T11:00:00Z"), "{why}");
+    // One that is caught up after its wait would have been over does not begin to wait.
+    let mut world = world.restart().await;
+    clock.advance(24 * 60 * MINUTE);
+    let decided = world.pass().await;
+    assert_eq!(of(&decided, "report")[0].1, Decision::SkippedRequirement);
+}
+
+#[tokio::test]
+async fn what_waits_is_given_up_when_its_schedule_is_paused_switched_off_or_gone() {
+    let clock = ManualClock::new(at(START));
+    let files = [("paused", WAITS), ("off", WAITS), ("gone", WAITS), ("other", "[idle]\n")];
+    let mut world = World::new(&clock, &files).await;
+    assert_eq!(world.pass_after(30 * MINUTE).await.len(), 3);
+    std::fs::remove_file(world.place.path().join("gone.toml")).unwrap();
+    let off = format!("enabled = false\n{WAITS}");
+    std::fs::write(world.place.path().join("off.toml"), off).unwrap();
+    world.state.own.reloader.reload().await.unwrap();
+    let pause = crate::model::Pause {
+        since: clock.now(),
+        until: None,
+        by: "alice".to_owned(),
+        reason: "holidays".to_owned(),
+    };
+    let paused = "paused".parse().unwrap();
+    let store = world.database.store().clone();
+    store.write(move |conn| ledgers::pause(conn, &paused, &pause)).await.unwrap();
+    world.state.adopt().await.unwrap();
+    let decided = world.pass_after(MINUTE).await;
+    assert_eq!(of(&decided, "paused")[0].1, Decision::SkippedPaused);
+    assert_eq!(of(&decided, "off")[0].1, Decision::SkippedRequirement);
+    assert!(of(&decided, "gone").is_empty(), "another node may have it still");
+    let decided = world.pass_after(60 * MINUTE).await;
+    assert_eq!(of(&decided, "gone")[0].1, Decision::SkippedRequirement);
+}
+
+#[tokio::test]
+async fn a_schedule_that_counts_from_its_end_goes_on_when_nobody_announced_the_end() {
+    let clock = ManualClock::new(at(START));
+    let from_end = "[when]\nevery = \"10m\"\nfrom = \"end\"\n[idle]\n";
+    let mut world = World::new(&clock, &[("pace", from_end)]).await;
+    assert_eq!(enqueued(&world.pass_after(10 * MINUTE).await, "pace"), 1);
+    // As another node, or somebody who cancels it, would end it.
+    complete(&world).await;
+    assert!(world.pass_after(following::LOOK_EVERY).await.is_empty());
+    assert_eq!(enqueued(&world.pass_after(10 * MINUTE).await, "pace"), 1);
 }

@@ -1,6 +1,8 @@
 //! Schedules' ledgers: what was decided about each due instant, in the same transaction as the job it made.
 
+mod following;
 mod record;
+mod waiting;
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,12 +11,14 @@ use jiff::Timestamp;
 
 use super::hot::{LiveJobs, Redefine};
 use super::nodes::count_ledger_change;
-use super::schema::{job_results, jobs, occurrences, schedule_live, schedules};
+use super::schema::{occurrences, schedule_live, schedules};
 use super::{Conn, Micros, StoreError, on_each_backend};
-use crate::model::{JobId, ScheduleId};
+use crate::model::{JobId, OnEnd, ScheduleId};
 pub use crate::model::{Ledger, Pause};
 
+pub use following::{ends_to_follow, forget_old_ends};
 pub use record::{Instant, Plan, Recorded, record};
+pub use waiting::{Wait, waits};
 
 #[derive(Queryable)]
 struct Row {
@@ -26,6 +30,7 @@ struct Row {
     paused_until: Option<Micros>,
     paused_by: Option<String>,
     pause_reason: Option<String>,
+    last_success_at: Option<Micros>,
 }
 
 impl Row {
@@ -41,6 +46,7 @@ impl Row {
         Ledger {
             decided_until: self.decided_until.into(),
             last_end: self.last_end_at.map(Timestamp::from),
+            last_success: self.last_success_at.map(Timestamp::from),
             pause,
         }
     }
@@ -53,9 +59,13 @@ pub struct Definition {
     pub id: ScheduleId,
     /// Hash of its rule and of whether it is enabled.
     pub rule: String,
+    /// The ends that make it due, and whose. A part of the rule.
+    pub follows: Vec<(ScheduleId, OnEnd)>,
 }
 
 /// Brings the ledgers in line with what is loaded, and returns them.
+///
+/// Which schedules follow which is noted with the rule, so that jobs that end while nobody has a follower loaded are not lost on it.
 ///
 /// A schedule that is new, or whose rule has changed, starts at `now`: an edit never fires instants from before it. One whose rule is as
 /// it was goes on where it stopped, so that what fell into a downtime is still decided. Ledgers of schedules that
@@ -84,6 +94,7 @@ pub fn adopt(
                     decided_until: row.decided_until.0,
                 };
                 on_each_backend!(conn, |inner| change.execute(inner)?);
+                following::follow(conn, definition)?;
                 row.ledger()
             }
             None => {
@@ -97,7 +108,8 @@ pub fn adopt(
                     .values(row)
                     .on_conflict_do_nothing()
                     .execute(inner)?);
-                Ledger { decided_until: now, last_end: None, pause: None }
+                following::follow(conn, definition)?;
+                Ledger { decided_until: now, last_end: None, last_success: None, pause: None }
             }
         };
         ledgers.insert(definition.id.clone(), ledger);
@@ -172,20 +184,24 @@ pub fn resume(conn: &mut Conn, id: &ScheduleId) -> Result<bool, StoreError> {
     Ok(changed > 0)
 }
 
-/// When a job of the schedule last completed.
+/// When jobs of these schedules last completed; those of which none ever did are left out.
 ///
 /// # Errors
 /// When the database refuses.
-pub fn last_success(conn: &mut Conn, id: &ScheduleId) -> Result<Option<Timestamp>, StoreError> {
-    let last: Option<Micros> = jobs::table
-        .inner_join(job_results::table.on(job_results::job_id.eq(jobs::id)))
-        .filter(jobs::schedule.eq(id.as_str()))
-        .filter(job_results::state.eq("completed"))
-        .order(jobs::id.desc())
-        .select(job_results::finished_at)
-        .first(conn)
-        .optional()?;
-    Ok(last.map(Timestamp::from))
+pub fn last_successes(
+    conn: &mut Conn,
+    ids: &[ScheduleId],
+) -> Result<HashMap<ScheduleId, Timestamp>, StoreError> {
+    let mut last = HashMap::with_capacity(ids.len());
+    for id in ids {
+        let at: Option<Option<Micros>> = schedules::table
+            .find(id.as_str())
+            .select(schedules::last_success_at)
+            .first(conn)
+            .optional()?;
+        last.extend(at.flatten().map(|at| (id.clone(), at.into())));
+    }
+    Ok(last)
 }
 
 /// The first microsecond from `at` on that has no row yet: two runs by hand in the same instant are two rows.
@@ -225,9 +241,11 @@ pub fn correct(conn: &mut Conn, ids: &[ScheduleId], now: Timestamp) -> Result<()
         diesel::update(schedules::table.find(id.as_str()))
             .set(schedules::decided_until.eq(now))
             .execute(conn)?;
-        // A period that counts from an end in the future would be as long as the clock was wrong.
+        // A period that counts from an end in the future would be as long as the clock was wrong, and a success would be as fresh.
         let ended_later = schedules::table.find(id.as_str()).filter(schedules::last_end_at.gt(now));
         diesel::update(ended_later).set(schedules::last_end_at.eq(now)).execute(conn)?;
+        let later = schedules::table.find(id.as_str()).filter(schedules::last_success_at.gt(now));
+        diesel::update(later).set(schedules::last_success_at.eq(now)).execute(conn)?;
     }
     Ok(())
 }

@@ -3,9 +3,9 @@
 use diesel::prelude::*;
 use jiff::Timestamp;
 
-use super::live_jobs;
+use super::{following, live_jobs, waiting};
 use crate::model::{
-    Actor, Decision, Dependency, DependencyNeeds, JobId, NewJob, OverlapVerdict, ScheduleId,
+    Actor, Cause, Decision, Dependency, DependencyNeeds, JobId, NewJob, OverlapVerdict, ScheduleId,
 };
 use crate::store::hot::{AdvanceMark, InsertOccurrence, LastRowId, LinkJob, Returning};
 use crate::store::jobs::{SubmitContext, submit};
@@ -28,8 +28,8 @@ pub struct Instant {
     pub instants: i64,
     /// Who caused it.
     pub actor: Actor,
-    /// Whether the ledger's high-water mark moves: true for the rule's own instants, false for runs by hand.
-    pub advances: bool,
+    /// What made it.
+    pub cause: Cause,
     /// What to record.
     pub plan: Plan,
 }
@@ -41,6 +41,11 @@ pub enum Plan {
     Enqueue(Box<NewJob>),
     /// Nothing is made.
     Settle(Decision),
+    /// Nothing is made yet: it waits for its requirements.
+    Wait {
+        /// How long.
+        until: Timestamp,
+    },
 }
 
 /// An instant that was recorded.
@@ -50,6 +55,8 @@ pub struct Recorded {
     pub schedule: ScheduleId,
     /// The instant.
     pub nominal_at: Timestamp,
+    /// What made it.
+    pub cause: Cause,
     /// What was decided.
     pub decision: Decision,
     /// Why.
@@ -75,10 +82,14 @@ pub fn record(
 ) -> Result<Vec<Recorded>, StoreError> {
     let mut recorded = Vec::with_capacity(instants.len());
     for instant in instants {
-        if instant.advances {
-            advance(conn, instant)?;
-        } else {
+        if instant.cause != Cause::Rule {
             hold(conn, &instant.schedule)?;
+        }
+        match instant.cause {
+            Cause::Rule => advance(conn, instant)?,
+            Cause::End => following::followed(conn, &instant.schedule, instant.nominal_at)?,
+            Cause::Wait if !waiting::end(conn, instant)? => continue,
+            Cause::Wait | Cause::Hand => {}
         }
         if let Some(row) = record_one(conn, instant, context, &mut overlap)? {
             recorded.push(row);
@@ -113,6 +124,7 @@ fn record_one(
     let mut recorded = Recorded {
         schedule: instant.schedule.clone(),
         nominal_at: instant.nominal_at,
+        cause: instant.cause,
         decision: Decision::Enqueued,
         reason: instant.reason.clone(),
         job: None,
@@ -121,6 +133,7 @@ fn record_one(
     let mut job = None;
     match &instant.plan {
         Plan::Settle(decision) => recorded.decision = *decision,
+        Plan::Wait { .. } => recorded.decision = Decision::Waiting,
         Plan::Enqueue(new) => {
             let live = live_jobs(conn, &instant.schedule)?;
             match overlap(instant, &live) {
@@ -138,7 +151,18 @@ fn record_one(
         }
     }
     // The ledger row comes first: where another node has written it, nothing else must happen.
-    let Some(row) = insert(conn, instant, &recorded, context)? else { return Ok(None) };
+    let replaced = match instant.cause {
+        Cause::Wait => waiting::replace(conn, instant, &recorded, context)?,
+        Cause::Rule | Cause::End | Cause::Hand => None,
+    };
+    let row = match replaced {
+        Some(row) => Some(row),
+        None => insert(conn, instant, &recorded, context)?,
+    };
+    let Some(row) = row else { return Ok(None) };
+    if let Plan::Wait { until } = instant.plan {
+        waiting::begin(conn, instant, until)?;
+    }
     if let Some((new, others)) = job {
         for other in &recorded.cancelled {
             cancel(conn, *other, &instant.actor, context.now)?;
@@ -155,6 +179,9 @@ fn record_one(
         recorded.job = made.first().map(|submitted| submitted.id);
         let link = LinkJob { occurrence: row, job: recorded.job.map(|id| id.0) };
         on_each_backend!(conn, |inner| link.execute(inner)?);
+    }
+    if replaced.is_some() {
+        waiting::tell(conn, instant, &recorded, context)?;
     }
     Ok(Some(recorded))
 }

@@ -4,6 +4,7 @@ mod batches;
 mod catch_up;
 mod contract;
 mod files;
+mod following;
 mod help;
 mod jobs;
 mod kinds;

@@ -59,12 +59,19 @@ impl Files {
                 format!("{name} is described anew")
             }
             _ => {
-                let text = definition(dice, now);
+                let text = definition(dice, now, &self.others(&name));
                 let shown = text.replace('\n', " ");
                 self.put(&name, text, now);
                 format!("{name} is now {shown}")
             }
         }
+    }
+
+    /// The schedules beside this one that are there, or that may be where none is.
+    fn others(&self, name: &str) -> Vec<String> {
+        let there: Vec<String> =
+            self.texts.keys().filter(|other| *other != name).cloned().collect();
+        if there.is_empty() { Self::names() } else { there }
     }
 
     /// Switches every schedule off, those in broken files included.
@@ -111,9 +118,9 @@ fn without_description(text: &str) -> String {
 }
 
 /// A definition, in which everything that bears on when and whether a job is made varies.
-fn definition(dice: &mut Dice, now: Timestamp) -> String {
+fn definition(dice: &mut Dice, now: Timestamp, others: &[String]) -> String {
     let soon = now + dice.seconds(5, 600);
-    let rule = match dice.between(0, 12) {
+    let rule = match dice.between(0, 18) {
         0..=3 => format!("every = \"{}s\"", dice.between(15, 300)),
         4 => format!("every = \"{}s\"\nfrom = \"end\"", dice.between(10, 90)),
         5 => format!("cron = \"*/{} * * * *\"", dice.pick(&[1, 2, 5, 15])),
@@ -125,6 +132,12 @@ fn definition(dice: &mut Dice, now: Timestamp) -> String {
         ),
         9 => format!("at = \"{soon:.0}\""),
         10 => format!("every = \"{}s\"\ncron = \"*/3 * * * *\"", dice.between(40, 100)),
+        11..=16 => {
+            let on = dice.pick(&["success", "success", "failure", "finished"]);
+            let other = dice.pick(others).clone();
+            let besides = if dice.chance(20) { "cron = \"*/4 * * * *\"\n" } else { "" };
+            format!("{besides}after = {{ schedule = \"{other}\", on = \"{on}\" }}")
+        }
         _ => format!("every = \"{}m\"", dice.between(1, 90)),
     };
     let zone = dice.pick(&["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]);
@@ -155,6 +168,13 @@ fn definition(dice: &mut Dice, now: Timestamp) -> String {
     );
     text +=
         &format!("queue = \"{}\"\npriority = {}\n", dice.pick(&super::QUEUES), dice.between(1, 11));
+    if dice.chance(15) {
+        let other = dice.pick(others).clone();
+        text += &format!("requires = [\"fresh:{other}:{}m\"]\n", dice.between(1, 30));
+        if dice.chance(60) {
+            text += &format!("requires_wait = \"{}s\"\n", dice.between(5, 400));
+        }
+    }
     if dice.chance(50) {
         text += &format!("retries = {}\n", dice.between(0, 4));
     }

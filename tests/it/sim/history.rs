@@ -3,6 +3,7 @@
 //! The record is written in the transaction of the change, so its order is the order of commits and nothing is in it that was rolled
 //! back. With it the checker can go through the history once more and hold each step against the rules.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -26,7 +27,7 @@ CREATE TRIGGER sim_r5 AFTER INSERT ON jobs_scheduled BEGIN INSERT INTO sim_recor
 CREATE TRIGGER sim_r6 AFTER DELETE ON jobs_scheduled BEGIN INSERT INTO sim_record (what, job, a, b) VALUES ('scheduled-', OLD.job_id, OLD.run_at, OLD.number); END;
 CREATE TRIGGER sim_r7 AFTER INSERT ON jobs_blocked BEGIN INSERT INTO sim_record (what, job) VALUES ('blocked+', NEW.job_id); END;
 CREATE TRIGGER sim_r8 AFTER DELETE ON jobs_blocked BEGIN INSERT INTO sim_record (what, job) VALUES ('blocked-', OLD.job_id); END;
-CREATE TRIGGER sim_r9 AFTER INSERT ON job_results BEGIN INSERT INTO sim_record (what, job, a, t) VALUES ('over+', NEW.job_id, NEW.charged, NEW.state); END;
+CREATE TRIGGER sim_r9 AFTER INSERT ON job_results BEGIN INSERT INTO sim_record (what, job, a, b, t) VALUES ('over+', NEW.job_id, NEW.charged, NEW.finished_at, NEW.state); END;
 CREATE TRIGGER sim_ra AFTER DELETE ON job_results BEGIN INSERT INTO sim_record (what, job, a, t) VALUES ('over-', OLD.job_id, OLD.charged, OLD.state); END;
 CREATE TRIGGER sim_rb AFTER INSERT ON schedule_live BEGIN INSERT INTO sim_record (what, job, t) VALUES ('live+', NEW.job_id, NEW.schedule); END;
 CREATE TRIGGER sim_rc AFTER DELETE ON schedule_live BEGIN INSERT INTO sim_record (what, job, t) VALUES ('live-', OLD.job_id, OLD.schedule); END;
@@ -38,6 +39,11 @@ CREATE TRIGGER sim_rh AFTER INSERT ON queues WHEN NEW.paused_at IS NOT NULL BEGI
 CREATE TRIGGER sim_rj AFTER INSERT ON job_dependencies BEGIN INSERT INTO sim_record (what, job, a, t) VALUES ('depends', NEW.job_id, NEW.depends_on, NEW.needs); END;
 CREATE TRIGGER sim_rk AFTER INSERT ON nodes BEGIN INSERT INTO sim_record (what, a, t) VALUES ('node', NEW.id, NEW.instance); END;
 CREATE TRIGGER sim_rl AFTER INSERT ON audit_events BEGIN INSERT INTO sim_record (what, t) VALUES ('event', NEW.event); END;
+CREATE TRIGGER sim_rm AFTER INSERT ON schedule_followers BEGIN INSERT INTO sim_record (what, t, u) VALUES ('follows+', NEW.schedule, NEW.follower || '/' || NEW.on_end); END;
+CREATE TRIGGER sim_rn AFTER DELETE ON schedule_followers BEGIN INSERT INTO sim_record (what, t, u) VALUES ('follows-', OLD.schedule, OLD.follower || '/' || OLD.on_end); END;
+CREATE TRIGGER sim_ro AFTER INSERT ON ends_to_follow BEGIN INSERT INTO sim_record (what, job, a, t, u) VALUES ('end+', NEW.job_id, NEW.ended_at, NEW.follower, NEW.schedule); END;
+CREATE TRIGGER sim_rp AFTER DELETE ON ends_to_follow BEGIN INSERT INTO sim_record (what, job, a, t, u) VALUES ('end-', OLD.job_id, OLD.ended_at, OLD.follower, OLD.schedule); END;
+CREATE TRIGGER sim_rq AFTER INSERT ON waiting_instants BEGIN INSERT INTO sim_record (what, a, b, t) VALUES ('waits+', NEW.nominal_at, NEW.wait_until, NEW.schedule); END;
 CREATE TRIGGER sim_ri AFTER DELETE ON queues BEGIN INSERT INTO sim_record (what, t) VALUES ('resumed', OLD.name); END;
 ";
 
@@ -238,6 +244,9 @@ UNION ALL SELECT 'job ' || job_id || ' in jobs_blocked' FROM jobs_blocked
 UNION ALL SELECT 'job ' || job_id || ' in schedule_live' FROM schedule_live
 UNION ALL SELECT 'job ' || job_id || ' in job_dependencies' FROM job_dependencies
 UNION ALL SELECT 'job ' || job_id || ' in unique_keys' FROM unique_keys WHERE expires_at IS NULL
+UNION ALL SELECT follower || ' has to follow job ' || job_id FROM ends_to_follow
+UNION ALL SELECT schedule || ' waits since ' || nominal_at FROM waiting_instants
+UNION ALL SELECT schedule || ' says that it waits since ' || nominal_at FROM occurrences WHERE decision = 'waiting'
 UNION ALL SELECT 'node ' || id || ' is not stopped' FROM nodes WHERE stopped_at IS NULL";
 
 impl History {
@@ -264,6 +273,18 @@ impl History {
             ));
         }
         trace.line(format_args!("{} changes, {} events", self.record.len(), self.events));
+    }
+
+    /// The instants that waited for their requirements, by schedule and time.
+    pub(super) fn waited(&self) -> BTreeSet<(&str, i64)> {
+        let waits = self.record.iter().filter(|change| change.what == "waits+");
+        waits.map(|change| (change.text(), change.number())).collect()
+    }
+
+    /// The ends that made an instant of their follower, by follower and time.
+    pub(super) fn followed(&self) -> BTreeSet<(&str, i64)> {
+        let ends = self.record.iter().filter(|change| change.what == "end+");
+        ends.map(|change| (change.text(), change.number())).collect()
     }
 
     pub(super) fn read(path: &Path) -> Self {

@@ -65,6 +65,33 @@ fn an_instant_that_vanishes_is_noticed() {
 }
 
 #[test]
+fn an_end_that_nobody_notes_is_noticed() {
+    is_noticed(
+        "CREATE TRIGGER lose BEFORE INSERT ON ends_to_follow BEGIN SELECT RAISE(IGNORE); END;",
+        "was not noted for",
+    );
+}
+
+#[test]
+fn an_end_that_is_forgotten_before_it_is_followed_is_noticed() {
+    is_noticed(
+        // Behind the record of it: which of two triggers of one table comes first is not said.
+        "CREATE TRIGGER lose AFTER INSERT ON sim_record WHEN NEW.what = 'end+'
+         BEGIN DELETE FROM ends_to_follow WHERE follower = NEW.t AND ended_at = NEW.a; END;",
+        "vanished without a row",
+    );
+}
+
+#[test]
+fn an_instant_that_waits_for_ever_is_noticed() {
+    is_noticed(
+        "CREATE TRIGGER forget AFTER INSERT ON waiting_instants
+         BEGIN DELETE FROM waiting_instants WHERE schedule = NEW.schedule AND nominal_at = NEW.nominal_at; END;",
+        "says that it waits since",
+    );
+}
+
+#[test]
 fn a_job_that_runs_again_after_its_cancel_is_noticed() {
     is_noticed(
         "CREATE TRIGGER revive AFTER INSERT ON job_results WHEN NEW.state = 'cancelled' AND NEW.attempts = 0

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use sexton::model::{
-    Actor, Decision, Dependency, DependencyNeeds, FinalState, JobId, JobState, NewJob,
+    Actor, Cause, Decision, Dependency, DependencyNeeds, FinalState, JobId, JobState, NewJob,
     OverlapVerdict, ScheduleId,
 };
 use sexton::store::finish::{Finished, finish};
@@ -252,7 +252,7 @@ async fn a_job_that_is_brought_back_is_not_pruned(queue: Queue) {
 
 async fn two_runs_by_hand_do_not_both_find_the_schedule_idle(queue: Queue) {
     let id: ScheduleId = "nightly".parse().unwrap();
-    let definition = Definition { id: id.clone(), rule: "r".to_owned() };
+    let definition = Definition { id: id.clone(), rule: "r".to_owned(), follows: Vec::new() };
     queue.write(move |conn| adopt(conn, std::slice::from_ref(&definition), at(0))).await;
     let (other, _) = queue.another_node().await;
     let context = queue.context(1);
@@ -265,7 +265,7 @@ async fn two_runs_by_hand_do_not_both_find_the_schedule_idle(queue: Queue) {
             revision: "r".to_owned(),
             instants: 1,
             actor: Actor::named("test"),
-            advances: false,
+            cause: Cause::Hand,
             plan: Plan::Enqueue(Box::new(NewJob {
                 schedule: Some((id.clone(), nominal_at)),
                 ..job()

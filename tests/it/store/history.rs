@@ -1,6 +1,6 @@
 //! Looking back, and forgetting.
 
-use sexton::model::{Decision, FinalState, JobId, JobState, Labels, NewJob};
+use sexton::model::{Cause, Decision, FinalState, JobId, JobState, Labels, NewJob};
 use sexton::store::history::{self, JobFilter, OccurrenceFilter, Page};
 use sexton::store::prune::{self, PruneJobs};
 use sexton::store::schedules::{self, Instant, Plan};
@@ -127,7 +127,7 @@ async fn settle(queue: &Queue, schedule: &str, seconds: &[i64], decision: Decisi
             revision: "abc".to_owned(),
             instants: 1,
             actor: sexton::model::Actor::scheduler(),
-            advances: false,
+            cause: Cause::Hand,
             plan: Plan::Settle(decision),
         })
         .collect();

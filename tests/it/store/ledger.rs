@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sexton::model::{
-    Actor, Decision, FinalState, JobId, JobState, NewJob, OverlapVerdict, Pause, ScheduleId,
+    Actor, Cause, Decision, FinalState, JobId, JobState, NewJob, OverlapVerdict, Pause, ScheduleId,
 };
 use sexton::store::schedules::{self, Definition, Instant, Plan, Recorded};
 use tokio::sync::Barrier;
@@ -36,7 +36,7 @@ fn id(name: &str) -> ScheduleId {
 }
 
 fn definition(name: &str, rule: &str) -> Definition {
-    Definition { id: id(name), rule: rule.to_owned() }
+    Definition { id: id(name), rule: rule.to_owned(), follows: Vec::new() }
 }
 
 async fn adopt(queue: &Queue, second: i64, name: &str, rule: &str) -> schedules::Ledger {
@@ -60,7 +60,7 @@ fn instant(second: i64) -> Instant {
         revision: "abc".to_owned(),
         instants: 1,
         actor: Actor::scheduler(),
-        advances: true,
+        cause: Cause::Rule,
         plan: Plan::Enqueue(Box::new(new)),
     }
 }
@@ -212,7 +212,7 @@ async fn a_redriven_job_counts_as_live_again(queue: Queue) {
 
 async fn a_run_by_hand_leaves_the_mark_alone(queue: Queue) {
     adopt(&queue, 0, "nightly", "r").await;
-    let by_hand = Instant { advances: false, actor: Actor::named("cli:alice"), ..instant(60) };
+    let by_hand = Instant { cause: Cause::Hand, actor: Actor::named("cli:alice"), ..instant(60) };
     let recorded = record(&queue, 60, by_hand, |_| OverlapVerdict::Enqueue).await;
     assert!(recorded[0].job.is_some());
     assert_eq!(ledger(&queue, "nightly").await.decided_until, at(0));
@@ -295,16 +295,14 @@ async fn a_pause_is_remembered_until_it_is_taken_back(queue: Queue) {
 
 async fn the_end_of_the_last_job_is_remembered(queue: Queue) {
     adopt(&queue, 0, "nightly", "r").await;
-    let none = queue.read(|conn| schedules::last_success(conn, &id("nightly"))).await;
-    assert_eq!(none, None);
+    assert_eq!(ledger(&queue, "nightly").await.last_success, None);
     allow(&queue, 60).await;
     let claimed = queue.claim_one(60).await;
     queue.finish(succeeded(&claimed, 70)).await;
     let failed = NewJob { schedule: Some((id("nightly"), at(80))), ..job() };
     queue.through(80, failed, FinalState::Failed).await;
     assert_eq!(ledger(&queue, "nightly").await.last_end, Some(at(81)));
-    let last = queue.read(|conn| schedules::last_success(conn, &id("nightly"))).await;
-    assert_eq!(last, Some(at(71)));
+    assert_eq!(ledger(&queue, "nightly").await.last_success, Some(at(71)));
 }
 
 async fn two_runs_by_hand_in_one_instant_are_two_rows(queue: Queue) {
@@ -312,7 +310,7 @@ async fn two_runs_by_hand_in_one_instant_are_two_rows(queue: Queue) {
     for expected in 0..3_i64 {
         let free = queue.read(|conn| schedules::free_instant(conn, &id("nightly"), at(60))).await;
         assert_eq!(free.as_microsecond(), at(60).as_microsecond() + expected);
-        let by_hand = Instant { nominal_at: free, advances: false, ..instant(60) };
+        let by_hand = Instant { nominal_at: free, cause: Cause::Hand, ..instant(60) };
         let recorded = record(&queue, 60, by_hand, |_| OverlapVerdict::Enqueue).await;
         assert_eq!(recorded.len(), 1);
     }

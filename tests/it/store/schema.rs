@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
-use sexton::model::{AfterAttempt, Dependency, DependencyNeeds, FinalState, NewJob, Outcome};
+use sexton::model::{
+    AfterAttempt, Cause, Dependency, DependencyNeeds, FinalState, NewJob, Outcome,
+};
 use sexton::store::{Conn, DatabaseUrl, Purpose, Store, StoreError, migrations};
 
 use crate::harness::{Queue, TestDatabase, at, ended, job, on_both_backends, retried, soon};
@@ -313,7 +315,7 @@ async fn the_views_show_states_as_words_and_times_as_text(queue: Queue) {
         revision: "abc".to_owned(),
         instants: 2,
         actor: Actor::scheduler(),
-        advances: false,
+        cause: Cause::Hand,
         plan: Plan::Settle(Decision::Missed),
     };
     let context = queue.context(4000);

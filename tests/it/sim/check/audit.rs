@@ -1,6 +1,6 @@
 //! The audit log is whole, and tells of every row once and of nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use sexton::audit::verify;
@@ -21,13 +21,19 @@ pub(super) fn check(history: &History, world: &World, wrong: &mut Wrong) {
     }
     let mut expected: BTreeMap<String, i64> = BTreeMap::new();
     let mut expect = |what: String| *expected.entry(what).or_default() += 1;
+    // The line of a row that waited may have been written while it did or after.
+    let waited: BTreeSet<String> = history
+        .waited()
+        .into_iter()
+        .map(|(schedule, nominal)| format!("schedule:{schedule} {:.6}", micros(nominal)))
+        .collect();
+    let about = |event: &str, instant: &str| match waited.contains(instant) {
+        true => format!("a row that waited {instant}"),
+        false => format!("{event} {instant}"),
+    };
     for row in &history.occurrences {
-        expect(format!(
-            "schedule.{} schedule:{} {:.6}",
-            row.decision,
-            row.schedule,
-            micros(row.nominal_at)
-        ));
+        let instant = format!("schedule:{} {:.6}", row.schedule, micros(row.nominal_at));
+        expect(about(&format!("schedule.{}", row.decision), &instant));
     }
     for attempt in &history.attempts {
         expect(format!("attempt.finished job:{} {}", attempt.job_id, attempt.number));
@@ -52,8 +58,13 @@ pub(super) fn check(history: &History, world: &World, wrong: &mut Wrong) {
             "attempt.finished" => format!("{event} {subject} {}", line["detail"]["number"]),
             "job.submitted" => format!("{event} {subject}"),
             _ => match line["detail"]["nominal_at"].as_str() {
+                // What has become of it, which is an event.
+                Some(_) if line["detail"]["waited"] == true => {
+                    others += 1;
+                    continue;
+                }
                 Some(nominal) if subject.starts_with("schedule:") => {
-                    format!("{event} {subject} {nominal}")
+                    about(&event, &format!("{subject} {nominal}"))
                 }
                 _ if event.starts_with("audit.") => continue,
                 _ => {

@@ -3,7 +3,7 @@
 //! The record says how each schedule's mark moved ("decided until") and under which rule. Whatever instants the rule names in the stretch
 //! that a mark has passed over must have a row, their own or one that stands for several.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 use jiff::{SignedDuration, Timestamp};
@@ -25,10 +25,14 @@ pub(super) fn check(
     wrong: &mut Wrong,
 ) {
     let mut rows: BTreeMap<&str, BTreeMap<Timestamp, &OccurrenceRow>> = BTreeMap::new();
+    let others: BTreeSet<(&str, i64)> =
+        history.waited().into_iter().chain(history.followed()).collect();
     for row in &history.occurrences {
         let own = rows.entry(&row.schedule).or_default();
         own.insert(micros(row.nominal_at), row);
-        if !world.clock.was_set_back() {
+        // What follows an end is no instant of the calendar, and of what has waited the rule may have been edited since.
+        let is_other = others.contains(&(row.schedule.as_str(), row.nominal_at));
+        if !world.clock.was_set_back() && !is_other {
             is_named_by_its_rule(row, files, wrong);
         }
     }

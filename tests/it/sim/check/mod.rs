@@ -1,6 +1,7 @@
 //! Holds what happened against what must be true: nothing is lost, nothing is doubled, nothing surprises.
 
 mod audit;
+mod following;
 mod jobs;
 mod ledger;
 mod queues;
@@ -24,6 +25,7 @@ pub(super) fn check(world: &World) -> Vec<String> {
     let files = world.files.lock().unwrap_or_else(PoisonError::into_inner);
     jobs::check(&history, &log, &promises, &mut wrong);
     queues::check(&history, &files, &mut wrong);
+    following::check(&history, world, &mut wrong);
     // One that did not come to its end has more to decide and more to write.
     if let Some(settled) = &world.settled {
         ledger::check(&history, &files, world, settled, &mut wrong);
