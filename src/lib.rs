@@ -2,6 +2,8 @@
 //!
 //! The modules below are in the order of the data flow: schedule file → parsed schedule → due occurrence → queue row →
 //! worker → handler → history, audit and report → command line and API.
+//!
+//! Whoever wants the queue inside another program begins with [`embed`].
 
 pub mod clock;
 pub mod model;
@@ -33,5 +35,9 @@ pub mod telemetry;
 pub mod daemon;
 
 pub mod api;
+
+pub mod embed;
+
+pub mod bench;
 
 pub mod cli;

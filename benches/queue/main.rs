@@ -10,6 +10,8 @@
 //! the least and the greatest: machines are noisy, and only a ratio of neighbours means much. All commits are durable
 //! (`synchronous=FULL`). The databases live in a temporary directory, so `TMPDIR` chooses the disk.
 //!
+//! The engine is the one of `sexton bench`, which measures less of it on any machine; the bare program here knows nothing but SQLite.
+//!
 //! The numbers are explained in `docs/performance.md`.
 #![expect(
     clippy::print_stdout,
@@ -17,12 +19,14 @@
     reason = "a benchmark prints, and measures real time"
 )]
 
-mod engine;
-mod figures;
+mod postgres;
 mod raw;
+mod shown;
 mod socket;
 
-use figures::{Figure, percentile};
+use sexton::bench::{Engine, Figure, Place, percentile};
+use shown::Shown;
+use tokio_util::sync::CancellationToken;
 
 /// As in the daemon.
 #[global_allocator]
@@ -63,6 +67,16 @@ impl Request {
         request
     }
 
+    /// An engine on a database of its own, which goes with the second value.
+    fn engine(&self) -> (Engine, Place) {
+        let mut place = match self.postgres {
+            true => Place::given(postgres::fresh()).expect("it is empty"),
+            false => Place::below(None).expect("a folder"),
+        };
+        let url = place.fresh().expect("an empty database");
+        (Engine::open(&url, CancellationToken::new()).expect("an engine"), place)
+    }
+
     fn wants(&self, name: &str) -> bool {
         self.wanted.is_empty() || self.wanted.iter().any(|wanted| name.contains(wanted.as_str()))
     }
@@ -70,7 +84,7 @@ impl Request {
 
 fn main() {
     let request = Request::parse();
-    figures::print_head();
+    shown::print_head();
     submissions(&request);
     if request.wants("pickup") {
         pickup(&request);
@@ -97,8 +111,8 @@ fn submissions(request: &Request) {
         let mut waits = Figure::new(&format!("{name}: wait, p50"), "ms");
         let mut tails = Figure::new(&format!("{name}: wait, p99"), "ms");
         for _ in 0..request.repeats {
-            let bench = engine::Engine::open(request.postgres);
-            let measured = bench.submit_from(callers, rounds);
+            let (engine, _place) = request.engine();
+            let measured = engine.submit_from(callers, rounds).expect("it is measured");
             rate.add(measured.rate());
             waits.add(percentile(&measured.waits, 50.0));
             tails.add(percentile(&measured.waits, 99.0));
@@ -113,7 +127,8 @@ fn submissions(request: &Request) {
     if request.wants("submit, 1,000 in a call") {
         let mut rate = Figure::new("submit, 1,000 in a call", "jobs/s");
         for _ in 0..request.repeats {
-            rate.add(engine::Engine::open(request.postgres).submit_bulk(1000, 40));
+            let (engine, _place) = request.engine();
+            rate.add(engine.submit_bulk(1000, 40).expect("it is measured"));
             if !request.postgres {
                 rate.beside(raw::Raw::open().submit(1000, 40));
             }
@@ -127,7 +142,8 @@ fn pickup(request: &Request) {
     let mut middle = Figure::new("pickup when idle, p50", "ms");
     let mut tail = Figure::new("pickup when idle, p99", "ms");
     for _ in 0..request.repeats {
-        let waits = engine::Engine::open(request.postgres).pickup(200);
+        let (engine, _place) = request.engine();
+        let waits = engine.pickup(200).expect("it is measured");
         middle.add(percentile(&waits, 50.0));
         tail.add(percentile(&waits, 99.0));
     }
@@ -145,11 +161,10 @@ fn drains(request: &Request) {
         let mut rate = Figure::new(&format!("drain {jobs}"), "jobs/s");
         let mut bytes = Figure::new(&format!("drain {jobs}: file a job"), "bytes");
         for _ in 0..repeats {
-            let drained = engine::Engine::open(request.postgres).drain(jobs, request.slots);
+            let (engine, _place) = request.engine();
+            let drained = engine.drain(jobs, request.slots).expect("it is measured");
             rate.add(drained.rate);
-            if let Some(size) = drained.bytes_per_job {
-                bytes.add(size);
-            }
+            bytes.add(drained.bytes_per_job);
             if !request.postgres {
                 rate.beside(raw::Raw::open().drain(jobs, request.slots));
             }
@@ -164,7 +179,8 @@ fn life_cycles(request: &Request) {
     for (outstanding, jobs) in [(1, 1_000), (16, 20_000), (128, 60_000), (1024, 100_000)] {
         let mut rate = Figure::new(&format!("life cycle, {outstanding} outstanding"), "jobs/s");
         for _ in 0..request.repeats {
-            rate.add(engine::Engine::open(request.postgres).life_cycle(outstanding, jobs));
+            let (engine, _place) = request.engine();
+            rate.add(engine.life_cycle(outstanding, jobs).expect("it is measured"));
             if !request.postgres {
                 rate.beside(raw::Raw::open().life_cycle(outstanding, jobs));
             }

@@ -6,10 +6,9 @@
 use std::time::Instant;
 
 use rusqlite::{Connection, params};
+use sexton::bench::params_text;
 use sexton::store::{DatabaseUrl, Store};
 use tempfile::TempDir;
-
-use crate::engine::params_text;
 
 pub(crate) struct Raw {
     conn: Connection,

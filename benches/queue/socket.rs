@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sexton::bench::{Figure, milliseconds, params_text, percentile};
 use tempfile::TempDir;
 
-use crate::engine::params_text;
-use crate::figures::{Figure, milliseconds, percentile};
+use crate::shown::Shown;
 
 /// Submissions over the socket into a queue that is paused, so that only they are measured.
 pub(crate) fn figures(repeats: usize) {

@@ -30,6 +30,7 @@ pub use problem::{FieldError, Problem};
 pub use serve::{ServeError, bind_socket, bind_tcp, serve_socket, serve_tcp};
 pub(crate) use state::user_name;
 pub use state::{App, Live, Peer};
+pub(crate) use submission::check_submissions;
 pub use submission::{MAX_SUBMISSION, Submitted, check_submission};
 pub(crate) use system::{TICK_OVERDUE, problems};
 

@@ -19,8 +19,7 @@ use crate::jobs::{kind, remove_logs};
 use crate::model::{Actor, AuditEvent, Event, JobId, JobState, JsonText, Priority};
 use crate::queue::Ageing;
 use crate::store::audit::append_event;
-use crate::store::batches;
-use crate::store::by_hand::{self, Came, Order, OrderedBy, STEP_JOBS};
+use crate::store::by_hand::{self, Came, Order, OrderedBy, STEP_JOBS, Step};
 use crate::store::history::{self, JobFilter, Page};
 use crate::store::jobs::SubmitContext;
 use crate::store::replacement::{Replaced, replace};
@@ -241,18 +240,9 @@ async fn step_by_step(
     let mut touched = Vec::with_capacity(ids.len());
     for step in ids.chunks(STEP_JOBS) {
         let (these, by) = (step.to_vec(), by.clone());
-        let write = app.store.write(move |conn| {
-            let came = by_hand::carry_out(conn, order, &these, state, &by)?;
-            let mut running = Vec::new();
-            for (id, came) in these.iter().zip(&came) {
-                if *came == Came::Requested {
-                    running.push(JobId(*id));
-                    running.extend(batches::running_items(conn, JobId(*id))?);
-                }
-            }
-            Ok((came, running))
-        });
-        let (came, running) = write.await.map_err(|error| {
+        let write =
+            app.store.write(move |conn| by_hand::carry_out(conn, order, &these, state, &by));
+        let Step { came, to_stop } = write.await.map_err(|error| {
             let mut problem = Problem::from(error);
             if !touched.is_empty() {
                 problem.detail = format!(
@@ -264,7 +254,7 @@ async fn step_by_step(
             }
             problem
         })?;
-        live.signals.cancel(running);
+        live.signals.cancel(to_stop);
         live.signals.work();
         let done = step.iter().zip(came);
         if order == Order::Drop {

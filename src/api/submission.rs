@@ -57,11 +57,33 @@ pub fn check_submission(
     actor: &Actor,
 ) -> Result<Submitted, Problem> {
     let (submissions, is_bulk) = submissions(body)?;
+    let jobs = check_submissions(submissions, is_bulk, kinds, now, actor)?;
+    Ok(Submitted { jobs, is_bulk })
+}
+
+/// The same for submissions that were a body's, or might have been.
+pub(crate) fn check_submissions(
+    submissions: Vec<Submission>,
+    is_bulk: bool,
+    kinds: &[Kind],
+    now: Timestamp,
+    actor: &Actor,
+) -> Result<Vec<NewJob>, Problem> {
+    refuse_too_many(submissions.len())?;
     let mut jobs = Vec::with_capacity(submissions.len());
     for (index, submission) in submissions.into_iter().enumerate() {
         jobs.push(checked(submission, index, &prefix(index, is_bulk), kinds, now, actor)?);
     }
-    Ok(Submitted { jobs, is_bulk })
+    Ok(jobs)
+}
+
+fn refuse_too_many(count: usize) -> Result<(), Problem> {
+    if count <= MAX_SUBMISSION {
+        return Ok(());
+    }
+    Err(Problem::bad_request(format!(
+        "{count} jobs in one call are too many; the limit is {MAX_SUBMISSION}"
+    )))
 }
 
 /// Where the `index`-th submission stands in the body, as a JSON pointer.
@@ -75,12 +97,8 @@ fn submissions(body: Value) -> Result<(Vec<Submission>, bool), Problem> {
         Value::Array(values) => values,
         one => vec![one],
     };
-    if values.len() > MAX_SUBMISSION {
-        return Err(Problem::bad_request(format!(
-            "{} jobs in one call are too many; the limit is {MAX_SUBMISSION}",
-            values.len()
-        )));
-    }
+    // Before they are read, and what that costs.
+    refuse_too_many(values.len())?;
     let mut submissions = Vec::with_capacity(values.len());
     for (index, value) in values.into_iter().enumerate() {
         let submission = serde_path_to_error::deserialize(value).map_err(|error| {

@@ -6,24 +6,21 @@ use serde_json::json;
 
 use super::args::Db;
 use super::client::Client;
-use super::output::{Exit, Failure, Outcome, json, line, note};
+use super::output::{Exit, Failure, Outcome, json, line, note, table};
 use super::session::Session;
 use crate::audit;
-use crate::daemon::{take_database, take_lock};
+use crate::config::Settings;
+use crate::daemon::{audit_source, take_database, take_lock};
 use crate::model::Chain;
+use crate::store::copy::{CopyError, Copying};
 use crate::store::{DatabaseUrl, Purpose, StoreError, maintenance, migrations};
+
+/// After how many rows of a table the copy says how far it is.
+const ROWS_A_NOTE: usize = 100_000;
 
 pub(super) async fn run(session: &Session, command: Db) -> Outcome {
     let url = session.settings().database.clone();
-    let failed = |error: StoreError| {
-        let exit = match error {
-            StoreError::Busy => Exit::TryAgain,
-            StoreError::TooNew { .. } => Exit::Config,
-            StoreError::Unsound { .. } => Exit::Data,
-            _ => Exit::Failed,
-        };
-        Failure::new(exit, Chain(&error).to_string())
-    };
+    let failed = |error: StoreError| Failure::new(exit_of(&error), Chain(&error).to_string());
     match command {
         Db::Migrate => {
             let mut conn = url.connect(Purpose::Write).map_err(failed)?;
@@ -68,6 +65,16 @@ pub(super) async fn run(session: &Session, command: Db) -> Outcome {
             report(session, "backed up to", &file)
         }
         Db::Restore { file } => restore(session, &url, &file).await,
+        Db::Copy { from, to } => copy(session, &from, &to).await,
+    }
+}
+
+fn exit_of(error: &StoreError) -> Exit {
+    match error {
+        StoreError::Busy => Exit::TryAgain,
+        StoreError::TooNew { .. } => Exit::Config,
+        StoreError::Unsound { .. } => Exit::Data,
+        _ => Exit::Failed,
     }
 }
 
@@ -102,4 +109,51 @@ async fn restore(session: &Session, url: &DatabaseUrl, file: &Path) -> Outcome {
         note(format!("the database that was there is kept as {}", kept.display()));
     }
     report(session, "restored from", file)
+}
+
+async fn copy(session: &Session, from: &str, to: &str) -> Outcome {
+    let url = |text: &str| {
+        let parsed = text.parse::<DatabaseUrl>();
+        parsed.map_err(|error| Failure::new(Exit::Usage, error.to_string()))
+    };
+    let (from, to) = (url(from)?, url(to)?);
+    let copying = Copying::prepare(&from, &to).map_err(|error| not_copied(&error))?;
+    let taken = |error| Failure::new(Exit::TryAgain, Chain(&error).to_string());
+    let _locks =
+        (take_database(&from).await.map_err(taken)?, take_database(&to).await.map_err(taken)?);
+    let log_of = |url: &DatabaseUrl| {
+        audit_source(&Settings { database: url.clone(), ..session.settings().clone() })
+    };
+    let (from_log, to_log) = (log_of(&from), log_of(&to));
+    let mut progress = |table: &str, rows: usize| {
+        if rows.is_multiple_of(ROWS_A_NOTE) {
+            note(format!("{table}: {rows} rows so far"));
+        }
+    };
+    let copied = copying
+        .run((from_log.log(), to_log.log()), session.now(), &mut progress)
+        .map_err(|error| not_copied(&error))?;
+    if session.json {
+        json(&json!({ "from": from.to_string(), "to": to.to_string(), "tables": copied }));
+        return Ok(Exit::Ok);
+    }
+    let rows = copied.iter().map(|table| vec![table.table.to_owned(), table.rows.to_string()]);
+    table(&["TABLE", "ROWS"], rows.collect());
+    line(format!("copied {from} to {to}: the numbers of rows agree"));
+    note(format!("set `database.url` to the copy, and start no daemon on {from} any more"));
+    Ok(Exit::Ok)
+}
+
+fn not_copied(error: &CopyError) -> Failure {
+    let exit = match error {
+        CopyError::Same(_) => Exit::Usage,
+        CopyError::InUse { .. } => Exit::TryAgain,
+        CopyError::NotEmpty { .. } => Exit::Refused,
+        CopyError::Source { source, .. }
+        | CopyError::Target { source, .. }
+        | CopyError::Table { source, .. }
+        | CopyError::Transaction(source) => exit_of(source),
+        CopyError::Incomplete { .. } => Exit::Failed,
+    };
+    Failure::new(exit, Chain(error).to_string())
 }

@@ -1,6 +1,7 @@
 //! The command line: a client of the API, except for what must work without a daemon.
 
 mod args;
+mod bench;
 mod client;
 mod database;
 mod doctor;
@@ -138,6 +139,7 @@ async fn dispatch(session: &Session, command: Command) -> Outcome {
         Command::Reload => system::reload(session).await,
         Command::Status => system::status(session).await,
         Command::Doctor => doctor::run(session).await,
+        Command::Bench(args) => bench::run(session, args).await,
         Command::Config(args::Config::Show) => system::config(session),
         // Handled before a session is made.
         Command::Serve | Command::Completions { .. } | Command::Man => Ok(Exit::Ok),

@@ -323,6 +323,12 @@ impl Engine {
         &self.first
     }
 
+    /// What records decisions, and makes jobs.
+    #[must_use]
+    pub(crate) fn enqueuer(&self) -> &Enqueuer {
+        &self.enqueuer
+    }
+
     /// What the workers do.
     #[must_use]
     pub fn pool(&self) -> &PoolHandle {

@@ -5,6 +5,7 @@
 //! everything that can reach the process from outside.
 
 mod company;
+pub(crate) mod embedded;
 pub mod engine;
 mod essentials;
 mod heartbeat;

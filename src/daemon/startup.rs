@@ -139,12 +139,7 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     }
     end_leftovers(&paths).await;
 
-    let url = settings.database.clone();
-    let store = match tokio::task::spawn_blocking(move || Store::open_with_reserve(&url)).await {
-        Ok(opened) => opened?,
-        Err(_panicked) => return Err(StoreError::Closed.into()),
-    };
-    refuse_rewound(&store, &settings).await?;
+    let store = open_store(&settings).await?;
     let database_clock = database_clock(&store, &clock).await?;
     let clock = match &database_clock {
         Some(shared) => Arc::clone(shared) as SharedClock,
@@ -220,6 +215,17 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     Ok(Daemon { settings, engine, telemetry, standing, _locks: locks })
 }
 
+/// Opens the database, unless it is older than its audit log.
+pub(super) async fn open_store(settings: &Settings) -> Result<Store, StartError> {
+    let url = settings.database.clone();
+    let store = match tokio::task::spawn_blocking(move || Store::open_with_reserve(&url)).await {
+        Ok(opened) => opened?,
+        Err(_panicked) => return Err(StoreError::Closed.into()),
+    };
+    refuse_rewound(&store, settings).await?;
+    Ok(store)
+}
+
 /// A database that is older than its audit log has lost commits that were acknowledged. PostgreSQL's are not held to it: a standby that
 /// takes over may lack the last moment, by its operator's choice.
 async fn refuse_rewound(store: &Store, settings: &Settings) -> Result<(), StartError> {
@@ -237,7 +243,7 @@ async fn refuse_rewound(store: &Store, settings: &Settings) -> Result<(), StartE
 }
 
 /// The clock of a database that other nodes use as well, measured before anything is decided by it.
-async fn database_clock(
+pub(super) async fn database_clock(
     store: &Store,
     own: &SharedClock,
 ) -> Result<Option<Arc<DatabaseClock>>, StoreError> {
@@ -249,12 +255,12 @@ async fn database_clock(
     Ok(Some(Arc::new(clock)))
 }
 
-fn identity(settings: &Settings) -> Identity {
+pub(super) fn identity(settings: &Settings) -> Identity {
     let random = || uuid::Uuid::new_v4().to_string();
     Identity { node: settings.node.clone(), instance: random(), fresh_seed: random() }
 }
 
-fn make_directories(settings: &Settings, paths: &RunPaths) -> Result<(), StartError> {
+pub(super) fn make_directories(settings: &Settings, paths: &RunPaths) -> Result<(), StartError> {
     // Scratch space for jobs; the shipped cleanup empties it.
     let scratch = paths.data.join("tmp");
     let (log, audit) = (&settings.log.dir, &settings.audit.dir);

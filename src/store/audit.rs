@@ -1,11 +1,11 @@
 //! What the audit log is made from, and what the database remembers of it.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Text};
 use jiff::Timestamp;
 
 use super::schema::{attempts, audit_anchors, audit_events, job_results, jobs, nodes, occurrences};
-use super::{Conn, Micros, StoreError, on_each_backend};
+use super::{Conn, Micros, StoreError, on_each_backend, sequences};
 use crate::audit::chain::Hash;
 use crate::audit::{Anchor, AttemptRow, EventRow, Head, OccurrenceRow, Rows, SubmissionRow, Upto};
 use crate::model::{AuditEvent, NodeId};
@@ -334,26 +334,9 @@ fn events_after(
 /// # Errors
 /// When the database refuses.
 pub fn ids_given(conn: &mut Conn) -> Result<Upto, StoreError> {
-    #[derive(QueryableByName)]
-    struct Sequence {
-        #[diesel(sql_type = Text)]
-        name: String,
-        #[diesel(sql_type = Nullable<BigInt>)]
-        last: Option<i64>,
-    }
-    let query = match conn {
-        Conn::Sqlite(_) => "SELECT name, seq AS last FROM sqlite_sequence",
-        Conn::Postgres(_) => {
-            "SELECT replace(sequencename, '_id_seq', '') AS name, last_value AS last \
-             FROM pg_sequences WHERE schemaname = current_schema()"
-        }
-    };
-    let sequences: Vec<Sequence> =
-        on_each_backend!(conn, |inner| diesel::sql_query(query).load(inner)?);
-    let last = |table: &str| {
-        let of_table = sequences.iter().find(|sequence| sequence.name == table);
-        of_table.and_then(|sequence| sequence.last).unwrap_or(0)
-    };
+    let given = sequences::given(conn)?;
+    let last =
+        |table: &str| given.iter().find(|given| given.table == table).map_or(0, |given| given.last);
     Ok(Upto {
         occurrences: last("occurrences"),
         jobs: last("jobs"),
@@ -383,6 +366,19 @@ pub fn add_anchor(conn: &mut Conn, log: &str, anchor: &Anchor) -> Result<(), Sto
         .values(row)
         .on_conflict_do_nothing()
         .execute(inner)?);
+    Ok(())
+}
+
+/// Gives the anchors of one log to another, which is the same file under the name that a database of another kind knows it by. Anchors
+/// that are there under that name are of a file that was never this database's.
+pub(super) fn rename_log(conn: &mut Conn, from: &str, to: &str) -> Result<(), StoreError> {
+    if from == to || last_anchor(conn, from)?.is_none() {
+        return Ok(());
+    }
+    diesel::delete(audit_anchors::table.filter(audit_anchors::log.eq(to))).execute(conn)?;
+    diesel::update(audit_anchors::table.filter(audit_anchors::log.eq(from)))
+        .set(audit_anchors::log.eq(to))
+        .execute(conn)?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use super::priorities::{Reprioritised, reprioritise};
 use super::removal::{Cancelled, Redriven, cancel, redrive};
 use super::schema::{batch_items, job_results, jobs};
 use super::whereabouts::{Whereabouts, hold, state_of};
-use super::{Conn, Micros, StoreError, prune};
+use super::{Conn, Micros, StoreError, batches, prune};
 use crate::model::{Actor, AuditEvent, JobId, JobState, Priority};
 
 /// How many jobs a step is about at the most.
@@ -78,6 +78,15 @@ pub struct OrderedBy {
     pub context: SubmitContext,
 }
 
+/// A step that was carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What came of it for each job, in their order.
+    pub came: Vec<Came>,
+    /// The running jobs that are to be told to stop, those of items among them.
+    pub to_stop: Vec<JobId>,
+}
+
 /// Carries out one step of an order: for those jobs, where one is given only for those that are still in that `state`. Nothing else of what
 /// a job is chosen by can change.
 ///
@@ -89,21 +98,27 @@ pub fn carry_out(
     ids: &[i64],
     state: Option<JobState>,
     by: &OrderedBy,
-) -> Result<Vec<Came>, StoreError> {
+) -> Result<Step, StoreError> {
     let mut all = Vec::with_capacity(ids.len());
+    let mut to_stop = Vec::new();
     for id in ids {
         let found = if state.is_some() { state_of(conn, *id)? } else { None };
-        all.push(match found.filter(|found| Some(*found) != state) {
+        let came = match found.filter(|found| Some(*found) != state) {
             Some(other) => Came::NotNow(other),
             None => carry_out_one(conn, order, JobId(*id), by)?,
-        });
+        };
+        if came == Came::Requested {
+            to_stop.push(JobId(*id));
+            to_stop.extend(batches::running_items(conn, JobId(*id))?);
+        }
+        all.push(came);
     }
     if order == Order::Drop {
         let gone = ids.iter().zip(&all).filter(|(_, came)| **came == Came::Done);
         let gone: Vec<i64> = gone.map(|(id, _)| *id).collect();
         prune::delete(conn, &gone)?;
     }
-    Ok(all)
+    Ok(Step { came: all, to_stop })
 }
 
 fn carry_out_one(

@@ -50,10 +50,25 @@ impl FromStr for DatabaseUrl {
             }
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return Ok(Self::Postgres(text.to_owned()));
+            // libpq would read a part of such a password as host or port, and say so.
+            return match has_plain_password(text) {
+                true => Ok(Self::Postgres(text.to_owned())),
+                false => Err(StoreError::UrlPassword),
+            };
         }
-        Err(StoreError::Url(text.split_once('@').map_or(text, |(_, host)| host).to_owned()))
+        Err(StoreError::Url(text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned()))
     }
+}
+
+/// Whether nothing in user and password means something else in a URL.
+fn has_plain_password(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let Some((secret, _host)) = rest.split('?').next().unwrap_or(rest).rsplit_once('@') else {
+        return true;
+    };
+    let is_coded =
+        |code: &str| code.len() >= 2 && u8::from_str_radix(code.get(..2).unwrap_or(""), 16).is_ok();
+    !secret.contains(['/', '@', '#']) && secret.split('%').skip(1).all(is_coded)
 }
 
 impl fmt::Display for DatabaseUrl {
@@ -194,6 +209,22 @@ mod tests {
             "postgres://me:s3cret@db.example:5432/sexton?sslmode=require".parse().unwrap();
         assert_eq!(url.to_string(), "postgres://db.example:5432/sexton");
         assert!(!format!("{url:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_password_that_breaks_the_url_is_refused_without_a_part_of_it() {
+        for password in ["s3cr/et", "s3cr@et", "s3cr#et", "s3cr%et", "s3cr%4"] {
+            let url = format!("postgres://me:{password}@db.example/sexton");
+            let error = url.parse::<DatabaseUrl>().unwrap_err().to_string();
+            assert!(error.contains("%40") && !error.contains("s3cr"), "{error}");
+        }
+        let error = "mysql://me:s3cr@et@db.example/x".parse::<DatabaseUrl>().unwrap_err();
+        assert!(!error.to_string().contains("et@"), "{error}");
+        for fine in
+            ["postgres://me:s3c%40%2Fret@h/x", "postgres://h/x", "postgres:///x?host=/tmp/a@b"]
+        {
+            fine.parse::<DatabaseUrl>().unwrap();
+        }
     }
 
     #[test]

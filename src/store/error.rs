@@ -19,6 +19,9 @@ pub enum StoreError {
     /// The URL is of no kind that is known.
     #[error("`{0}` is not a database URL: use sqlite:PATH or postgres://USER@HOST/NAME")]
     Url(String),
+    /// The URL cannot be taken apart.
+    #[error("a user or password in a database URL has / as %2F, @ as %40, # as %23 and % as %25")]
+    UrlPassword,
     /// The file or its folder cannot be used.
     #[error("cannot use the database file {path}")]
     File {
@@ -111,8 +114,14 @@ const NOT_WRITABLE: [&str; 3] = ["disk is full", "readonly database", "No space 
 const DAMAGED: [&str; 3] =
     ["database disk image is malformed", "file is not a database", "malformed database schema"];
 
-/// What SQLite says while another process writes, and PostgreSQL to one of two transactions that wait for each other.
-const LOCKED: [&str; 3] = ["database is locked", "database table is locked", "deadlock detected"];
+/// What SQLite says while another process writes, and PostgreSQL to one of two transactions that wait for each other or when it waits for a
+/// lock no longer than it was told to.
+const LOCKED: [&str; 4] = [
+    "database is locked",
+    "database table is locked",
+    "deadlock detected",
+    "canceling statement due to lock timeout",
+];
 
 impl From<DieselError> for StoreError {
     /// SQLite reports everything but broken constraints under the kind `Unknown`; only the message tells what it is.

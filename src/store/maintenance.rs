@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use diesel::connection::SimpleConnection;
+use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::Text;
+use diesel::sql_types::{BigInt, Bool, Text};
 use jiff::Timestamp;
 
 use super::connection::Purpose;
-use super::{Conn, StoreError, migrations, nodes};
+use super::{Conn, StoreError, migrations, nodes, on_each_backend};
 use crate::store::DatabaseUrl;
 
 #[derive(QueryableByName)]
@@ -39,6 +40,36 @@ pub(super) fn quick_check(conn: &mut SqliteConnection) -> Result<Option<String>,
         diesel::sql_query("SELECT quick_check AS line FROM pragma_quick_check LIMIT 1")
             .get_result(conn)?;
     Ok(Some(first.line).filter(|line| line != "ok"))
+}
+
+/// Whether there is nothing in the database at all, not even a table.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub fn is_blank(conn: &mut Conn) -> Result<bool, StoreError> {
+    let is_blank = match conn {
+        Conn::Sqlite(_) => "NOT EXISTS (SELECT 1 FROM sqlite_master)",
+        Conn::Postgres(_) => {
+            "NOT EXISTS (SELECT 1 FROM pg_class WHERE relnamespace = current_schema()::regnamespace)"
+        }
+    };
+    Ok(on_each_backend!(conn, |inner| diesel::select(sql::<Bool>(is_blank)).get_result(inner)?))
+}
+
+/// How much room the database takes on its disk, in bytes, without a write-ahead log.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub fn size(conn: &mut Conn) -> Result<u64, StoreError> {
+    let size = match conn {
+        Conn::Sqlite(_) => {
+            "(SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"
+        }
+        Conn::Postgres(_) => "pg_database_size(current_database())",
+    };
+    let bytes: i64 =
+        on_each_backend!(conn, |inner| diesel::select(sql::<BigInt>(size)).get_result(inner)?);
+    Ok(bytes.unsigned_abs())
 }
 
 /// Writes a consistent copy to a file that does not exist yet; the daemon may go on writing meanwhile.

@@ -1,5 +1,6 @@
 //! Bringing a database to this version's schema, and refusing one that is ahead of it.
 
+use diesel::connection::SimpleConnection;
 use diesel::dsl::sql;
 use diesel::migration::{Migration, MigrationSource};
 use diesel::prelude::*;
@@ -56,6 +57,19 @@ pub fn migrate(conn: &mut Conn) -> Result<Vec<String>, StoreError> {
     }
 }
 
+/// Refuses a database whose schema is not this binary's.
+///
+/// # Errors
+/// When it is older or newer, or cannot be asked.
+pub(super) fn require_current(conn: &mut Conn) -> Result<(), StoreError> {
+    match status(conn)?.pending.first() {
+        None => Ok(()),
+        Some(missing) => Err(StoreError::Migration(format!(
+            "it lacks {missing}: start the daemon once, or run `sexton db migrate`"
+        ))),
+    }
+}
+
 /// Takes every migration back, newest first. It deletes everything; only tests and a fresh start want it.
 ///
 /// # Errors
@@ -65,6 +79,18 @@ pub fn revert_all(conn: &mut Conn) -> Result<(), StoreError> {
         Conn::Sqlite(conn) => conn.revert_all_migrations(SQLITE).map_err(failed)?,
         Conn::Postgres(conn) => conn.revert_all_migrations(POSTGRES).map_err(failed)?,
     };
+    Ok(())
+}
+
+/// Takes away everything that migrations ever made, and the note of them, where there is any.
+///
+/// # Errors
+/// When a `down.sql` fails.
+pub fn remove(conn: &mut Conn) -> Result<(), StoreError> {
+    if !applied_versions(conn)?.is_empty() {
+        revert_all(conn)?;
+    }
+    conn.batch_execute("DROP TABLE IF EXISTS __diesel_schema_migrations")?;
     Ok(())
 }
 

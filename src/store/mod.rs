@@ -16,15 +16,18 @@ mod identity;
 mod lane;
 pub mod limits;
 mod reserve;
+mod sequences;
 mod soundness;
 mod time;
 pub mod wakeups;
 mod whereabouts;
 
 pub mod audit;
+pub mod bare;
 pub mod batches;
 pub mod by_hand;
 pub mod claim;
+pub mod copy;
 pub mod dependencies;
 pub mod finish;
 pub mod history;
@@ -167,12 +170,7 @@ impl Store {
     /// When it cannot be opened or its schema is not this binary's.
     pub fn open_read_only(url: &DatabaseUrl) -> Result<Self, StoreError> {
         let mut conn = url.connect(Purpose::Read)?;
-        let status = migrations::status(&mut conn)?;
-        if let Some(missing) = status.pending.first() {
-            return Err(StoreError::Migration(format!(
-                "it lacks {missing}: start the daemon once, or run `sexton db migrate`"
-            )));
-        }
+        migrations::require_current(&mut conn)?;
         let watched = Watched::new(url);
         let (readers, reading) = lane::spawn_readers(url, 1, &watched)?;
         let threads = Lanes { readers: reading, ..Lanes::default() };

@@ -1,14 +1,18 @@
-//! The tables, as Diesel sees them in both databases. A test holds this file against the migrations.
+//! The tables, as Diesel sees them in both databases, and as `copy` copies them. A test holds this file against the migrations.
+//!
+//! A new table gets a `table!` and a place in `all_tables!`.
 #![expect(missing_docs, reason = "the columns are described where they are created, in migrations")]
 
-diesel::table! {
+use super::copy::table::{all_tables, table};
+
+table! {
     meta (key) {
         key -> Text,
         value -> Text,
     }
 }
 
-diesel::table! {
+table! {
     nodes (id) {
         id -> BigInt,
         name -> Text,
@@ -26,7 +30,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     jobs (id) {
         id -> BigInt,
         submission -> BigInt,
@@ -47,14 +51,14 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     job_labels (label, job_id) {
         label -> Text,
         job_id -> BigInt,
     }
 }
 
-diesel::table! {
+table! {
     jobs_scheduled (run_at, job_id) {
         run_at -> BigInt,
         job_id -> BigInt,
@@ -63,7 +67,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     jobs_ready (subqueue, rank, job_id) {
         subqueue -> Text,
         rank -> BigInt,
@@ -73,7 +77,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     jobs_running (job_id) {
         job_id -> BigInt,
         number -> Integer,
@@ -88,13 +92,13 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     jobs_blocked (job_id) {
         job_id -> BigInt,
     }
 }
 
-diesel::table! {
+table! {
     job_dependencies (job_id, depends_on) {
         job_id -> BigInt,
         depends_on -> BigInt,
@@ -102,7 +106,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     batches (job_id) {
         job_id -> BigInt,
         total -> Integer,
@@ -114,7 +118,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     batch_items (batch_id, position) {
         batch_id -> BigInt,
         position -> Integer,
@@ -124,7 +128,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     job_priorities (job_id) {
         job_id -> BigInt,
         priority -> SmallInt,
@@ -132,14 +136,14 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     job_replacements (job_id) {
         job_id -> BigInt,
         replaced_by -> BigInt,
     }
 }
 
-diesel::table! {
+table! {
     whole_batches (job_id) {
         job_id -> BigInt,
         total -> Integer,
@@ -148,7 +152,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     whole_batch_items (job_id, position) {
         job_id -> BigInt,
         position -> Integer,
@@ -161,7 +165,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     idempotency_keys (key) {
         key -> Text,
         request -> Text,
@@ -170,14 +174,14 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     job_checkpoints (job_id) {
         job_id -> BigInt,
         checkpoint -> Text,
     }
 }
 
-diesel::table! {
+table! {
     unique_keys (key) {
         key -> Text,
         job_id -> BigInt,
@@ -185,7 +189,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     attempts (id) {
         id -> BigInt,
         job_id -> BigInt,
@@ -200,7 +204,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     job_results (job_id) {
         job_id -> BigInt,
         state -> Text,
@@ -212,7 +216,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     schedules (id) {
         id -> Text,
         definition -> Text,
@@ -226,7 +230,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     schedule_followers (schedule, follower, on_end) {
         schedule -> Text,
         follower -> Text,
@@ -234,7 +238,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     ends_to_follow (follower, ended_at) {
         follower -> Text,
         ended_at -> BigInt,
@@ -244,7 +248,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     waiting_instants (schedule, nominal_at) {
         schedule -> Text,
         nominal_at -> BigInt,
@@ -252,14 +256,14 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     schedule_live (schedule, job_id) {
         schedule -> Text,
         job_id -> BigInt,
     }
 }
 
-diesel::table! {
+table! {
     occurrences (id) {
         id -> BigInt,
         schedule -> Text,
@@ -275,7 +279,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     job_statistics (day, schedule, kind) {
         day -> Text,
         schedule -> Text,
@@ -291,7 +295,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     limits (name) {
         name -> Text,
         max -> Integer,
@@ -301,14 +305,14 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     rate_buckets (name) {
         name -> Text,
         full_at -> BigInt,
     }
 }
 
-diesel::table! {
+table! {
     queues (name) {
         name -> Text,
         paused_at -> Nullable<BigInt>,
@@ -322,7 +326,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     audit_events (id) {
         id -> BigInt,
         at -> BigInt,
@@ -334,7 +338,7 @@ diesel::table! {
     }
 }
 
-diesel::table! {
+table! {
     audit_anchors (log, seq) {
         log -> Text,
         seq -> BigInt,
@@ -347,7 +351,7 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(
+all_tables!(
     meta,
     nodes,
     jobs,

@@ -11,6 +11,7 @@
 mod chaos;
 mod corpus;
 mod e2e;
+mod embed;
 mod faults;
 mod harness;
 mod packaging;

@@ -12,7 +12,7 @@ fn id(job: &Value) -> i64 {
     job["id"].as_i64().expect("a job's id")
 }
 
-fn outcomes(job: &Value) -> Vec<(i64, &str)> {
+pub(super) fn outcomes(job: &Value) -> Vec<(i64, &str)> {
     let attempts = job["attempts"].as_array().expect("attempts");
     attempts
         .iter()

@@ -3,6 +3,7 @@
 mod batches;
 mod catch_up;
 mod contract;
+mod copy;
 mod files;
 mod following;
 mod help;

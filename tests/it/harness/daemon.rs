@@ -199,6 +199,12 @@ impl Daemon {
         self.wait_until_ready();
     }
 
+    /// Starts it again, after it has ended, on another database.
+    pub(crate) fn start_again_on(&mut self, url: &str) {
+        self.home.variable("SEXTON_DATABASE__URL", url.into());
+        self.start_again();
+    }
+
     fn wait_until_ready(&mut self) {
         eventually("the daemon answers", || {
             if let Some(status) = self.child.try_wait().expect("it can be asked for") {

@@ -57,7 +57,7 @@ async fn replace(queue: &Queue, second: i64, id: JobId, params: serde_json::Valu
 
 async fn order(queue: &Queue, order: Order, ids: &[JobId], state: Option<JobState>) -> Vec<Came> {
     let (ids, by): (Vec<i64>, _) = (ids.iter().map(|id| id.0).collect(), by(queue, 50));
-    queue.write(move |conn| by_hand::carry_out(conn, order, &ids, state, &by)).await
+    queue.write(move |conn| by_hand::carry_out(conn, order, &ids, state, &by)).await.came
 }
 
 /// The audit log's events, as far as they are by hand.

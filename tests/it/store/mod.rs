@@ -5,6 +5,7 @@ mod between_nodes;
 mod by_hand;
 mod cancel;
 mod claim;
+mod copy;
 mod dependencies;
 mod finish;
 mod following;

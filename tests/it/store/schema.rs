@@ -159,7 +159,7 @@ struct Column {
 }
 
 /// Every column of every table, in order, in the words of `schema.rs`. SQLite knows integers of one size only.
-fn columns(conn: &mut Conn) -> BTreeMap<String, Vec<(String, String)>> {
+pub(super) fn columns(conn: &mut Conn) -> BTreeMap<String, Vec<(String, String)>> {
     let rows: Vec<Column> = match conn {
         Conn::Sqlite(conn) => diesel::sql_query(
             "SELECT t.name AS table_name, c.name AS column_name, c.type AS data_type, \
@@ -201,7 +201,7 @@ fn columns(conn: &mut Conn) -> BTreeMap<String, Vec<(String, String)>> {
 fn declared() -> BTreeMap<String, Vec<(String, String)>> {
     let source = include_str!("../../../src/store/schema.rs");
     let mut tables = BTreeMap::new();
-    for block in source.split("diesel::table! {").skip(1) {
+    for block in source.split("\ntable! {").skip(1) {
         let block = block.split("\n}").next().unwrap();
         let mut lines = block.lines().map(str::trim).filter(|line| !line.is_empty());
         let name = lines.next().unwrap().split(' ').next().unwrap().to_owned();

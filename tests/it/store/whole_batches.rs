@@ -192,7 +192,7 @@ async fn a_dropped_batch_takes_its_items_along(queue: Queue) {
     let came = queue
         .write(move |conn| by_hand::carry_out(conn, by_hand::Order::Drop, &[id.0], None, &by))
         .await;
-    assert_eq!(came, [by_hand::Came::Done]);
+    assert_eq!(came.came, [by_hand::Came::Done]);
     assert!(open(&queue, id).await.is_empty());
     assert_eq!(queue.read(move |conn| whole_batches::counts(conn, id, None)).await, None);
 }

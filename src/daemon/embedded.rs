@@ -1,0 +1,50 @@
+//! The engine in a process that is somebody else's: no signals, sockets and logs, and nothing that a process can have only once.
+
+use std::sync::Arc;
+
+use super::engine::{Engine, Parts, Threads};
+use super::lock::{self, DataLock};
+use super::place;
+use super::startup::{StartError, database_clock, identity, make_directories, open_store};
+use crate::clock::{CautiousClock, SharedClock, SystemClock};
+use crate::config::Settings;
+use crate::jobs::RunPaths;
+use crate::upkeep::{self, History};
+use crate::worker::Registry;
+
+/// What keeps others away from the data, for as long as it is held.
+pub(crate) type Locks = (DataLock, Option<DataLock>);
+
+/// Starts the engine with these handlers.
+pub(crate) async fn start(
+    settings: Settings,
+    registry: Registry,
+) -> Result<(Engine, Locks), StartError> {
+    let settings = Arc::new(settings);
+    let clock: SharedClock = Arc::new(SystemClock);
+    place::check(&settings)?;
+    let locks =
+        (lock::take(&settings.data_dir).await?, lock::take_database(&settings.database).await?);
+    let paths = Arc::new(RunPaths::under(&settings.data_dir));
+    make_directories(&settings, &paths)?;
+    let store = open_store(&settings).await?;
+    let database_clock = database_clock(&store, &clock).await?;
+    let clock = match &database_clock {
+        Some(shared) => Arc::clone(shared) as SharedClock,
+        None => clock,
+    };
+    let parts = Parts {
+        history: Arc::new(History::new(store.clone(), Arc::clone(&paths))),
+        ages: CautiousClock::new(Arc::clone(&clock), upkeep::remembered_clock(&store).await?),
+        identity: identity(&settings),
+        settings,
+        clock,
+        database_clock,
+        store,
+        paths,
+        registry,
+        draw: Arc::new(rand::random),
+        threads: Threads::Own,
+    };
+    Ok((Engine::start(parts).await?, locks))
+}
