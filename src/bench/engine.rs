@@ -17,13 +17,14 @@ use super::figure::milliseconds;
 use crate::audit::writer::{self, AuditHandle};
 use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::config::AuditJobs;
+use crate::jobs::command::Keepers;
 use crate::jobs::{Answer, Context, Handler, RunPaths};
 use crate::model::{Actor, Event, JsonText, NewJob, NodeId, NodeIdentity};
 use crate::queue::{Ageing, Limits, Signals};
 use crate::store::audit::AuditSource;
 use crate::store::jobs::{SubmitContext, submit};
 use crate::store::{DatabaseUrl, Purpose, Store, StoreError, maintenance, nodes};
-use crate::worker::{Pool, PoolHandle, PoolSettings, Registry};
+use crate::worker::{Departure, Pool, PoolHandle, PoolSettings, Registry};
 
 /// How many jobs of a backlog are submitted in a call.
 const BACKLOG_CALL: usize = 10_000;
@@ -211,6 +212,8 @@ impl Engine {
             settings: PoolSettings::plain(slots),
             signals: receiver,
             events: events.clone(),
+            keepers: Keepers::none(),
+            taken_over: Vec::new(),
         };
         let began = SystemClock.since_boot();
         Ok(Workers { audit, began, pool: pool.spawn(), signals, events, count })
@@ -331,7 +334,7 @@ impl Engine {
 
 impl Workers {
     async fn end(self) -> Result<(), BenchError> {
-        self.pool.drain().await;
+        self.pool.drain(Departure::Stop).await;
         Ok(self.audit.stop().await?)
     }
 }

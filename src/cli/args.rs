@@ -29,6 +29,14 @@ pub struct Cli {
 pub enum Command {
     /// Run the daemon in the foreground.
     Serve,
+    /// Keep programs running beyond the end of a daemon. Daemons start it.
+    #[command(hide = true)]
+    Keep {
+        /// The data directory.
+        data: PathBuf,
+        /// The name of the socket that is its standard input.
+        socket: String,
+    },
     /// Check settings, schedule and kind files; all errors at once.
     Validate(Validate),
     /// Show upcoming instants of a schedule, or of a rule given here. Never needs the daemon.

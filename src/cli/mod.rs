@@ -70,6 +70,12 @@ fn run(cli: Cli) -> Outcome {
         }
         Command::Man => man(),
         Command::Serve => serve(&cli),
+        Command::Keep { data, socket } => {
+            let kept = crate::jobs::command::keep(&data, &socket);
+            kept.map(|()| Exit::Ok).map_err(|error| {
+                Failure::new(Exit::Failed, format!("cannot keep programs: {error}"))
+            })
+        }
         command => {
             let session = Session::new(cli.config.as_deref(), cli.json)?;
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -142,7 +148,9 @@ async fn dispatch(session: &Session, command: Command) -> Outcome {
         Command::Bench(args) => bench::run(session, args).await,
         Command::Config(args::Config::Show) => system::config(session),
         // Handled before a session is made.
-        Command::Serve | Command::Completions { .. } | Command::Man => Ok(Exit::Ok),
+        Command::Serve | Command::Keep { .. } | Command::Completions { .. } | Command::Man => {
+            Ok(Exit::Ok)
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use super::startup::{StartError, database_clock, identity, make_directories, ope
 use crate::clock::{CautiousClock, SharedClock, SystemClock};
 use crate::config::Settings;
 use crate::jobs::RunPaths;
+use crate::jobs::command::Keepers;
 use crate::upkeep::{self, History};
 use crate::worker::Registry;
 
@@ -43,6 +44,7 @@ pub(crate) async fn start(
         store,
         paths,
         registry,
+        keepers: Keepers::none(),
         draw: Arc::new(rand::random),
         threads: Threads::Own,
     };

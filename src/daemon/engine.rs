@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
@@ -24,18 +25,20 @@ use crate::audit::{AuditHandle, AuditHealth};
 use crate::catalog::{Catalog, LookOn, Reading, ReloadReport, Reloader};
 use crate::clock::{CautiousClock, DatabaseClock, SharedClock};
 use crate::config::Settings;
-use crate::jobs::command::CommandHandler;
+use crate::jobs::command::{CommandHandler, Keepers, KeptAttempt};
 use crate::jobs::{DeclaredHandler, KINDS, RunPaths, kind};
-use crate::model::{Actor, AuditEvent, Chain, Event, JobId, NodeId, NodeIdentity};
+use crate::model::{Actor, AttemptName, AuditEvent, Chain, Event, JobId, NodeId, NodeIdentity};
 use crate::queue::{Ageing, Signals};
 use crate::scheduler::{Alarm, Draws, Enqueuer, Scheduler, Ticker};
+use crate::store::adopt::{Adopted, Adoption, adopt};
 use crate::store::audit::append_event;
 use crate::store::nodes::NewNode;
 use crate::store::wakeups::{News, Wakeups};
 use crate::store::{Condition, Conn, DatabaseUrl, Store, StoreError, nodes};
 use crate::upkeep::{History, Upkeep};
 use crate::worker::{
-    Draw, Find, FindLimits, LearnedDurations, Pool, PoolHandle, PoolSettings, Registry,
+    Departure, Draw, Find, FindLimits, LearnedDurations, Pool, PoolHandle, PoolSettings, Registry,
+    TakenOver,
 };
 
 /// How many events a slow listener may be behind before it misses some.
@@ -92,6 +95,8 @@ pub struct Parts {
     pub paths: Arc<RunPaths>,
     /// Who does which kind.
     pub registry: Registry,
+    /// Who keeps programs beyond the end of this engine, and has those of earlier ones.
+    pub keepers: Keepers,
     /// Deletes jobs with their logs.
     pub history: Arc<History>,
     /// What time it is for what is deleted by age.
@@ -144,13 +149,15 @@ impl Engine {
             identity,
             paths,
             registry,
+            keepers,
             history,
             ages,
             draw,
             threads,
         } = parts;
         let node_identity = identity.node.clone();
-        let (node, draws) = join(&store, &clock, &settings, identity).await?;
+        let Joined { node, draws, taken_over } =
+            join(&store, &clock, &settings, identity, &keepers).await?;
         let audit_options = audit_writer::Options {
             folder: settings.audit.dir.clone(),
             source: audit_source(&settings),
@@ -177,7 +184,8 @@ impl Engine {
         )
         .await;
 
-        let registry = registry.or_find(declared_kinds(Arc::clone(&reloader)));
+        let commands = CommandHandler::keeping(keepers.clone());
+        let registry = registry.or_find(declared_kinds(Arc::clone(&reloader), commands));
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let (work, called, ledger_changed) =
             (Arc::<Notify>::default(), Arc::<Notify>::default(), Arc::<Notify>::default());
@@ -198,6 +206,8 @@ impl Engine {
             events: events.clone(),
             draw,
             limits: declared_limits(Arc::clone(&settings), Arc::clone(&reloader)),
+            keepers,
+            taken_over,
         }
         .spawn();
 
@@ -415,14 +425,15 @@ impl Engine {
         }
     }
 
-    /// Takes nothing new, and waits until what runs has ended; when `patience` ends before that, what still runs is given back. Returns
-    /// what `patience` said then.
+    /// Takes nothing new, and waits until what runs has ended or is the next daemon's; when `patience` ends before that, what still runs
+    /// is given back. Returns what `patience` said then.
     pub async fn drain(
         &self,
+        departure: Departure,
         patience: impl Future<Output = &'static str>,
     ) -> Option<&'static str> {
         self.stop_scheduling.cancel();
-        let mut drained = std::pin::pin!(self.pool.drain());
+        let mut drained = std::pin::pin!(self.pool.drain(departure));
         let cut_short = tokio::select! {
             biased;
             () = &mut drained => None,
@@ -437,7 +448,7 @@ impl Engine {
                 () = &mut drained => {}
                 unrecorded = self.record_is_hopeless() => tracing::error!(
                     unrecorded,
-                    "the ends of attempts could not be recorded; their jobs are marked interrupted and run again at the next start"
+                    "the ends of attempts could not be recorded; those of kept programs are recorded at the next start, the other jobs are marked interrupted and run again at the next start"
                 ),
             }
         }
@@ -526,39 +537,91 @@ async fn start_audit(
     }
 }
 
-/// Registers this node, gives back what dead ones left running, and reads the seed that all nodes share.
+/// What a node has when it has joined.
+struct Joined {
+    node: NodeId,
+    draws: Arc<Draws>,
+    taken_over: Vec<TakenOver>,
+}
+
+/// Registers this node, takes over what goes on, gives back what dead nodes left running beside that, and reads the seed that all nodes
+/// share.
 async fn join(
     store: &Store,
     clock: &SharedClock,
     settings: &Settings,
     identity: Identity,
-) -> Result<(NodeId, Arc<Draws>), StoreError> {
+    keepers: &Keepers,
+) -> Result<Joined, StoreError> {
     let now = clock.now();
     let lease_until = now + settings.lease.duration.get();
     let Identity { node: identity, instance, fresh_seed } = identity;
     let host = identity.name.clone();
     let new = NewNode { identity, instance };
     let alone = matches!(store.url(), DatabaseUrl::Sqlite(_));
-    let (node, seed, rescued) = store
+    let kept = keepers.attempts();
+    let known = kept.clone();
+    let (node, seed, adoption, rescued) = store
         .write(move |conn: &mut Conn| {
             let node = nodes::register(conn, &new, now, lease_until)?;
             let seed = nodes::jitter_seed_or(conn, &fresh_seed)?;
+            // The seed is random, and so names the database.
+            let (mine, foreign): (Vec<_>, Vec<_>) =
+                known.iter().partition(|attempt| attempt.database == seed);
+            let names = |attempts: Vec<&KeptAttempt>| -> Vec<AttemptName> {
+                attempts.iter().map(|attempt| attempt.name).collect()
+            };
+            let mut adoption = adopt(conn, node, &names(mine))?;
+            adoption.refused.extend(names(foreign));
+            for attempt in &adoption.refused {
+                append_event(conn, node, &refusal(*attempt, now))?;
+            }
             let mut rescued: Vec<JobId> = Vec::new();
             // Where others may be alive, the heartbeat finds out who is not.
             let dead = if alone { nodes::others(conn, node)? } else { Vec::new() };
             for other in dead {
                 rescued.extend(rescue(conn, NodeId(other.id), now)?);
             }
-            Ok((node, seed, rescued))
+            Ok((node, seed, adoption, rescued))
         })
         .await?;
+    keepers.belong_to(&seed);
     if !rescued.is_empty() {
         tracing::warn!(
             jobs = rescued.len(),
             "jobs that were interrupted by a crash are given back"
         );
     }
-    Ok((node, Arc::new(Draws { host, seed })))
+    let Adoption { adopted, refused } = adoption;
+    for attempt in &refused {
+        tracing::warn!(
+            job.id = attempt.job.0,
+            attempt = attempt.number,
+            "what a program came to is refused, and the program ended: its job was given to another attempt, or is in another database"
+        );
+    }
+    let elapsed = |attempt: &Adopted| {
+        let name = AttemptName { job: attempt.job.id, number: attempt.job.number };
+        kept.iter().find(|kept| kept.name == name).map(|kept| kept.elapsed)
+    };
+    let taken_over: Vec<TakenOver> = adopted
+        .into_iter()
+        .filter_map(|attempt| Some(TakenOver { elapsed: elapsed(&attempt)?, attempt }))
+        .collect();
+    let is_taken = |name: AttemptName| {
+        taken_over.iter().any(|TakenOver { attempt: Adopted { job, .. }, .. }| {
+            (job.id, job.number) == (name.job, name.number)
+        })
+    };
+    kept.iter().filter(|kept| !is_taken(kept.name)).for_each(|kept| keepers.forget(kept.name));
+    Ok(Joined { node, draws: Arc::new(Draws { host, seed }), taken_over })
+}
+
+/// What the audit log tells of an attempt that came too late.
+fn refusal(attempt: AttemptName, now: Timestamp) -> AuditEvent {
+    let detail = json!({ "number": attempt.number });
+    let subject = format!("job:{}", attempt.job);
+    AuditEvent::new("attempt.refused", &Actor::system(), &subject, &detail, now)
 }
 
 fn pool_settings(settings: &Settings) -> PoolSettings {
@@ -583,8 +646,7 @@ fn declared_limits(settings: Arc<Settings>, reloader: Arc<Reloader>) -> FindLimi
 }
 
 /// The handlers of the kinds that files declare, as they are at the moment of the attempt.
-fn declared_kinds(reloader: Arc<Reloader>) -> Find {
-    let commands = CommandHandler::new();
+fn declared_kinds(reloader: Arc<Reloader>, commands: CommandHandler) -> Find {
     Arc::new(move |name| {
         let declared = Arc::clone(kind(reloader.current().kinds(), name)?.declared()?);
         Some(Arc::new(DeclaredHandler::new(declared, commands.clone())))

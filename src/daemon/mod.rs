@@ -63,21 +63,21 @@ impl DaemonError {
 /// Runs the daemon until it is told to stop.
 ///
 /// # Errors
-/// When it cannot start, or something happens after which it must not go on. Then nothing was drained: the programs of its jobs are
-/// killed as the runtime ends, and the next daemon gives the jobs back.
+/// When it cannot start, or something happens after which it must not go on. Then nothing was drained: programs that are kept
+/// go on and are the next daemon's, all others are killed as the runtime ends, and the next daemon gives their jobs back.
 pub async fn serve(settings: Settings) -> Result<(), DaemonError> {
     // Signals first: one that comes while we start must not end the process half way.
     let mut signals = signals::Signals::listen()?;
     let daemon = startup::start(settings).await?;
-    let reason = tokio::select! {
-        reason = signals.serve(&daemon) => reason,
+    let ending = tokio::select! {
+        ending = signals.serve(&daemon) => ending,
         why = daemon.engine.broken() => {
             tracing::error!(why, "stopping at once");
             supervisor::stopping(&why);
             return Err(DaemonError::Broken(why));
         }
     };
-    shutdown::stop(daemon, reason, &mut signals.endings).await;
+    shutdown::stop(daemon, &ending, &mut signals.endings).await;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Everything that can reach the process from outside.
 //!
-//! TERM and INT stop the daemon; a second one skips the wait. HUP loads the schedules again, USR1 opens the logs again (after
+//! TERM and INT stop the daemon; a second one skips the wait. USR2 stops it as well, and leaves programs that are kept to the next daemon. HUP loads the schedules again, USR1 opens the logs again (after
 //! logrotate). QUIT is treated as TERM, PIPE and the terminal's HUP never end the process, and neither does XFSZ: a file that has
 //! reached its limit is a write that fails, like one on a full disk.
 
@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::startup::{Daemon, StartError};
 use super::supervisor;
+use crate::worker::Departure;
 
 /// The signals that end the daemon, which are listened to until its end.
 pub(super) struct Endings {
@@ -36,11 +37,20 @@ impl Endings {
     }
 }
 
+/// Why and how the daemon ends.
+pub(super) struct Ending {
+    /// The signal's name.
+    pub(super) reason: &'static str,
+    /// Whether another daemon comes after this one.
+    pub(super) departure: Departure,
+}
+
 /// Listens. It is done before the daemon says that it is ready, so that a signal right after that is not the default action's.
 pub(super) struct Signals {
     pub(super) endings: Endings,
     hangup: Signal,
     reopen: Signal,
+    hand_over: Signal,
     /// Listened to only so that the default action, which ends the process, is not taken.
     _file_too_large: Signal,
 }
@@ -51,16 +61,24 @@ impl Signals {
             endings: Endings::listen()?,
             hangup: signal(SignalKind::hangup()).map_err(StartError::Signals)?,
             reopen: signal(SignalKind::user_defined1()).map_err(StartError::Signals)?,
+            hand_over: signal(SignalKind::user_defined2()).map_err(StartError::Signals)?,
             _file_too_large: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))
                 .map_err(StartError::Signals)?,
         })
     }
 
-    /// Serves signals until one of them ends the daemon, and names it.
-    pub(super) async fn serve(&mut self, daemon: &Daemon) -> &'static str {
+    /// Serves signals until one of them ends the daemon.
+    pub(super) async fn serve(&mut self, daemon: &Daemon) -> Ending {
         loop {
             tokio::select! {
-                name = self.endings.next() => return name,
+                // First: who hands over may send a TERM right after it.
+                biased;
+                _ = self.hand_over.recv() => {
+                    return Ending { reason: "SIGUSR2", departure: Departure::HandOver };
+                }
+                reason = self.endings.next() => {
+                    return Ending { reason, departure: Departure::Stop };
+                }
                 _ = self.hangup.recv() => reload(daemon).await,
                 _ = self.reopen.recv() => {
                     daemon.telemetry.reopen();

@@ -24,11 +24,12 @@ use crate::clock::{CautiousClock, DatabaseClock, SharedClock, SystemClock};
 use crate::config::Settings;
 use crate::jobs::RunPaths;
 use crate::jobs::cleanup::CleanupHandler;
-use crate::jobs::command::{CommandHandler, kill_leftovers};
+use crate::jobs::command::{CommandHandler, Keepers, kill_leftovers};
 use crate::jobs::data_sync::DataSyncHandler;
 use crate::jobs::http::HttpHandler;
 use crate::jobs::kb_validation::KbValidationHandler;
 use crate::jobs::ports;
+use crate::jobs::ports::process::Spared;
 use crate::jobs::stats_report::StatsReportHandler;
 use crate::queue::Signals;
 use crate::scheduler::TickerError;
@@ -114,6 +115,7 @@ pub(super) type SharedTelemetry = Arc<Telemetry>;
 pub(super) struct Daemon {
     pub(super) settings: Arc<Settings>,
     pub(super) engine: Engine,
+    pub(super) keepers: Keepers,
     pub(super) telemetry: SharedTelemetry,
     pub(super) standing: Standing,
     pub(super) _locks: (DataLock, Option<DataLock>),
@@ -137,7 +139,9 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         tracing::warn!(%error, "jobs can read the memory of the daemon");
     }
-    end_leftovers(&paths).await;
+    let keepers = Keepers::find(Arc::clone(&paths), patience(&settings)).await;
+    end_leftovers(&paths, &keepers).await;
+    end_strays(Spared::Trees(keepers.pids())).await;
 
     let store = open_store(&settings).await?;
     let database_clock = database_clock(&store, &clock).await?;
@@ -154,7 +158,8 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
         store: store.clone(),
         identity: identity(&settings),
         paths,
-        registry: registry(&store, &history, &ages),
+        registry: registry(&store, &history, &ages, &keepers),
+        keepers: keepers.clone(),
         history,
         ages: Arc::clone(&ages),
         draw: Arc::new(rand::random),
@@ -212,7 +217,7 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     supervisor::ready(&standing.line());
     let telling = tokio::spawn(standing.clone().keep_told(engine.stop_scheduling()));
     engine.keep("the teller of systemd", telling);
-    Ok(Daemon { settings, engine, telemetry, standing, _locks: locks })
+    Ok(Daemon { settings, engine, keepers, telemetry, standing, _locks: locks })
 }
 
 /// Opens the database, unless it is older than its audit log.
@@ -271,10 +276,35 @@ pub(super) fn make_directories(settings: &Settings, paths: &RunPaths) -> Result<
     Ok(())
 }
 
-/// Programs that a killed daemon left running are ended before their jobs run again, so that nothing runs twice at once.
-async fn end_leftovers(paths: &Arc<RunPaths>) {
+/// Ends what programs of an earlier daemon, or of this one when it stops, have left in the service where no record finds it.
+pub(super) async fn end_strays(spared: Spared) {
+    // It only fails when the runtime stops.
+    let ended = tokio::task::spawn_blocking(move || ports::process::end_strays(&spared)).await;
+    if let Ok(processes @ 1..) = ended {
+        tracing::warn!(processes, "processes that jobs had left in the service were ended");
+    }
+}
+
+/// How long programs go on without a daemon. On PostgreSQL other nodes run their jobs when a lease has passed without one, so they must
+/// have ended by then; on SQLite nobody else does.
+fn patience(settings: &Settings) -> Option<Duration> {
+    let lease = &settings.lease;
+    match settings.database {
+        DatabaseUrl::Sqlite(_) => None,
+        // The last beat may be one heartbeat ago, and ending takes time as well.
+        DatabaseUrl::Postgres(_) => {
+            Some(lease.duration.get().saturating_sub(2 * lease.heartbeat.get()))
+        }
+    }
+}
+
+/// Programs that a killed daemon left running, and that nobody keeps, are ended before their jobs run again, so that nothing runs twice at
+/// once.
+async fn end_leftovers(paths: &Arc<RunPaths>, keepers: &Keepers) {
     let paths = Arc::clone(paths);
-    match tokio::task::spawn_blocking(move || kill_leftovers(&paths, LEFTOVER_GRACE)).await {
+    let kept: Vec<_> = keepers.attempts().iter().map(|attempt| attempt.name).collect();
+    let killing = move || kill_leftovers(&paths, &kept, LEFTOVER_GRACE);
+    match tokio::task::spawn_blocking(killing).await {
         Ok(Ok(leftovers)) => {
             for leftover in leftovers {
                 tracing::warn!(
@@ -293,7 +323,12 @@ async fn end_leftovers(paths: &Arc<RunPaths>) {
     }
 }
 
-fn registry(store: &Store, history: &Arc<History>, ages: &Arc<CautiousClock>) -> Registry {
+fn registry(
+    store: &Store,
+    history: &Arc<History>,
+    ages: &Arc<CautiousClock>,
+    keepers: &Keepers,
+) -> Registry {
     let http = ports::http::client();
     let cleanup = CleanupHandler::new(Arc::clone(history) as _, Arc::clone(ages) as _);
     Registry::default()
@@ -301,7 +336,7 @@ fn registry(store: &Store, history: &Arc<History>, ages: &Arc<CautiousClock>) ->
         .with("kb_validation", Arc::new(KbValidationHandler))
         .with("stats_report", Arc::new(StatsReportHandler::new(Arc::new(store.clone()))))
         .with("data_sync", Arc::new(DataSyncHandler::new(Arc::clone(&http))))
-        .with("command", Arc::new(CommandHandler::new()))
+        .with("command", Arc::new(CommandHandler::keeping(keepers.clone())))
         .with("http", Arc::new(HttpHandler::new(http)))
 }
 

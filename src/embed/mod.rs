@@ -47,6 +47,7 @@ use crate::daemon::engine::Engine;
 use crate::jobs::Kind;
 use crate::model::{Actor, Chain};
 use crate::store::DatabaseUrl;
+use crate::worker::Departure;
 use crate::worker::Registry;
 
 pub use crate::daemon::StartError;
@@ -209,7 +210,7 @@ impl Embedded {
             tokio::time::sleep(patience).await;
             "the program waits no longer"
         };
-        let cut_short = engine.drain(over).await;
+        let cut_short = engine.drain(Departure::Stop, over).await;
         door.close();
         let store = engine.finish("stopped by its program", cut_short.is_some()).await;
         let closed = tokio::task::spawn_blocking(move || store.close()).await;

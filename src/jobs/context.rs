@@ -2,16 +2,18 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::process::{getpriority_process, setpriority_process};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Failure, Items, Output};
 use crate::clock::SharedClock;
-use crate::model::{JobId, JsonText, Labels, Priority, ScheduleId};
+use crate::model::{AttemptName, JobId, JsonText, Labels, Priority, ScheduleId};
 
 /// Everything one attempt may use. Cheap to clone, so that it can go to other threads.
 #[derive(Debug, Clone)]
@@ -30,6 +32,8 @@ pub struct Context {
     pub stop: CancellationToken,
     /// What it is to do, where that is a batch in one run.
     pub items: Option<Arc<dyn Items>>,
+    /// How long the attempt may take. The worker sees to that; this is for who has to see to it when the daemon is gone.
+    pub limit: Option<Duration>,
 }
 
 /// The job an attempt belongs to.
@@ -59,6 +63,14 @@ pub struct JobInfo {
     pub checkpoint: Option<JsonText>,
     /// Its name in the batch that it is an item of.
     pub item: Option<String>,
+}
+
+impl JobInfo {
+    /// This very execution.
+    #[must_use]
+    pub fn name(&self) -> AttemptName {
+        AttemptName { job: self.id, number: self.attempt }
+    }
 }
 
 /// Where the daemon keeps things that handlers need.
@@ -94,6 +106,12 @@ impl RunPaths {
         self.runs.join((job.0 / 1000).to_string()).join(format!("{job}-{attempt}.log"))
     }
 
+    /// `DATA/runs/keepers`: one socket for each process that keeps programs.
+    #[must_use]
+    pub fn keepers(&self) -> PathBuf {
+        self.runs.join("keepers")
+    }
+
     /// `DATA/runs/running`: one record for each attempt whose program runs, so that what is left of a daemon that was
     /// killed can be found by the next one without looking through all logs.
     #[must_use]
@@ -103,7 +121,7 @@ impl RunPaths {
 }
 
 /// Why an attempt has to end early. Known to the worker, not to the handler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StopReason {
     /// Somebody cancelled the job.
     Cancelled,
@@ -158,6 +176,11 @@ impl Progress {
                 report.message = message;
             }
         });
+    }
+
+    /// Repeats a report that was made elsewhere.
+    pub fn repeat(&self, report: ProgressReport) {
+        self.0.send_replace(report);
     }
 
     /// Keeps where the job's next attempt can go on, should this one not get to its end. It is stored within a second.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Context;
+use super::{Context, StopReason};
 
 /// The code behind a kind.
 ///
@@ -20,7 +21,7 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// How a handler says what came of an attempt.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Answer {
     /// It worked. The value is the machine-readable result, `Value::Null` for none.
     Done(Value),
@@ -38,10 +39,17 @@ pub enum Answer {
         /// What had been done by then, for the record.
         result: Option<Value>,
     },
+    /// Whoever keeps its program stopped it, perhaps while no daemon was there to say so.
+    Ended {
+        /// Why. What the worker knows comes first.
+        reason: StopReason,
+        /// What had been done by then, for the record.
+        result: Option<Value>,
+    },
 }
 
 /// An attempt that did not work.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     /// True when the job's own answer is no (a finding, a limit, a non-zero exit); false when it could not be run
     /// properly (a program missing, a disk error). It decides between the outcomes `failure` and `error`.
@@ -57,7 +65,7 @@ pub struct Failure {
 }
 
 /// What a handler knows about trying again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RetryAdvice {
     /// As the job's retry policy says.
     ByPolicy,

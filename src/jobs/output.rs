@@ -150,6 +150,14 @@ impl Output {
         self.state().surface();
     }
 
+    /// Takes over the end of an output that another process has kept, with its file. What this one was given by then is not in it.
+    pub fn take_over(&self, tail: Option<&str>) {
+        let mut state = self.state();
+        let tail = tail.unwrap_or_default().as_bytes();
+        state.file = Target::Closed;
+        state.newest = tail.iter().copied().collect();
+    }
+
     /// Puts the end of an output that was too long into the file, and says what there is. The worker calls this once
     /// when the attempt has ended; what is written later only counts.
     pub fn finish(&self) -> OutputSummary {

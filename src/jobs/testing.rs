@@ -40,6 +40,7 @@ pub(crate) fn context(kind: &str, params: Value) -> (Context, TempDir) {
         progress: Progress::channel().0,
         stop: CancellationToken::new(),
         items: None,
+        limit: None,
     };
     (context, folder)
 }

@@ -78,6 +78,22 @@ impl FromStr for Outcome {
     }
 }
 
+/// Names one execution of a job, for good: no other execution of it ever has the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AttemptName {
+    /// The job.
+    pub job: JobId,
+    /// Which execution of it, from 1.
+    pub number: u32,
+}
+
+impl fmt::Display for AttemptName {
+    /// `JOB-NUMBER`, as in the names of files.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.job, self.number)
+    }
+}
+
 /// What a worker reports when an attempt has ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FinishedAttempt {

@@ -26,7 +26,7 @@ mod subqueue;
 mod text;
 
 pub use actor::Actor;
-pub use attempt::{FinishedAttempt, Outcome};
+pub use attempt::{AttemptName, FinishedAttempt, Outcome};
 pub use audit::AuditEvent;
 pub use bytes::{ByteSize, ByteSizeError};
 pub use chain::Chain;

@@ -75,13 +75,15 @@ pub struct ClaimedJob {
     pub queue_timeout: Option<HumanDuration>,
 }
 
+/// A waiting job, or one that waited.
 #[derive(Debug, Queryable)]
-struct Ready {
-    subqueue: String,
-    rank: i64,
-    job_id: i64,
-    number: i32,
-    charged: i32,
+pub(super) struct Ready {
+    pub(super) subqueue: String,
+    pub(super) rank: i64,
+    pub(super) job_id: i64,
+    /// How often it was executed before.
+    pub(super) number: i32,
+    pub(super) charged: i32,
 }
 
 /// Takes the first jobs of the queue that the node has room for, in the order in which they should start.
@@ -127,7 +129,7 @@ pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Claim, StoreErro
         let Some(row) = rows.remove(&ready.job_id) else { continue };
         let queue = queues.get(&row.queue);
         let queue_timeout = queue.and_then(|queue| queue.set.timeout);
-        match claimed(conn, ready, row, request) {
+        match claimed(conn, ready, row, request.now) {
             Ok(job) => jobs.push(ClaimedJob { queue_timeout, ..job }),
             Err(damaged @ StoreError::Damaged { .. }) => fail(conn, ready, request, &damaged)?,
             Err(error) => return Err(error),
@@ -230,7 +232,7 @@ fn start(conn: &mut Conn, row: &Ready, request: &ClaimRequest) -> Result<(), Sto
 }
 
 #[derive(Debug, Queryable)]
-struct JobRow {
+pub(super) struct JobRow {
     id: i64,
     kind: String,
     queue: String,
@@ -244,7 +246,7 @@ struct JobRow {
     rank: i64,
 }
 
-fn load(conn: &mut Conn, ready: &[Ready]) -> Result<HashMap<i64, JobRow>, StoreError> {
+pub(super) fn load(conn: &mut Conn, ready: &[Ready]) -> Result<HashMap<i64, JobRow>, StoreError> {
     let rows: Vec<JobRow> = match conn {
         // One statement that stays prepared, a row at a time: a list of ids has another text for every length.
         Conn::Sqlite(conn) => {
@@ -275,18 +277,19 @@ fn load(conn: &mut Conn, ready: &[Ready]) -> Result<HashMap<i64, JobRow>, StoreE
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
-fn claimed(
+/// What a worker has to know of a job whose execution began at that instant.
+pub(super) fn claimed(
     conn: &mut Conn,
     ready: &Ready,
     row: JobRow,
-    request: &ClaimRequest,
+    started_at: Timestamp,
 ) -> Result<ClaimedJob, StoreError> {
     let settings: JobSettings = match &row.settings {
         Some(text) => from_json("job's settings", text)?,
         None => JobSettings::default(),
     };
     let first_started_at = match settings.total_timeout {
-        Some(_) => Some(first_start(conn, row.id)?.unwrap_or(request.now)),
+        Some(_) => Some(first_start(conn, row.id)?.unwrap_or(started_at)),
         None => None,
     };
     let schedule = match (row.schedule, row.nominal_at) {

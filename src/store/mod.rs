@@ -22,6 +22,7 @@ mod time;
 pub mod wakeups;
 mod whereabouts;
 
+pub mod adopt;
 pub mod audit;
 pub mod bare;
 pub mod batches;

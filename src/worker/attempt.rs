@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use crate::jobs::command::Keepers;
 use crate::jobs::{Answer, Context, Failure, Handler, RetryAdvice, StopReason};
 use crate::model::{FinishedAttempt, JobId, Outcome, RetryPolicy};
 use crate::queue::{AttemptEnd, after_attempt};
@@ -65,12 +66,38 @@ pub(super) struct Bounds {
     pub(super) draw: f64,
 }
 
+impl Bounds {
+    /// How long an attempt that begins now may take: its own limit, or what is left of the limit for all attempts.
+    pub(super) fn limit(&self, now: Timestamp) -> Option<Duration> {
+        let left = self.deadline.map(|deadline| {
+            Duration::try_from(deadline.duration_since(now)).unwrap_or(Duration::ZERO)
+        });
+        match (self.timeout, left) {
+            (Some(own), Some(left)) => Some(own.min(left)),
+            (own, left) => own.or(left),
+        }
+    }
+}
+
+/// When an attempt that was taken over began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Begun {
+    pub(super) at: Timestamp,
+    /// How long ago that was, by a clock that nobody sets.
+    pub(super) elapsed: Duration,
+}
+
 /// An attempt to be run.
 pub(super) struct Attempt {
     pub(super) handler: Option<Arc<dyn Handler>>,
     pub(super) context: Context,
     pub(super) bounds: Bounds,
     pub(super) stop: StopOrder,
+    /// Whether it was told to stop before it could begin, so that it does not.
+    pub(super) is_too_late: bool,
+    /// `None`: it begins now.
+    pub(super) begun: Option<Begun>,
+    pub(super) keepers: Keepers,
 }
 
 /// Runs an attempt in a task of its own and sends what came of it.
@@ -93,12 +120,12 @@ pub(super) fn spawn(attempt: Attempt, done: mpsc::UnboundedSender<FinishedAttemp
 
 impl Attempt {
     async fn run(self) -> FinishedAttempt {
-        let started_at = self.context.clock.now();
-        let started = self.context.clock.since_boot();
+        let began = self.context.clock.since_boot();
+        let elapsed = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed);
+        let started_at = self.begun.map_or_else(|| self.context.clock.now(), |begun| begun.at);
         let answer = match &self.handler {
-            // Told so before it could begin.
-            _ if self.stop.token.is_cancelled() => Answer::Stopped { result: None },
-            Some(handler) => self.supervise(Arc::clone(handler)).await,
+            _ if self.is_too_late => Answer::Stopped { result: None },
+            Some(handler) => self.supervise(Arc::clone(handler), elapsed).await,
             None => Failure::error(format!(
                 "this node has no handler for the kind `{}`; remove the job or run it with a version that has it",
                 self.context.job.kind
@@ -106,16 +133,18 @@ impl Attempt {
             .into(),
         };
         // From the monotonic clock, so that a stepped wall clock makes no negative or enormous durations.
-        let took = self.context.clock.since_boot().saturating_sub(started);
+        let watched = self.context.clock.since_boot().saturating_sub(began) + elapsed;
+        // Nobody may have watched when it ended.
+        let took = self.keepers.took(self.context.job.name()).unwrap_or(watched);
         self.conclude(answer, started_at, started_at + took)
     }
 
     /// Lets the handler run until it answers; tells it to stop when its time is up, and gives up on it when it does not.
-    async fn supervise(&self, handler: Arc<dyn Handler>) -> Answer {
+    async fn supervise(&self, handler: Arc<dyn Handler>, elapsed: Duration) -> Answer {
         let context = self.context.clone();
         let work = async move { handler.run(context).await };
         let mut task = tokio::spawn(work.in_current_span());
-        let limit = self.time_limit();
+        let limit = self.context.limit.map(|limit| limit.saturating_sub(elapsed));
         tokio::select! {
             biased;
             answer = &mut task => return answer_of(answer),
@@ -132,18 +161,6 @@ impl Attempt {
                 ))
                 .into()
             }
-        }
-    }
-
-    /// How long this attempt may take: its own limit, or what is left of the limit for all attempts.
-    fn time_limit(&self) -> Option<Duration> {
-        let left = self.bounds.deadline.map(|deadline| {
-            Duration::try_from(deadline.duration_since(self.context.clock.now()))
-                .unwrap_or(Duration::ZERO)
-        });
-        match (self.bounds.timeout, left) {
-            (Some(own), Some(left)) => Some(own.min(left)),
-            (own, left) => own.or(left),
         }
     }
 
@@ -236,6 +253,10 @@ impl Verdict {
             },
             (Answer::Stopped { result }, Some(reason)) => {
                 let (outcome, why) = stop_verdict(reason, timeout);
+                Self { result, ..bare(outcome, Some(why)) }
+            }
+            (Answer::Ended { reason, result }, known) => {
+                let (outcome, why) = stop_verdict(known.unwrap_or(reason), timeout);
                 Self { result, ..bare(outcome, Some(why)) }
             }
             (Answer::Stopped { result }, None) => {

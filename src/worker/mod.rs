@@ -13,6 +13,6 @@ mod registry;
 mod status;
 
 pub use durations::LearnedDurations;
-pub use pool::{Draw, FindLimits, Pool, PoolHandle, PoolSettings};
+pub use pool::{Departure, Draw, FindLimits, Pool, PoolHandle, PoolSettings, TakenOver};
 pub use registry::{Find, Registry};
 pub use status::{PoolStatus, RunningAttempt};

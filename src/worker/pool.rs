@@ -7,19 +7,22 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::attempt::{self, Attempt, Bounds, StopOrder};
+use super::attempt::{self, Attempt, Begun, Bounds, StopOrder};
 use super::cycle::{Delivery, Pickup, exchange};
 use super::items::StoredItems;
 use super::registry::Registry;
 use super::status::{Board, OnBoard, PoolStatus};
 use crate::clock::SharedClock;
+use crate::jobs::command::Keepers;
 use crate::jobs::{
-    Context, Items, JobInfo, Output, Progress, ProgressReport, RunPaths, StopReason,
+    Context, Handler, Items, JobInfo, Output, Progress, ProgressReport, RunPaths, StopReason,
 };
 use crate::model::{
-    Chain, Event, FinishedAttempt, HumanDuration, JobId, JsonText, NodeId, NodeIdentity, is_high,
+    AttemptName, Chain, Event, FinishedAttempt, HumanDuration, JobId, JsonText, NodeId,
+    NodeIdentity, is_high,
 };
 use crate::queue::{Limits, SignalReceiver};
+use crate::store::adopt::Adopted;
 use crate::store::claim::{ClaimRequest, ClaimedJob};
 use crate::store::finish::{Finished, ProgressUpdate, finish};
 use crate::store::wakeups::News;
@@ -85,6 +88,29 @@ pub struct Pool {
     pub draw: Draw,
     /// What files limit.
     pub limits: FindLimits,
+    /// Who keeps programs beyond the end of this daemon.
+    pub keepers: Keepers,
+    /// What earlier daemons have begun and this one goes on with.
+    pub taken_over: Vec<TakenOver>,
+}
+
+/// An attempt that an earlier daemon has begun, and whose program goes on or has ended meanwhile.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TakenOver {
+    /// The attempt, which belongs to this node by now.
+    pub attempt: Adopted,
+    /// How long ago it began.
+    pub elapsed: Duration,
+}
+
+/// What becomes of kept programs when a pool ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Departure {
+    /// Nobody comes after this daemon: they end as everything else does.
+    #[default]
+    Stop,
+    /// The next daemon goes on with them.
+    HandOver,
 }
 
 /// The handle on a running pool.
@@ -95,7 +121,7 @@ pub struct PoolHandle {
 }
 
 enum Order {
-    /// Take nothing new; answer when the last attempt has ended and is recorded.
+    /// Take nothing new; answer when the last attempt has ended and is recorded, or goes on without this daemon.
     Drain(oneshot::Sender<()>),
     /// Take nothing new for as long as this says so.
     Hold(bool),
@@ -139,11 +165,12 @@ struct State {
 impl Pool {
     /// Starts the pool.
     #[must_use]
-    pub fn spawn(self) -> PoolHandle {
+    pub fn spawn(mut self) -> PoolHandle {
         let (orders, order_receiver) = mpsc::unbounded_channel();
         let (done, done_receiver) = mpsc::unbounded_channel();
-        let board = Arc::new(Board::new(self.settings.slots));
-        let state = State {
+        let board = Arc::new(Board::new(self.settings.slots, self.keepers.clone()));
+        let taken_over = std::mem::take(&mut self.taken_over);
+        let mut state = State {
             pool: self,
             running: BTreeMap::new(),
             ended: Vec::new(),
@@ -154,15 +181,17 @@ impl Pool {
             board: Arc::clone(&board),
             store_error: None,
         };
+        taken_over.into_iter().for_each(|attempt| state.go_on(attempt));
         tokio::spawn(state.run(order_receiver, done_receiver));
         PoolHandle { orders, board }
     }
 }
 
 impl PoolHandle {
-    /// Takes nothing new and returns when the last running attempt is recorded.
-    pub async fn drain(&self) {
+    /// Takes nothing new and returns when the last running attempt is recorded, or is the next daemon's.
+    pub async fn drain(&self, departure: Departure) {
         let (sender, receiver) = oneshot::channel();
+        self.board.seen().departure = departure;
         if self.orders.send(Order::Drain(sender)).is_ok() {
             let _pool_gone = receiver.await;
         }
@@ -203,7 +232,10 @@ impl State {
         loop {
             let pause = self.exchange(report_progress).await;
             report_progress = false;
-            if self.running.is_empty() && self.ended.is_empty() && self.is_draining() {
+            if self.is_draining()
+                && self.ended.is_empty()
+                && self.running.values().all(|running| self.is_left(running))
+            {
                 break;
             }
             let has_room = self.has_room() && self.store_error.is_none();
@@ -251,6 +283,11 @@ impl State {
 
     fn is_draining(&self) -> bool {
         !self.drained.is_empty()
+    }
+
+    /// Whether an attempt is the next daemon's.
+    fn is_left(&self, running: &Running) -> bool {
+        self.board.is_left(running.job.name())
     }
 
     fn has_room(&self) -> bool {
@@ -381,6 +418,7 @@ impl State {
         for (attempt, finished) in ended.into_iter().zip(finished) {
             let running = self.running.remove(&attempt.job);
             self.board.seen().running.remove(&attempt.job);
+            self.pool.keepers.forget(AttemptName { job: attempt.job, number: attempt.number });
             self.announce_end(&attempt, &finished, running.as_ref());
         }
     }
@@ -441,6 +479,45 @@ impl State {
 
     fn start(&mut self, job: ClaimedJob, interrupts: u64) {
         let now = self.pool.clock.now();
+        let waited = now.duration_since(job.run_at).as_millis();
+        let handler = self.pool.registry.get(&job.kind);
+        let job = self.begin(job, now, None, handler, interrupts);
+        self.announce(Event::AttemptStarted {
+            job: job.id,
+            kind: job.kind.clone(),
+            schedule: job.schedule.as_ref().map(|(id, _)| id.clone()),
+            attempt: job.attempt,
+            at: now,
+            waited_ms: u64::try_from(waited).unwrap_or(0),
+        });
+    }
+
+    /// Goes on with an attempt that was begun by an earlier daemon.
+    fn go_on(&mut self, TakenOver { attempt, elapsed }: TakenOver) {
+        let begun = Begun { at: attempt.started_at, elapsed };
+        let follower = self.pool.keepers.follower();
+        let interrupts = self.board.seen().interrupts;
+        let job =
+            self.begin(attempt.job, attempt.started_at, Some(begun), Some(follower), interrupts);
+        tracing::info!(
+            job.id = job.id.0,
+            job.kind = job.kind,
+            attempt = job.attempt,
+            "goes on with a program that outlived an earlier daemon"
+        );
+        if attempt.is_cancelled {
+            self.cancel(&[job.id]);
+        }
+    }
+
+    fn begin(
+        &mut self,
+        job: ClaimedJob,
+        started_at: Timestamp,
+        begun: Option<Begun>,
+        handler: Option<Arc<dyn Handler>>,
+        interrupts: u64,
+    ) -> Arc<JobInfo> {
         let settings = &self.pool.settings;
         let retry = job.settings.retry.clone().unwrap_or_default();
         let timeout = job
@@ -464,31 +541,26 @@ impl State {
             charged_before: job.charged,
             draw: (self.pool.draw)(),
         };
-        let waited = now.duration_since(job.run_at).as_millis();
-        let context = self.context(job, &bounds, &stop, progress);
+        let limit = bounds.limit(started_at);
+        let context = self.context(job, &bounds, &stop, progress, limit);
         let job = Arc::clone(&context.job);
-        self.announce(Event::AttemptStarted {
-            job: job.id,
-            kind: job.kind.clone(),
-            schedule: job.schedule.as_ref().map(|(id, _)| id.clone()),
-            attempt: job.attempt,
-            at: now,
-            waited_ms: u64::try_from(waited).unwrap_or(0),
-        });
-        let handler = self.pool.registry.get(&job.kind);
-        let on_board = OnBoard { job: Arc::clone(&job), started_at: now, stop: stop.clone() };
+        let on_board = OnBoard { job: Arc::clone(&job), started_at, stop: stop.clone() };
         self.board.begin(on_board, interrupts);
-        let output = context.output.clone();
+        // One that an earlier daemon has begun is stopped by whoever keeps it.
+        let is_too_late = begun.is_none() && stop.token.is_cancelled();
         let running = Running {
-            job,
+            job: Arc::clone(&job),
             stop: stop.clone(),
             progress: receiver,
-            output,
-            started_at: now,
+            output: context.output.clone(),
+            started_at,
             kept: None,
         };
-        self.running.insert(running.job.id, running);
-        attempt::spawn(Attempt { handler, context, bounds, stop }, self.done.clone());
+        self.running.insert(job.id, running);
+        let keepers = self.pool.keepers.clone();
+        let attempt = Attempt { handler, context, bounds, stop, is_too_late, begun, keepers };
+        attempt::spawn(attempt, self.done.clone());
+        job
     }
 
     fn context(
@@ -497,6 +569,7 @@ impl State {
         bounds: &Bounds,
         stop: &StopOrder,
         progress: Progress,
+        limit: Option<Duration>,
     ) -> Context {
         let log = self.pool.paths.attempt_log(job.id, job.number);
         Context {
@@ -506,6 +579,7 @@ impl State {
             progress,
             stop: stop.token.clone(),
             items: job.settings.whole_batch.then(|| self.items(&job)),
+            limit,
             job: Arc::new(JobInfo {
                 id: job.id,
                 kind: job.kind,

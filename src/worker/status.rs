@@ -6,20 +6,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 use super::attempt::StopOrder;
+use super::pool::Departure;
+use crate::jobs::command::Keepers;
 use crate::jobs::{JobInfo, StopReason};
-use crate::model::{JobId, ScheduleId};
+use crate::model::{AttemptName, JobId, ScheduleId};
 
 /// What is known of the pool from outside. It is a lock and not a channel, because a status is a list of everything that
 /// runs, and making one for each exchange cost as much as the attempts themselves.
 #[derive(Debug)]
 pub(super) struct Board {
     slots: usize,
+    keepers: Keepers,
     seen: Mutex<Seen>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) running: BTreeMap<JobId, OnBoard>,
+    /// What becomes of kept programs.
+    pub(super) departure: Departure,
     /// How often everything that runs was told to stop.
     pub(super) interrupts: u64,
     /// How many of those have ended and could not be recorded yet.
@@ -37,8 +42,13 @@ pub(super) struct OnBoard {
 }
 
 impl Board {
-    pub(super) fn new(slots: usize) -> Self {
-        Self { slots, seen: Mutex::default() }
+    pub(super) fn new(slots: usize, keepers: Keepers) -> Self {
+        Self { slots, keepers, seen: Mutex::default() }
+    }
+
+    /// Whether an attempt is the next daemon's.
+    pub(super) fn is_left(&self, attempt: AttemptName) -> bool {
+        self.seen().departure == Departure::HandOver && self.keepers.holds(attempt)
     }
 
     pub(super) fn status(&self) -> PoolStatus {
@@ -70,7 +80,10 @@ impl Board {
     pub(super) fn interrupt(&self) {
         let mut seen = self.seen();
         seen.interrupts += 1;
-        seen.running.values().for_each(|one| one.stop.give(StopReason::Shutdown));
+        let hands_over = seen.departure == Departure::HandOver;
+        let told =
+            seen.running.values().filter(|one| !(hands_over && self.keepers.holds(one.job.name())));
+        told.for_each(|one| one.stop.give(StopReason::Shutdown));
     }
 
     pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {

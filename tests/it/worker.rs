@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use futures_util::poll;
 use serde_json::Value;
 use sexton::clock::{ManualClock, SharedClock, SystemClock};
+use sexton::jobs::command::Keepers;
 use sexton::jobs::{Answer, Context, Failure, Handler, RunPaths};
 use sexton::model::{
     Actor, Backoff, Event, HumanDuration, JobId, JobSettings, JobState, NewJob, Outcome,
@@ -19,7 +20,7 @@ use sexton::model::{
 use sexton::queue::{Ageing, Limits, Signals};
 use sexton::store::jobs::{SubmitContext, submit};
 use sexton::store::queues;
-use sexton::worker::{Pool, PoolHandle, PoolSettings, Registry};
+use sexton::worker::{Departure, Pool, PoolHandle, PoolSettings, Registry};
 use tempfile::TempDir;
 use tokio::sync::{Barrier, Semaphore, broadcast};
 
@@ -108,6 +109,8 @@ impl Workers {
             events: sender,
             draw: Arc::new(|| 0.5),
             limits: Arc::new(Limits::default),
+            keepers: Keepers::none(),
+            taken_over: Vec::new(),
         };
         Self { queue, pool: pool.spawn(), signals, events, clock, _folder: folder }
     }
@@ -265,7 +268,7 @@ async fn draining_waits_for_what_runs_and_takes_nothing_new(queue: Queue) {
     let running = workers.submit(job()).await;
     workers.started().await;
     let pool = workers.pool.clone();
-    let mut drain = pin!(pool.drain());
+    let mut drain = pin!(pool.drain(Departure::Stop));
     assert!(poll!(&mut drain).is_pending());
     let late = workers.submit(job()).await;
     gate.add_permits(10);
@@ -273,7 +276,9 @@ async fn draining_waits_for_what_runs_and_takes_nothing_new(queue: Queue) {
     assert_eq!(workers.queue.state(running).await, JobState::Completed);
     assert_eq!(workers.queue.state(late).await, JobState::Pending);
     assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
-    tokio::time::timeout(PATIENCE, pool.drain()).await.expect("a drained pool is drained");
+    tokio::time::timeout(PATIENCE, pool.drain(Departure::Stop))
+        .await
+        .expect("a drained pool is drained");
 }
 
 async fn everybody_who_drains_waits(queue: Queue) {
@@ -289,7 +294,8 @@ async fn everybody_who_drains_waits(queue: Queue) {
     let id = workers.submit(job()).await;
     workers.started().await;
     let pool = workers.pool.clone();
-    let (mut first, mut second) = (pin!(pool.drain()), pin!(pool.drain()));
+    let (mut first, mut second) =
+        (pin!(pool.drain(Departure::Stop)), pin!(pool.drain(Departure::Stop)));
     assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
     // The second order has arrived when the pool says so after it has seen the first.
     assert_eq!(workers.queue.state(id).await, JobState::Running);
@@ -305,7 +311,7 @@ async fn interrupted_attempts_are_given_back_and_not_charged(queue: Queue) {
     let id = workers.submit(job()).await;
     workers.started().await;
     let pool = workers.pool.clone();
-    let mut drain = pin!(pool.drain());
+    let mut drain = pin!(pool.drain(Departure::Stop));
     assert!(poll!(&mut drain).is_pending());
     workers.pool.interrupt();
     tokio::time::timeout(PATIENCE, drain).await.expect("the drain ends");

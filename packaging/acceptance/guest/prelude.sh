@@ -128,11 +128,11 @@ schedule() {
     mv "/etc/sexton/schedules/.$1.new" "/etc/sexton/schedules/$1.toml"
 }
 
-# command_job SHELL-TEXT [OPTION...]: submits a job and prints its number.
+# command_job SHELL-TEXT [ON_RESTART]: submits a job and prints its number.
 command_job() {
-    local text=$1
-    shift
-    sexton submit command --json --params "$(python3 -c 'import json, sys; print(json.dumps({"shell": sys.argv[1]}))' "$text")" "$@" | json 'd["id"]'
+    local params
+    params=$(python3 -c 'import json, sys; print(json.dumps({"shell": sys.argv[1], "on_restart": sys.argv[2]}))' "$1" "${2:-keep}")
+    sexton submit command --json --params "$params" | json 'd["id"]'
 }
 job_state() { sexton job "$1" --json | json 'd["state"]'; }
 job_is() { equal "$(job_state "$1")" "$2"; }

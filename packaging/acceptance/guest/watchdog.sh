@@ -15,8 +15,10 @@ check "a healthy daemon feeds it" eventually 20 is_fed_again
 
 # A job that must not be there twice at a time: each execution marks its begin and, if it is allowed to end, its end.
 marks=/var/lib/sexton/tmp/marks
-one_at_a_time='echo "begin $SEXTON_ATTEMPT $(pgrep -xc sleep)" >>'$marks'; [ "$SEXTON_ATTEMPT" -gt 1 ] || sleep 7777'
-job=$(command_job "$one_at_a_time")
+one_at_a_time='echo "begin $SEXTON_ATTEMPT $(pgrep -fc "^sleep 7777")" >>'$marks'; [ "$SEXTON_ATTEMPT" -gt 1 ] || sleep 7777'
+job=$(command_job "$one_at_a_time" kill)
+kept=$(command_job 'until [ -e /var/lib/sexton/tmp/go ]; do sleep 0.2; done')
+check "(another one runs, which is kept)" eventually 20 job_is "$kept" running
 check "(the job runs)" eventually 20 job_is "$job" running
 
 # --- stopped as a whole ---
@@ -33,6 +35,9 @@ check "it serves again" eventually 30 is_serving
 check "its job was given back and has run again" eventually 30 job_is "$job" completed
 check "... uncharged" equal "$(outcomes "$job")" "interrupted success"
 check "... and never twice at once" equal "$(cat $marks)" $'begin 1 0\nbegin 2 0'
+touch /var/lib/sexton/tmp/go
+check "the one that is kept went on" eventually 30 job_is "$kept" completed
+check "... from the beginning to the end" equal "$(outcomes "$kept")" success
 
 # --- stalled inside: the process lives, its event loop does not ---
 

@@ -16,7 +16,8 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
 use super::params::EnvValue;
-use super::{CommandHandler, CommandParams, come_back, is_out_of_space};
+use super::work::{come_back, is_out_of_space};
+use super::{CommandHandler, CommandParams};
 use crate::jobs::{Answer, Context, Failure, Items};
 use crate::model::{ItemEnd, ItemReport, JsonText, OpenItem};
 
@@ -210,7 +211,7 @@ impl RunItems {
         let result = match &mut answer {
             Answer::Done(result) => Some(result),
             Answer::Failed(failure) => failure.result.as_mut(),
-            Answer::Stopped { result } => result.as_mut(),
+            Answer::Stopped { result } | Answer::Ended { result, .. } => result.as_mut(),
             Answer::Snooze { .. } => None,
         };
         if let Some(Value::Object(result)) = result {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use rustix::process::Resource;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::environment::{self, DEFAULT_PASS_ENV};
@@ -14,23 +14,26 @@ use crate::jobs::{DEFAULT_MAX_OUTPUT, Params, Problem};
 use crate::model::{ByteSize, HumanDuration};
 
 /// The table `[command]` of a schedule file.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+///
+/// What has gone into a [`Program`](crate::jobs::ports::process::Program) by the time it is handed to another process is not written
+/// with the rest, secrets least of all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommandParams {
     /// The program and its arguments, without a shell. This or `shell`.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     pub argv: Vec<String>,
     /// A script for `/bin/sh -c`. This or `argv`.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     pub shell: Option<String>,
     /// Where it starts; the daemon's own working directory unless given.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     pub cwd: Option<PathBuf>,
     /// Variables of its environment. Values may be secret references.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     pub env: BTreeMap<String, EnvValue>,
     /// Variables it gets from the daemon's environment; all others are dropped.
-    #[serde(default = "default_pass_env")]
+    #[serde(default = "default_pass_env", skip_serializing)]
     pub pass_env: Vec<String>,
     /// Given to the program as JSON on standard input, and its plain values in `SEXTON_INPUT_*`.
     #[serde(default)]
@@ -41,6 +44,9 @@ pub struct CommandParams {
     /// What happens to processes that the program leaves behind when it ends.
     #[serde(default)]
     pub leftovers: Leftovers,
+    /// What happens to the program when the daemon is restarted or dies.
+    #[serde(default)]
+    pub on_restart: OnRestart,
     /// Exit codes that mean success.
     #[serde(default = "default_success_codes")]
     pub success_codes: BTreeSet<u8>,
@@ -54,7 +60,7 @@ pub struct CommandParams {
     #[serde(default)]
     pub retry_codes: BTreeSet<u8>,
     /// File mode bits that new files do not get; the daemon's own unless given.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     pub umask: Option<Umask>,
     /// Its priority for the processor, -20 (first) to 19 (last).
     #[serde(default)]
@@ -90,7 +96,7 @@ impl<'de> Deserialize<'de> for EnvValue {
 }
 
 /// What happens to processes that outlive the program that started them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Leftovers {
     /// They are ended like the program itself: SIGTERM, `kill_grace`, SIGKILL.
@@ -100,8 +106,19 @@ pub enum Leftovers {
     Leave,
 }
 
+/// What happens to a program when its daemon is restarted or dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRestart {
+    /// It goes on, and the next daemon takes it over.
+    #[default]
+    Keep,
+    /// It is ended, and its job runs again.
+    Kill,
+}
+
 /// Where a job's own part of its result comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResultFrom {
     /// There is none.
@@ -137,7 +154,7 @@ impl<'de> Deserialize<'de> for Umask {
 
 /// Resource limits (`setrlimit(2)`), each for every single process. They are set right after the program was started,
 /// soft and hard alike.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Address space.

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -84,7 +84,7 @@ struct Line {
     r#final: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Level {
     Debug,
@@ -93,23 +93,53 @@ enum Level {
     Error,
 }
 
+/// A log line of a program, on its way to the daemon's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LogLine {
+    level: Level,
+    text: String,
+    fields: Option<String>,
+}
+
+impl LogLine {
+    /// Puts it into the log of this process.
+    pub(super) fn to_log(&self) {
+        let (text, fields) = (&self.text, self.fields.as_deref());
+        match self.level {
+            Level::Debug => tracing::debug!(fields, "{text}"),
+            Level::Info => tracing::info!(fields, "{text}"),
+            Level::Warn => tracing::warn!(fields, "{text}"),
+            Level::Error => tracing::error!(fields, "{text}"),
+        }
+    }
+}
+
+/// Takes log lines to the daemon's log.
+pub(super) type LogSink = Arc<dyn Fn(LogLine) + Send + Sync>;
+
 /// A value that is there, `null` included.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
 /// Listens to one program.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Listener {
     said: Arc<Mutex<Said>>,
     progress: Progress,
     output: Output,
+    log: LogSink,
     items: Option<Arc<RunItems>>,
 }
 
 impl Listener {
-    pub(super) fn new(progress: Progress, output: Output, items: Option<Arc<RunItems>>) -> Self {
-        Self { said: Arc::default(), progress, output, items }
+    pub(super) fn new(
+        progress: Progress,
+        output: Output,
+        log: LogSink,
+        items: Option<Arc<RunItems>>,
+    ) -> Self {
+        Self { said: Arc::default(), progress, output, log, items }
     }
 
     /// What was said so far.
@@ -220,24 +250,19 @@ impl Listener {
 
     fn log(&self, level: Level, text: &str, fields: Map<String, Value>, to_daemon: bool) {
         let fields = (!fields.is_empty()).then(|| Value::Object(fields).to_string());
-        let (fields, text) = (fields.as_deref(), inert(text));
+        let text = inert(text);
         let word = match level {
             Level::Debug => "debug",
             Level::Info => "info",
             Level::Warn => "warn",
             Level::Error => "error",
         };
-        self.output.line(match fields {
+        self.output.line(match &fields {
             Some(fields) => format!("{word}: {text} {fields}"),
             None => format!("{word}: {text}"),
         });
         if to_daemon {
-            match level {
-                Level::Debug => tracing::debug!(fields, "{text}"),
-                Level::Info => tracing::info!(fields, "{text}"),
-                Level::Warn => tracing::warn!(fields, "{text}"),
-                Level::Error => tracing::error!(fields, "{text}"),
-            }
+            (self.log)(LogLine { level, text, fields });
         }
     }
 
@@ -360,7 +385,8 @@ mod tests {
     fn heard(lines: &[&str]) -> (Said, crate::jobs::ProgressReport, String) {
         let (progress, receiver) = Progress::channel();
         let output = Output::tail_only();
-        let listener = Listener::new(progress, output.clone(), None);
+        let log: LogSink = Arc::new(|line| line.to_log());
+        let listener = Listener::new(progress, output.clone(), log, None);
         for line in lines {
             listener.hear(&Ok(line.as_bytes().to_vec()));
         }
@@ -470,7 +496,7 @@ mod tests {
         #[test]
         fn nothing_that_is_said_can_do_harm(line in prop::collection::vec(any::<u8>(), 0..200)) {
             let (progress, _receiver) = Progress::channel();
-            let listener = Listener::new(progress, Output::tail_only(), None);
+            let listener = Listener::new(progress, Output::tail_only(), Arc::new(|_| {}), None);
             listener.hear(&Ok(line));
         }
     }

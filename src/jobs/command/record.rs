@@ -1,23 +1,26 @@
 //! Which programs run, written down for the next daemon.
 //!
-//! A daemon that is killed leaves its programs running, and the jobs they belong to are run again. So that nothing
-//! runs twice at once, each attempt leaves a record while its program runs, and the next daemon ends what the records
-//! name before it claims a job. Under systemd there is nothing left to end, because the service's cgroup goes with
-//! the daemon.
+//! A daemon that is killed leaves programs running that nobody keeps (see [`super::keep`]), and the jobs they belong to are run again. So
+//! that nothing runs twice at once, each attempt leaves a record while its program runs, and the next daemon ends what the records
+//! name before it claims a job.
 //!
 //! The record is there before the program is, so that no program runs without one. It is not synced to disk: a power
 //! cut that takes it takes the program too.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::jobs::RunPaths;
 use crate::jobs::ports::process::{Ended, Family, ProcessName, boot_id};
-use crate::jobs::{JobInfo, RunPaths};
-use crate::model::JobId;
+use crate::model::{AttemptName, JobId};
+
+/// What the name of a record's file ends with.
+const EXTENSION: &str = "pid";
 
 /// The first line of a record's file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,14 +48,18 @@ pub(super) struct RunRecord {
 
 impl RunRecord {
     /// Written before the program is started.
-    pub(super) fn create(paths: &RunPaths, job: &JobInfo, key: &str) -> io::Result<Self> {
+    pub(super) fn create(paths: &RunPaths, attempt: AttemptName, key: &str) -> io::Result<Self> {
         let folder = paths.running();
         std::fs::create_dir_all(&folder)?;
-        let path = folder.join(format!("{}-{}.pid", job.id, job.attempt));
+        let path = path(&folder, attempt);
         let mut record = Self { file: File::create(&path)?, path };
-        let attempt =
-            Attempt { job: job.id.0, attempt: job.attempt, key: key.to_owned(), boot: boot_id() };
-        record.add(&attempt)?;
+        let AttemptName { job, number } = attempt;
+        record.add(&Attempt {
+            job: job.0,
+            attempt: number,
+            key: key.to_owned(),
+            boot: boot_id(),
+        })?;
         Ok(record)
     }
 
@@ -87,40 +94,65 @@ pub struct Leftover {
     pub ended: Ended,
 }
 
-/// Ends what an earlier daemon of this data directory left running, and removes its records. Blocks for up to `grace` and
-/// a little more for each attempt that had something running.
+/// Ends what an earlier daemon of this data directory left running, and removes its records; the programs of `kept` go on. Blocks for
+/// up to `grace` and a little more for each attempt that had something running.
 ///
 /// To be called at start, when this daemon has the data directory for itself and before it takes a job. Attempts without
 /// any process left are not in the answer.
 ///
 /// # Errors
 /// When the records cannot be listed.
-pub fn kill_leftovers(paths: &RunPaths, grace: Duration) -> io::Result<Vec<Leftover>> {
-    let entries = match std::fs::read_dir(paths.running()) {
+pub fn kill_leftovers(
+    paths: &RunPaths,
+    kept: &[AttemptName],
+    grace: Duration,
+) -> io::Result<Vec<Leftover>> {
+    let folder = paths.running();
+    let entries = match std::fs::read_dir(&folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
+    let kept: BTreeSet<PathBuf> = kept.iter().map(|attempt| path(&folder, *attempt)).collect();
+    let is_record = |path: &PathBuf| path.extension().is_some_and(|name| name == EXTENSION);
     let paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-    let boot = boot_id();
+    let paths: Vec<PathBuf> =
+        paths.into_iter().filter(|path| is_record(path) && !kept.contains(path)).collect();
     // One thread each: what ignores SIGTERM must not make the others wait. There are no more of them than the earlier
     // daemon had workers.
     let leftovers = std::thread::scope(|threads| {
-        let ending: Vec<_> = paths
-            .iter()
-            // A record that cannot be read was cut short by a full disk, and its program was not started.
-            .filter_map(|path| parse(&std::fs::read_to_string(path).ok()?))
-            .filter(|(attempt, _)| attempt.boot == boot)
-            .map(|(attempt, main)| threads.spawn(move || end(attempt, main, grace)))
-            .collect();
+        let ending: Vec<_> =
+            paths.iter().map(|path| threads.spawn(move || end_recorded(path, grace))).collect();
         ending.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect()
     });
     for path in &paths {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        remove(path)?;
     }
     Ok(leftovers)
+}
+
+/// The same for a single attempt.
+pub(super) fn end_one(paths: &RunPaths, attempt: AttemptName, grace: Duration) {
+    let path = path(&paths.running(), attempt);
+    end_recorded(&path, grace);
+    // One that stays is looked at once at the next start, and then finds nothing.
+    let _gone = remove(&path);
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn path(folder: &Path, attempt: AttemptName) -> PathBuf {
+    folder.join(format!("{attempt}.{EXTENSION}"))
+}
+
+/// Ends what a record names. One that cannot be read was cut short by a full disk, and its program was not started.
+fn end_recorded(path: &Path, grace: Duration) -> Option<Leftover> {
+    let (attempt, main) = parse(&std::fs::read_to_string(path).ok()?)?;
+    if attempt.boot == boot_id() { end(attempt, main, grace) } else { None }
 }
 
 fn parse(text: &str) -> Option<(Attempt, Option<Main>)> {

@@ -2,14 +2,17 @@
 //! or recorded when the handler has answered.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
-use super::super::ports::process::adopt_orphans;
+use super::super::ports::process::{Running, adopt_orphans};
+use super::record::RunRecord;
 use super::*;
 use crate::clock::SystemClock;
 use crate::jobs::testing::context;
@@ -466,7 +469,7 @@ async fn a2_what_a_killed_daemon_left_running_is_ended_by_the_next_one() {
     let pids = heard(&fifo).await;
     let paths = context.paths.clone();
     let leftovers = tokio::task::spawn_blocking(move || {
-        kill_leftovers(&paths, Duration::from_millis(50)).unwrap()
+        kill_leftovers(&paths, &[], Duration::from_millis(50)).unwrap()
     })
     .await
     .unwrap();
@@ -485,13 +488,13 @@ async fn a2_what_a_killed_daemon_left_running_is_ended_by_the_next_one() {
 async fn h6_a_record_whose_pid_is_somebody_elses_by_now_harms_nobody() {
     let (context, _data) = attempt(json!({"argv": ["true"]}));
     let own = i32::try_from(std::process::id()).unwrap();
-    let mut record = RunRecord::create(&context.paths, &context.job, "1-1-none").unwrap();
+    let mut record = RunRecord::create(&context.paths, context.job.name(), "1-1-none").unwrap();
     record.started(super::super::ports::process::ProcessName { pid: own, started: 1 }).unwrap();
     std::mem::forget(record);
     fs::write(context.paths.running().join("2-1.pid"), "cut sho").unwrap();
-    assert_eq!(kill_leftovers(&context.paths, Duration::ZERO).unwrap(), []);
+    assert_eq!(kill_leftovers(&context.paths, &[], Duration::ZERO).unwrap(), []);
     assert_eq!(fs::read_dir(context.paths.running()).unwrap().count(), 0);
-    assert_eq!(kill_leftovers(&context.paths, Duration::ZERO).unwrap(), []);
+    assert_eq!(kill_leftovers(&context.paths, &[], Duration::ZERO).unwrap(), []);
 }
 
 #[tokio::test]

@@ -176,9 +176,11 @@ fn a_second_daemon_on_the_same_data_is_turned_away_with_try_again() {
 }
 
 #[test]
-fn a_killed_daemon_gives_its_running_job_back_and_runs_it_again() {
+fn a_killed_daemon_gives_a_job_back_whose_program_is_not_kept_and_runs_it_again() {
     let mut daemon = Daemon::start(|_| {});
-    let job = daemon.submit(&format!("echo begun; {}", daemon.gate("gate")), &[]);
+    let shell = format!("echo begun; {}", daemon.gate("gate"));
+    let params = serde_json::json!({ "shell": shell, "on_restart": "kill" }).to_string();
+    let job = daemon.cli(["submit", "command", "--json", "--params", &params]).exits(0).json();
     let id = job["id"].as_i64().unwrap();
     daemon.job_in(id, "running");
     daemon.kill();

@@ -32,12 +32,16 @@ struct Submitter {
 
 impl Submitter {
     fn run(&self) {
+        let mut is_kept = false;
         while !self.is_over.load(Ordering::Relaxed) {
             if self.budget.load(Ordering::Relaxed) == 0 {
                 std::thread::sleep(Duration::from_millis(2));
                 continue;
             }
-            let job = json!({ "kind": "command", "params": { "shell": self.script } });
+            is_kept = !is_kept;
+            let on_restart = if is_kept { "keep" } else { "kill" };
+            let params = json!({ "shell": self.script, "on_restart": on_restart });
+            let job = json!({ "kind": "command", "params": params });
             match self.client.call("POST", "/api/v1/jobs", Some(&job)) {
                 Some((202, job)) => {
                     self.acknowledged.lock().unwrap().push(job["id"].as_i64().unwrap());
@@ -116,6 +120,9 @@ fn a1_after_100_kills_every_acknowledged_job_ran_and_every_instant_has_a_row() {
         let count = runs.get(id).copied().unwrap_or(0);
         assert!(count >= 1, "job {id} is completed and never ran");
         assert!(count <= job["attempt"].as_i64().unwrap(), "job {id} ran {count} times: {job:#}");
+        if job["params"]["on_restart"] == "keep" {
+            assert_eq!(count, 1, "no kill ends or doubles a program that is kept: {job:#}");
+        }
         if job["attempt"] != 1 {
             given_back += 1;
             let job = client.job(*id);
@@ -197,8 +204,12 @@ fn a2_a_program_that_outlived_its_daemon_is_ended_before_its_job_runs_again() {
         "if [ -e {pid} ]; then grep -qa . /proc/$(cat {pid})/cmdline && touch {twice}; exit 0; fi; \
          echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 120"
     );
-    let job =
-        house.client().submit("command", &json!({ "shell": script, "env": { "MARK": mark } }));
+    let job = house.client().submit(
+        "command",
+        &json!({
+            "shell": script, "env": { "MARK": mark }, "on_restart": "kill",
+        }),
+    );
     eventually("the program runs", || std::fs::exists(&pid).unwrap().then_some(()));
     daemon.kill();
     assert_eq!(processes_with(&mark).len(), 1, "it goes on without its daemon");
@@ -216,7 +227,8 @@ fn a1_a_job_that_was_cut_off_by_a_kill_is_not_charged_for_it() {
     let house = House::new();
     let daemon = house.start();
     let script = "[ $SEXTON_ATTEMPT = 3 ] || exec sleep 60";
-    let job = json!({ "kind": "command", "params": { "shell": script }, "max_attempts": 1 });
+    let params = json!({ "shell": script, "on_restart": "kill" });
+    let job = json!({ "kind": "command", "params": params, "max_attempts": 1 });
     let id = house.client().submit_with(&job);
     house.client().reaches(id, "running");
     daemon.kill();

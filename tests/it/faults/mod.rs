@@ -18,5 +18,6 @@ mod next_start;
 mod notify;
 mod process;
 mod programs;
+mod restart;
 mod signals;
 mod web;

@@ -20,10 +20,11 @@ fn run_record(house: &House) -> PathBuf {
     house.data("runs/running/1-1.pid")
 }
 
-/// A job that writes its number and its attempt to the file `ran`.
+/// A job that writes its number and its attempt to the file `ran`. Its program is not kept; those that are have [`super::restart`].
 fn note(house: &House, then: &str) -> Value {
     let ran = house.path("ran").display().to_string();
-    json!({ "shell": format!("echo $SEXTON_JOB_ID-$SEXTON_ATTEMPT >> {ran}; {then}") })
+    let script = format!("echo $SEXTON_JOB_ID-$SEXTON_ATTEMPT >> {ran}; {then}");
+    json!({ "shell": script, "on_restart": "kill" })
 }
 
 #[test]
@@ -112,7 +113,13 @@ fn a6_a_job_that_kills_its_daemon_each_time_is_given_up_and_the_others_run() {
     let house = House::new().set("WORKERS__COUNT", "2");
     let mut daemon = house.start();
     let good = house.client().submit("command", &note(&house, "exec sleep 0.2"));
-    let poison = house.client().submit("command", &json!({ "shell": "kill -9 $PPID; sleep 60" }));
+    let poison = house
+        .client()
+        // After a moment, so that the daemon can still answer.
+        .submit(
+            "command",
+            &json!({ "shell": "sleep 0.2; kill -9 $PPID; sleep 60", "on_restart": "kill" }),
+        );
     let mut deaths = 0;
     let job = loop {
         let began = Instant::now();

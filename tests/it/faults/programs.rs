@@ -74,7 +74,11 @@ fn h3_a_tree_of_processes_that_goes_on_forking_is_gone_after_a_cancel() {
 fn h12_a_job_that_stops_its_own_daemon_is_recorded_once() {
     let house = House::new();
     let mut daemon = house.start();
-    let id = house.client().submit("command", &json!({ "shell": "kill -TERM $PPID; sleep 0.3" }));
+    let id = house.client().submit(
+        "command",
+        // Not kept: the parent of one that is would be its keeper.
+        &json!({ "shell": "kill -TERM $PPID; sleep 0.3", "on_restart": "kill" }),
+    );
     let began = Instant::now();
     assert!(daemon.wait().success(), "{}", daemon.log());
     assert!(began.elapsed() < Duration::from_secs(25), "it did not wait for the grace period");

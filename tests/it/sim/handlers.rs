@@ -104,7 +104,7 @@ impl Handler for Scripted {
                 (Answer::Failed(_), _) => Ended::Answered(Outcome::Error),
                 (Answer::Snooze { .. }, _) => Ended::Answered(Outcome::Skipped),
                 (Answer::Stopped { .. }, Script::StopUntold) => Ended::Answered(Outcome::Error),
-                (Answer::Stopped { .. }, _) => Ended::Stopped,
+                (Answer::Stopped { .. } | Answer::Ended { .. }, _) => Ended::Stopped,
             });
             drop(running);
             if matches!(script, Script::Panic) {

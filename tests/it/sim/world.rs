@@ -15,12 +15,13 @@ use sexton::config::{self, Settings};
 use sexton::daemon::engine::{Engine, Identity, Parts, Threads};
 use sexton::daemon::schedule_defaults;
 use sexton::jobs::RunPaths;
+use sexton::jobs::command::Keepers;
 use sexton::model::{HumanDuration, QueueSettings};
 use sexton::schedule::Schedule;
 use sexton::scheduler::rule_of;
 use sexton::store::{DatabaseUrl, Store};
 use sexton::upkeep::{History, remembered_clock};
-use sexton::worker::Registry;
+use sexton::worker::{Departure, Registry};
 use tempfile::TempDir;
 
 use super::dice::Dice;
@@ -338,6 +339,7 @@ impl World {
             },
             paths,
             registry: Registry::default().with("command", handler),
+            keepers: Keepers::none(),
             draw: Arc::new(move || draws.lock().unwrap_or_else(PoisonError::into_inner).fraction()),
             threads: Threads::None { tick: Duration::from_millis(500) },
         });
@@ -379,7 +381,7 @@ async fn stop(engine: Engine, grace: Duration) {
         tokio::time::sleep(grace).await;
         "the grace period is over"
     };
-    let cut_short = engine.drain(patience).await;
+    let cut_short = engine.drain(Departure::Stop, patience).await;
     drop(engine.finish("a test", cut_short.is_some()).await);
 }
 

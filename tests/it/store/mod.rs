@@ -1,5 +1,6 @@
 //! What the store promises, on each backend.
 
+mod adopt;
 mod batches;
 mod between_nodes;
 mod by_hand;

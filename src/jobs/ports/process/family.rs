@@ -140,22 +140,12 @@ impl Family {
         let all = proc::all();
         // A group's number is taken for as long as its leader exists, be it as a zombie, so only then it says something.
         let main = all.iter().find(|stat| self.is_main(stat)).map(|stat| stat.pid);
-        let mut family: HashSet<i32> = all
+        let marked: HashSet<i32> = all
             .iter()
             .filter(|stat| main == Some(stat.group) || main == Some(stat.pid) || self.has_key(stat))
             .map(|stat| stat.pid)
             .collect();
-        family.remove(&own);
-        loop {
-            let before = family.len();
-            let children = all.iter().filter(|stat| family.contains(&stat.parent));
-            let children: Vec<i32> =
-                children.map(|stat| stat.pid).filter(|pid| *pid != own).collect();
-            family.extend(children);
-            if family.len() == before {
-                break;
-            }
-        }
+        let family = proc::with_descendants(&all, marked, own);
         all.into_iter().filter(|stat| family.contains(&stat.pid) && !stat.is_zombie).collect()
     }
 
@@ -174,7 +164,7 @@ impl Family {
 
 /// Sends a signal to that very process. Returns a descriptor that becomes readable when it has ended, unless it is
 /// gone already or may not be signalled.
-fn signal(to: &Stat, signal: Signal) -> Option<OwnedFd> {
+pub(super) fn signal(to: &Stat, signal: Signal) -> Option<OwnedFd> {
     let process = pidfd_open(Pid::from_raw(to.pid)?, PidfdFlags::empty()).ok()?;
     // From here on the descriptor cannot change its meaning; before, the pid could.
     if Stat::of(to.pid)?.started != to.started {

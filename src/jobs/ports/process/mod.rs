@@ -3,18 +3,18 @@
 mod channel;
 mod family;
 mod proc;
+mod program;
 mod reaper;
+mod strays;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open};
@@ -24,39 +24,9 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
 pub use channel::{PROTOCOL_VARIABLE, reserve_channel};
 pub use family::{Ended, Family, KEY_VARIABLE, ProcessName, Survivor};
+pub use program::Program;
 pub use reaper::{adopt_orphans, reap_orphans};
-
-/// A program to start. Its environment is exactly [`Program::environment`] plus [`KEY_VARIABLE`] and [`PROTOCOL_VARIABLE`].
-#[derive(Clone, PartialEq, Eq)]
-pub struct Program {
-    /// The file. It is not searched for.
-    pub file: PathBuf,
-    /// `argv[0]`, which some programs look at.
-    pub name: String,
-    /// `argv[1..]`.
-    pub arguments: Vec<OsString>,
-    /// Where it starts; `None` for this process's own working directory.
-    pub cwd: Option<PathBuf>,
-    /// Its whole environment.
-    pub environment: BTreeMap<OsString, OsString>,
-    /// Whether it gets a pipe as standard input; otherwise that is `/dev/null`.
-    pub has_stdin: bool,
-    /// Marks all processes that come of it. Different for each start.
-    pub key: String,
-}
-
-impl fmt::Debug for Program {
-    /// Without the values of the environment, some of which are secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Program")
-            .field("file", &self.file)
-            .field("arguments", &self.arguments)
-            .field("cwd", &self.cwd)
-            .field("environment", &self.environment.keys())
-            .field("key", &self.key)
-            .finish_non_exhaustive()
-    }
-}
+pub use strays::{Spared, end_strays};
 
 /// Starts programs. A trait, so that tests can make starting fail as a machine in need does.
 pub trait Launch: Send + Sync + fmt::Debug {

@@ -1,5 +1,6 @@
 //! What `/proc` says about processes.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -49,6 +50,21 @@ pub(super) fn all() -> Vec<Stat> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter_map(Stat::of)
         .collect()
+}
+
+/// These processes and all that descend from them, but for `other` and what is only its.
+pub(super) fn with_descendants(all: &[Stat], mut found: HashSet<i32>, other: i32) -> HashSet<i32> {
+    found.remove(&other);
+    loop {
+        let before = found.len();
+        let children = all.iter().filter(|stat| found.contains(&stat.parent));
+        let children: Vec<i32> =
+            children.map(|stat| stat.pid).filter(|pid| *pid != other).collect();
+        found.extend(children);
+        if found.len() == before {
+            return found;
+        }
+    }
 }
 
 /// Whether a process was started with that entry (`NAME=value`) in its environment.

@@ -1,5 +1,6 @@
 //! Against the real kernel. Programs report through FIFOs, so nothing here waits by the clock.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
