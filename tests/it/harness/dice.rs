@@ -1,5 +1,7 @@
 //! Chance that can be repeated.
 
+use sexton::clock::{Clock, SystemClock};
+
 /// SplitMix64: a seed that is printed makes a failure's choices repeatable.
 pub(crate) struct Dice(u64);
 
@@ -7,7 +9,7 @@ impl Dice {
     /// From `SEXTON_IT_SEED`, or from the time; says which.
     pub(crate) fn seeded() -> Self {
         let seed: u64 = std::env::var("SEXTON_IT_SEED").ok().map_or_else(
-            || jiff::Timestamp::now().as_nanosecond() as u64,
+            || SystemClock.now().as_nanosecond() as u64,
             |seed| seed.parse().expect("a seed is a number"),
         );
         println!("SEXTON_IT_SEED={seed} repeats the choices");
