@@ -1,7 +1,7 @@
 //! `command`: runs a program.
 //!
 //! The steps of an attempt, each in a file of its own: the params ([`params`]) become an environment
-//! ([`environment`]) and a program ([`start`]). Its run ([`work`]) is mostly another process's business ([`keep`]), so that it
+//! ([`environment`]) and a program ([`start`]). Its run ([`work`]) is mostly another process's business ([`mod@keep`]), so that it
 //! outlives the daemon: it is started under a record for the next daemon ([`record`]); its output
 //! goes to the attempt's log ([`pump`]) until it ends or is told to; what it left behind is ended; and its exit status
 //! becomes an answer ([`verdict`]). A batch in one run is such an attempt with a list of what is to be done ([`items`]). What processes are and how they are ended is [`super::ports::process`].

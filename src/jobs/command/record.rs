@@ -1,6 +1,6 @@
 //! Which programs run, written down for the next daemon.
 //!
-//! A daemon that is killed leaves programs running that nobody keeps (see [`super::keep`]), and the jobs they belong to are run again. So
+//! A daemon that is killed leaves programs running that nobody keeps (see [`mod@super::keep`]), and the jobs they belong to are run again. So
 //! that nothing runs twice at once, each attempt leaves a record while its program runs, and the next daemon ends what the records
 //! name before it claims a job.
 //!
