@@ -90,6 +90,22 @@ mod tests {
         }
     }
 
+    /// What they come back to is held by a limit on their key; here it is that they do not come back together.
+    #[test]
+    fn i1_ten_thousand_jobs_that_fail_at_once_come_back_evenly_over_half_of_the_wait() {
+        const JOBS: u32 = 10_000;
+        let (base, max_delay) = (HumanDuration::from_secs(60), HumanDuration::from_secs(3600));
+        let backoff = Backoff::Exponential { base, factor: 2.0, max_delay, jitter: true };
+        let mut in_second = [0_u32; 60];
+        for job in 0..JOBS {
+            let wait = retry_delay(&backoff, 1, f64::from(job) / f64::from(JOBS));
+            in_second[wait.as_secs() as usize] += 1;
+        }
+        let (early, late) = in_second.split_at(30);
+        assert!(early.iter().all(|count| *count == 0), "{in_second:?}");
+        assert!(late.iter().all(|count| (330..=340).contains(count)), "{in_second:?}");
+    }
+
     #[test]
     fn an_explicit_list_of_delays_is_used_exactly() {
         let delays = [0, 30, 300].map(HumanDuration::from_secs).to_vec();

@@ -48,6 +48,12 @@ pub enum StoreError {
     /// Somebody else holds what was to be changed: another process SQLite's write lock, or another node rows that wait for ours.
     #[error("the database is locked by another process; nothing was changed, try again")]
     Busy,
+    /// Something between us and PostgreSQL gives our statements to other connections of its own.
+    #[error(
+        "{0}: there is a pooler in between that works by transaction and does not know prepared statements. Let it pool by session, take one \
+         that knows them (PgBouncer from 1.21 on, with `max_prepared_statements`), or give `database.url` a way around it"
+    )]
+    Pooler(String),
     /// Something is wrong below the database.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -137,6 +143,8 @@ impl From<DieselError> for StoreError {
         let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
         if matches!(kind, DatabaseErrorKind::ReadOnlyTransaction) || says(&NOT_WRITABLE) {
             Self::Fault(Fault::NotWritable(text))
+        } else if text.starts_with("prepared statement \"__diesel") {
+            Self::Pooler(text)
         } else if matches!(kind, DatabaseErrorKind::SerializationFailure) || says(&LOCKED) {
             Self::Busy
         } else if text == "disk I/O error" {
@@ -146,5 +154,30 @@ impl From<DieselError> for StoreError {
         } else {
             Self::Database(error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(message: &str) -> StoreError {
+        let information = Box::new(message.to_owned());
+        DieselError::DatabaseError(DatabaseErrorKind::Unknown, information).into()
+    }
+
+    #[test]
+    fn m5_a_pooler_that_loses_prepared_statements_is_named_with_what_to_do() {
+        for what in ["already exists", "does not exist"] {
+            let error = refused(&format!("prepared statement \"__diesel_stmt_1\" {what}"));
+            assert!(matches!(error, StoreError::Pooler(_)), "{error:?}");
+            assert!(error.to_string().contains("max_prepared_statements"), "{error}");
+        }
+    }
+
+    #[test]
+    fn two_nodes_in_each_others_way_are_told_from_a_refusal() {
+        assert!(matches!(refused("deadlock detected"), StoreError::Busy));
+        assert!(matches!(refused("something else"), StoreError::Database(_)));
     }
 }

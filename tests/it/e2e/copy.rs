@@ -76,7 +76,8 @@ fn what_was_submitted_under_sqlite_runs_on_postgres_and_back_again() {
     daemon.start_again_on(&url(&server));
     daemon.open("gate");
     let job = daemon.job_in(running, "completed");
-    assert_eq!(outcomes(&job), [(1, "interrupted"), (2, "success")]);
+    // Its program outlived the daemon, and the one on the other database goes on with it.
+    assert_eq!(outcomes(&job), [(1, "success")]);
     daemon.job_in(waiting, "completed");
     assert_eq!(daemon.job(id(&done))["state"], "completed");
     let labelled = daemon.cli(["jobs", "--label", "moved=yes", "--json"]).exits(0).json();
