@@ -7,7 +7,7 @@ use sexton::store::DatabaseUrl;
 
 use super::jobs::outcomes;
 use crate::harness::TestDatabase;
-use crate::harness::daemon::{Daemon, Home, items};
+use crate::harness::daemon::{Daemon, Home, eventually, items};
 
 /// A lease that a test can wait for.
 const LEASE: &str = "[lease]\nduration = \"3s\"\nheartbeat = \"1s\"\n";
@@ -89,7 +89,11 @@ fn what_was_submitted_under_sqlite_runs_on_postgres_and_back_again() {
 
     daemon.terminate();
     let back = daemon.path("back/sexton.db");
-    daemon.cli(["db", "copy", &url(&server), &sqlite(&back)]).exits(0);
+    // The first daemon was killed, so that on the server it counts as alive until its lease is over.
+    eventually("the source is free", || {
+        let copied = daemon.cli(["db", "copy", &url(&server), &sqlite(&back)]);
+        (copied.code == 0).then_some(())
+    });
     daemon.start_again_on(&sqlite(&back));
     let last = daemon.submit("true", &["--wait"]);
     assert_eq!(id(&last), later + 2);
