@@ -82,8 +82,10 @@ accepts_nothing() { ! accepts 2>/dev/null; }
 says_why() { said_since "$position" "$1" --priority err; }
 repair() {
     systemctl stop sexton
+    # The daemon could not stay, so nobody has ended what it had left running for the next one, and that holds the disk.
+    systemctl kill --kill-whom=all --signal=KILL sexton 2>/dev/null || pkill -KILL -u sexton || true
     bad-disk ok $state
-    umount $state
+    eventually 20 umount $state
     fsck.ext4 -fy /dev/mapper/bad-* >/dev/null 2>&1
     mount -o errors=remount-ro /dev/mapper/bad-* $state
 }
