@@ -37,8 +37,6 @@ pub(super) async fn cancel(
     Changer(actor): Changer,
     Body(selection): Body<Selection>,
 ) -> Result<axum::Json<Orders>, Problem> {
-    only_with("params", "retry", selection.params.as_ref())?;
-    only_with("priority", "reprioritise", selection.priority.as_ref())?;
     order(&app, Order::Cancel, actor, &selection).await
 }
 
@@ -51,10 +49,10 @@ pub(super) async fn retry(
     Changer(actor): Changer,
     Body(selection): Body<Selection>,
 ) -> Result<axum::Json<Orders>, Problem> {
-    only_with("priority", "reprioritise", selection.priority.as_ref())?;
     match (&selection.params, selection.ids.as_slice()) {
         (None, _) => order(&app, Order::Retry, actor, &selection).await,
         (Some(params), [id]) if !selection.dry_run => {
+            only_with("priority", "reprioritise", selection.priority.as_ref())?;
             retry_with(&app, JobId(*id), params, actor).await
         }
         (Some(_), _) => Err(Problem::bad_request(
@@ -70,8 +68,6 @@ pub(super) async fn drop_jobs(
     Changer(actor): Changer,
     Body(selection): Body<Selection>,
 ) -> Result<axum::Json<Orders>, Problem> {
-    only_with("params", "retry", selection.params.as_ref())?;
-    only_with("priority", "reprioritise", selection.priority.as_ref())?;
     order(&app, Order::Drop, actor, &selection).await
 }
 
@@ -83,7 +79,6 @@ pub(super) async fn reprioritise(
     Changer(actor): Changer,
     Body(selection): Body<Selection>,
 ) -> Result<axum::Json<Orders>, Problem> {
-    only_with("params", "retry", selection.params.as_ref())?;
     let priority = selection.priority.clone().ok_or_else(|| {
         Problem::bad_request("say which `priority`: low, normal, high, critical or 1 to 10")
     })?;
@@ -114,6 +109,11 @@ async fn order(
     actor: Actor,
     selection: &Selection,
 ) -> Result<axum::Json<Orders>, Problem> {
+    // A field that is ignored would let somebody believe that it had been heeded.
+    only_with("params", "retry", selection.params.as_ref())?;
+    if !matches!(order, Order::Reprioritise(_)) {
+        only_with("priority", "reprioritise", selection.priority.as_ref())?;
+    }
     let live = Arc::clone(app.live()?);
     let chosen = choose(app, order, selection).await?;
     let batch_items = (order == Order::Drop).then_some(chosen.items.len());
