@@ -7,19 +7,16 @@
 //!
 //! It counts the words of the documents in `docs/`: one job a document, a job that adds them up when all are counted, the same again as a
 //! batch, one job for later and one that is cancelled while it runs.
-#![expect(
-    clippy::print_stdout,
-    clippy::disallowed_methods,
-    reason = "it shows what happens, and asks for the time as programs do"
-)]
+#![expect(clippy::print_stdout, reason = "it shows what happens")]
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
+use sexton::clock::{Clock, SystemClock};
 use sexton::embed::{Answer, Client, Context, Embedded, Failure, Handler, Job, Priority};
 
 /// Counts the words of the text file that `params.path` names.
@@ -167,7 +164,7 @@ async fn count_as_a_batch(client: &Client) -> Result<(), Box<dyn Error>> {
 
 /// A job for another day, one that is cancelled while it runs, and one that is refused.
 async fn later_and_never(client: &Client) -> Result<(), Box<dyn Error>> {
-    let tomorrow = Timestamp::now() + SignedDuration::from_hours(24);
+    let tomorrow = SystemClock.now() + SignedDuration::from_hours(24);
     let later = Job::new("count_words", json!({ "path": "README.md" })).run_at(tomorrow);
     let later = client.submit(later.unique("readme")).await?;
     println!("job {later}: {} until tomorrow", client.job(later).await?.state);
