@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::jobs::outcomes;
 use crate::harness::daemon::{Daemon, eventually, items};
 
 const TICK: &str = r#"
@@ -187,13 +188,7 @@ fn a_killed_daemon_gives_a_job_back_whose_program_is_not_kept_and_runs_it_again(
     daemon.open("gate");
     daemon.start_again();
     let job = daemon.job_in(id, "completed");
-    let outcomes: Vec<&str> = job["attempts"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|attempt| attempt["outcome"].as_str().unwrap())
-        .collect();
-    assert_eq!(outcomes, ["interrupted", "success"]);
+    assert_eq!(outcomes(&job), [(1, "interrupted"), (2, "success")]);
     daemon.cli(["audit", "verify"]).exits(0);
 }
 

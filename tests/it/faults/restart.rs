@@ -163,8 +163,10 @@ fn a2_a_job_that_ends_while_there_is_no_daemon_is_finished_with_what_it_came_to(
     eventually("it has ended", || processes_with(&mark).is_empty().then_some(()));
     eventually("its keeper waits for nobody", || keepers(&house).is_empty().then_some(()));
     let ended = jiff::Timestamp::now();
-    // So that its end and the next start are apart.
-    std::thread::sleep(Duration::from_millis(200));
+    let apart = ended + Duration::from_millis(200);
+    eventually("its end and the next start are apart", || {
+        (jiff::Timestamp::now() > apart).then_some(())
+    });
 
     let daemon = house.start();
     let job = house.client().reaches(id, "completed");
