@@ -1,9 +1,11 @@
 //! The items of a batch that is done in one run.
 
+use serde::{Deserialize, Serialize};
+
 use super::JsonText;
 
 /// An item that is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenItem {
     /// Its place in the batch, from 0.
     pub position: i32,
@@ -14,7 +16,7 @@ pub struct OpenItem {
 }
 
 /// What came of an item.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ItemReport {
     /// Its place in the batch.
     pub position: i32,
@@ -25,7 +27,7 @@ pub struct ItemReport {
 }
 
 /// How an item ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ItemEnd {
     /// Well.
     Completed,

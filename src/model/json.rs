@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// A JSON value as its text: a tree of a few fields takes ten times the memory, and what is kept for long or on its way into the
 /// database is not looked into. A copy shares the text.
@@ -27,6 +29,20 @@ impl JsonText {
 impl From<&Value> for JsonText {
     fn from(value: &Value) -> Self {
         Self(value.to_string().into())
+    }
+}
+
+/// As the value, not as a text.
+impl Serialize for JsonText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for JsonText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(|value| Self::from(&value))
     }
 }
 

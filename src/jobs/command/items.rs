@@ -2,6 +2,8 @@
 //!
 //! It gets the items that are not completed and tells of each on its descriptor. What it has told is recorded while it runs, as many at once as have come
 //! while the last record was written, so that a run that breaks off has done what it told of. What it does not mention shares the end of the run.
+//!
+//! The daemon knows the items and records what came of them. Whoever runs the program hears it, and tells the daemon where that is another process.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -16,7 +18,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
 use super::params::EnvValue;
-use super::work::{come_back, is_out_of_space};
+use super::record::items_file;
 use super::{CommandHandler, CommandParams};
 use crate::jobs::{Answer, Context, Failure, Items};
 use crate::model::{ItemEnd, ItemReport, JsonText, OpenItem};
@@ -46,12 +48,20 @@ pub(super) enum SaidState {
     Failed,
 }
 
-/// The items of one run.
-#[derive(Debug)]
-pub(in crate::jobs) struct RunItems {
-    port: Arc<dyn Items>,
+/// What a run is to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(in crate::jobs) struct GivenItems {
     items: Vec<OpenItem>,
-    /// Where in `items` each name is.
+    /// Where the program finds them, where that is not its input.
+    file: Option<PathBuf>,
+}
+
+/// What is heard of the items of one run.
+#[derive(Debug)]
+pub(super) struct RunItems {
+    /// The position of each in the batch.
+    positions: Vec<i32>,
+    /// Where in `positions` each name is.
     places: HashMap<String, usize>,
     heard: Mutex<Heard>,
     news: Notify,
@@ -59,7 +69,7 @@ pub(in crate::jobs) struct RunItems {
 
 #[derive(Debug, Default)]
 struct Heard {
-    /// What was said last of each of `items`, whether it is completed.
+    /// What was said last of each place, whether it is completed.
     ends: HashMap<usize, bool>,
     /// What the first that failed said.
     first_failure: Option<String>,
@@ -81,62 +91,59 @@ impl CommandHandler {
             Ok(items) => items,
             Err(why) => return Failure::error(format!("its items cannot be read: {why}")).into(),
         };
-        let run = RunItems::new(Arc::clone(port), items);
-        if run.items.is_empty() {
+        let given = GivenItems::for_program(items, context, &mut params);
+        if given.items.is_empty() {
             context.output.line("sexton: all items are completed, so nothing was run");
-            return Answer::Done(json!({ "schema_version": 1, "items": run.summary() }));
+            let summary = RunItems::new(&given).summary();
+            return Answer::Done(json!({ "schema_version": 1, "items": summary }));
         }
-        let _file = match run.give(context, &mut params) {
-            Ok(file) => file,
-            Err(error) => {
-                let folder = context.paths.running();
-                let why = format!("cannot write its items into `{}`: {error}", folder.display());
-                return match is_out_of_space(&error) {
-                    true => come_back(why),
-                    false => Failure::error(why).into(),
-                };
-            }
-        };
-        let run = Arc::new(run);
-        let work = async {
-            let answer = self.run_as(context, &params, Some(&run)).await;
-            run.conclude(answer)
-        };
-        let (answer, ()) = tokio::join!(work, run.record_all());
-        answer
+        self.run_as(context, &params, Some(given)).await
+    }
+}
+
+impl GivenItems {
+    /// Puts the items into the program's input, or tells it of the file that they will be in.
+    fn for_program(
+        mut items: Vec<OpenItem>,
+        context: &Context,
+        params: &mut CommandParams,
+    ) -> Self {
+        let own = |item: &OpenItem| item.params.as_ref().map_or(0, |params| params.as_str().len());
+        let bytes: usize = items.iter().map(|item| item.name.len() + own(item)).sum();
+        if bytes <= MAX_INLINE_BYTES {
+            let input: Vec<Value> = items.iter().map(given).collect();
+            params.input.get_or_insert_default().insert("items".to_owned(), input.into());
+            items.iter_mut().for_each(|item| item.params = None);
+            return Self { items, file: None };
+        }
+        if context.job.dry_run {
+            context.output.line(format!("items: {}, in a file", items.len()));
+        }
+        let path = items_file(&context.paths, context.job.name());
+        let variable = EnvValue::Plain(path.to_string_lossy().into_owned());
+        params.env.insert(FILE_VARIABLE.to_owned(), variable);
+        Self { items, file: Some(path) }
+    }
+
+    /// Writes the file, where there has to be one.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn lay_out(&self) -> io::Result<Option<ItemsFile>> {
+        let Some(path) = &self.file else { return Ok(None) };
+        ItemsFile::write(path.clone(), &self.items).map(Some)
     }
 }
 
 impl RunItems {
-    fn new(port: Arc<dyn Items>, items: Vec<OpenItem>) -> Self {
-        let places =
-            items.iter().enumerate().map(|(place, item)| (item.name.clone(), place)).collect();
-        Self { port, items, places, heard: Mutex::default(), news: Notify::new() }
-    }
-
-    /// Puts the items into the program's input, or into a file that it is told of.
-    fn give(&self, context: &Context, params: &mut CommandParams) -> io::Result<Option<ItemsFile>> {
-        if self.bytes() <= MAX_INLINE_BYTES {
-            let items: Vec<Value> = self.items.iter().map(given).collect();
-            params.input.get_or_insert_default().insert("items".to_owned(), items.into());
-            return Ok(None);
+    pub(super) fn new(given: &GivenItems) -> Self {
+        let items = given.items.iter();
+        Self {
+            positions: items.clone().map(|item| item.position).collect(),
+            places: items.enumerate().map(|(place, item)| (item.name.clone(), place)).collect(),
+            heard: Mutex::default(),
+            news: Notify::new(),
         }
-        if context.job.dry_run {
-            context.output.line(format!("items: {}, in a file", self.items.len()));
-            return Ok(None);
-        }
-        let folder = context.paths.running();
-        std::fs::create_dir_all(&folder)?;
-        let name = format!("{}-{}.items", context.job.id, context.job.attempt);
-        let file = ItemsFile::write(folder.join(name), &self.items)?;
-        let path = EnvValue::Plain(file.path.to_string_lossy().into_owned());
-        params.env.insert(FILE_VARIABLE.to_owned(), path);
-        Ok(Some(file))
-    }
-
-    fn bytes(&self) -> usize {
-        let own = |item: &OpenItem| item.params.as_ref().map_or(0, |params| params.as_str().len());
-        self.items.iter().map(|item| item.name.len() + own(item)).sum()
     }
 
     /// Takes what the program says of an item.
@@ -168,8 +175,7 @@ impl RunItems {
             heard.first_failure = Some(format!("`{name}`{why}"));
         }
         heard.ends.insert(place, end == ItemEnd::Completed);
-        let position = self.items[place].position;
-        heard.pending.push_back(ItemReport { position, end, result });
+        heard.pending.push_back(ItemReport { position: self.positions[place], end, result });
         drop(heard);
         self.news.notify_one();
         if fits {
@@ -180,19 +186,19 @@ impl RunItems {
     }
 
     /// What the end of the program means for the job. A run that succeeded and said that items failed has failed: they are tried again like it.
-    fn conclude(&self, answer: Answer) -> Answer {
+    pub(super) fn conclude(&self, answer: Answer) -> Answer {
         let mut heard = self.heard();
         let failed = heard.ends.values().filter(|is_completed| !**is_completed).count();
         let answer = match answer {
             Answer::Done(result) if failed > 0 => {
                 // The job goes on, so what shares the end of this run has to be said.
-                for (place, item) in self.items.iter().enumerate() {
+                for (place, position) in self.positions.iter().enumerate() {
                     if !heard.ends.contains_key(&place) {
-                        let (position, end) = (item.position, ItemEnd::Completed);
+                        let (position, end) = (*position, ItemEnd::Completed);
                         heard.pending.push_back(ItemReport { position, end, result: None });
                     }
                 }
-                let (total, first) = (self.items.len(), heard.first_failure.as_deref());
+                let (total, first) = (self.positions.len(), heard.first_failure.as_deref());
                 let why = format!(
                     "of {total} items {failed} failed, the first of them {}",
                     first.unwrap_or_default()
@@ -225,53 +231,55 @@ impl RunItems {
         let heard = self.heard();
         let completed = heard.ends.values().filter(|is_completed| **is_completed).count();
         json!({
-            "given": self.items.len(),
+            "given": self.positions.len(),
             "completed": completed,
             "failed": heard.ends.len() - completed,
-            "not_mentioned": self.items.len() - heard.ends.len(),
+            "not_mentioned": self.positions.len() - heard.ends.len(),
         })
     }
 
-    /// Records what is heard until the run is over and all of it is recorded. What the store does not take now is offered again.
-    async fn record_all(&self) {
-        let mut is_refused = false;
+    /// Has `record` keep what is heard, until the run is over and all of it is kept.
+    pub(super) async fn record_all<F: Future<Output = ()>>(
+        &self,
+        record: impl Fn(Arc<Vec<ItemReport>>) -> F,
+    ) {
         loop {
-            let reports = {
-                let mut heard = self.heard();
-                let count = heard.pending.len().min(MAX_RECORD);
-                if count == 0 && heard.is_over {
+            let reports: Vec<_> = {
+                let heard = self.heard();
+                if heard.pending.is_empty() && heard.is_over {
                     return;
                 }
-                heard.pending.drain(..count).collect::<Vec<_>>()
+                heard.pending.iter().take(MAX_RECORD).cloned().collect()
             };
-            if reports.is_empty() {
+            let count = reports.len();
+            if count == 0 {
                 self.news.notified().await;
                 continue;
             }
-            let reports = Arc::new(reports);
-            let Err(why) = self.port.record(Arc::clone(&reports)).await else {
-                is_refused = false;
-                continue;
-            };
-            if !std::mem::replace(&mut is_refused, true) {
-                tracing::warn!(
-                    why,
-                    "what came of items cannot be recorded and is kept until it can"
-                );
-            }
-            self.offer_again(Arc::unwrap_or_clone(reports));
-            tokio::time::sleep(RECORD_PAUSE).await;
+            record(Arc::new(reports)).await;
+            // Not before: what is on its way is not kept yet.
+            self.heard().pending.drain(..count);
         }
     }
 
-    /// Puts back in front what was not recorded: the last word on an item has to stay the last.
-    fn offer_again(&self, reports: Vec<ItemReport>) {
-        let mut heard = self.heard();
-        reports.into_iter().rev().for_each(|report| heard.pending.push_front(report));
+    /// What is not kept yet, in the order in which it was said.
+    pub(super) fn unrecorded(&self) -> Vec<ItemReport> {
+        self.heard().pending.iter().cloned().collect()
     }
 
     fn heard(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Records what came of items. What the store does not take now is offered again, because the last word on an item has to stay the last.
+pub(super) async fn record(port: &dyn Items, reports: Arc<Vec<ItemReport>>) {
+    let mut is_refused = false;
+    while let Err(why) = port.record(Arc::clone(&reports)).await {
+        if !std::mem::replace(&mut is_refused, true) {
+            tracing::warn!(why, "what came of items cannot be recorded and is kept until it can");
+        }
+        tokio::time::sleep(RECORD_PAUSE).await;
     }
 }
 
@@ -284,10 +292,10 @@ fn given(item: &OpenItem) -> Value {
     given.into()
 }
 
-/// The items of a run in a file, as a JSON array with an item on each line. It goes away when this is dropped; one that a daemon leaves behind that
-/// was killed goes with the records of what ran then.
+/// The items of a run in a file, as a JSON array with an item on each line. It goes away when this is dropped; one that is left behind goes with
+/// the record of its attempt.
 #[derive(Debug)]
-struct ItemsFile {
+pub(super) struct ItemsFile {
     path: PathBuf,
 }
 
@@ -390,6 +398,7 @@ mod tests {
         let params = json!({ "shell": script, "cwd": folder.path(), "input": {"site": "docs"} });
         let params: CommandParams = serde_json::from_value(params).unwrap();
         let port: Arc<dyn Items> = Arc::clone(kept) as Arc<dyn Items>;
+        context.items = Some(Arc::clone(&port));
         let answer = CommandHandler::new().run_items(&context, params, &port).await;
         (answer, context, folder)
     }
@@ -493,7 +502,7 @@ mod tests {
     async fn what_the_store_refuses_is_offered_again_in_its_order() {
         let kept = Kept::of(&["a", "b"]);
         kept.refusals.store(3, Ordering::SeqCst);
-        let run = RunItems::new(Arc::clone(&kept) as Arc<dyn Items>, kept.items.clone());
+        let run = RunItems::new(&GivenItems { items: kept.items.clone(), file: None });
         run.hear("a", SaidState::Failed, Some("no".to_owned()), None).unwrap();
         run.hear("a", SaidState::Completed, None, None).unwrap();
         let later = async {
@@ -501,7 +510,8 @@ mod tests {
             run.hear("b", SaidState::Completed, None, None).unwrap();
             run.conclude(Answer::Done(json!({})))
         };
-        let (answer, ()) = tokio::join!(later, run.record_all());
+        let port: &dyn Items = &*kept;
+        let (answer, ()) = tokio::join!(later, run.record_all(|reports| record(port, reports)));
         assert!(matches!(answer, Answer::Done(_)), "the last word on an item counts: {answer:?}");
         assert_eq!(kept.reports(), [failed(0, "no"), completed(0), completed(1)]);
     }

@@ -25,7 +25,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use self::items::RunItems;
+use self::items::{GivenItems, RunItems};
 use self::params::Invocation;
 use self::work::{Site, Work};
 use super::ports::process::{Launch, Machine, Program};
@@ -96,18 +96,16 @@ impl CommandHandler {
         &self,
         context: &Context,
         params: &CommandParams,
-        items: Option<&Arc<RunItems>>,
+        items: Option<GivenItems>,
     ) -> Answer {
         self.attempt(context, params, items).await.unwrap_or_else(Answer::Failed)
     }
 
-    /// A batch in one run is not kept beyond the end of this daemon: what it tells of its items is recorded here, and the next attempt gets those
-    /// that are left.
     async fn attempt(
         &self,
         context: &Context,
         params: &CommandParams,
-        items: Option<&Arc<RunItems>>,
+        items: Option<GivenItems>,
     ) -> Result<Answer, Failure> {
         let invocation = params
             .invocation()
@@ -124,8 +122,9 @@ impl CommandHandler {
             program,
             name: invocation.name().to_owned(),
             params: params.clone(),
+            items,
         };
-        if params.on_restart == OnRestart::Keep && items.is_none() {
+        if params.on_restart == OnRestart::Keep {
             match self.keepers.start(&work, context.limit).await {
                 Ok(true) => return Ok(self.keepers.follow(context).await),
                 Ok(false) => {}
@@ -134,7 +133,17 @@ impl CommandHandler {
                 }
             }
         }
-        Ok(work.carry_out(&Site::of(context, Arc::clone(&self.launch), items.cloned())).await)
+        Ok(self.carry_out(context, &work).await)
+    }
+
+    /// Runs the program here, where it ends with this daemon.
+    async fn carry_out(&self, context: &Context, work: &Work) -> Answer {
+        let heard = work.items.as_ref().map(RunItems::new).map(Arc::new);
+        let site = Site::of(context, Arc::clone(&self.launch), heard.clone());
+        let running = work.carry_out(&site);
+        let (Some(heard), Some(port)) = (&heard, &context.items) else { return running.await };
+        let recording = heard.record_all(|reports| items::record(&**port, reports));
+        tokio::join!(running, recording).0
     }
 }
 

@@ -22,6 +22,9 @@ use crate::model::{AttemptName, JobId};
 /// What the name of a record's file ends with.
 const EXTENSION: &str = "pid";
 
+/// What the name of a file with the items of its run ends with.
+const ITEMS_EXTENSION: &str = "items";
+
 /// The first line of a record's file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Attempt {
@@ -126,6 +129,7 @@ pub fn kill_leftovers(
     });
     for path in &paths {
         remove(path)?;
+        remove(&path.with_extension(ITEMS_EXTENSION))?;
     }
     Ok(leftovers)
 }
@@ -135,7 +139,7 @@ pub(super) fn end_one(paths: &RunPaths, attempt: AttemptName, grace: Duration) {
     let path = path(&paths.running(), attempt);
     end_recorded(&path, grace);
     // One that stays is looked at once at the next start, and then finds nothing.
-    let _gone = remove(&path);
+    let _gone = remove(&path).and_then(|()| remove(&path.with_extension(ITEMS_EXTENSION)));
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -147,6 +151,11 @@ fn remove(path: &Path) -> io::Result<()> {
 
 fn path(folder: &Path, attempt: AttemptName) -> PathBuf {
     folder.join(format!("{attempt}.{EXTENSION}"))
+}
+
+/// Where the items of a run are, for a program that does not get them as its input. The file lives no longer than the record.
+pub(super) fn items_file(paths: &RunPaths, attempt: AttemptName) -> PathBuf {
+    path(&paths.running(), attempt).with_extension(ITEMS_EXTENSION)
 }
 
 /// Ends what a record names. One that cannot be read was cut short by a full disk, and its program was not started.

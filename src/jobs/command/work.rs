@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::items::RunItems;
+use super::items::{GivenItems, ItemsFile, RunItems};
 use super::params::{CommandParams, Leftovers};
 use super::protocol::{Listener, LogSink};
 use super::pump::Pump;
@@ -31,6 +31,9 @@ pub(super) struct Work {
     pub(super) name: String,
     /// How it is treated.
     pub(super) params: CommandParams,
+    /// What it is to do, where that is a batch in one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) items: Option<GivenItems>,
 }
 
 /// What a program is run with.
@@ -42,7 +45,7 @@ pub(super) struct Site {
     pub(super) progress: Progress,
     pub(super) stop: CancellationToken,
     pub(super) log: LogSink,
-    /// What it is to do, where that is a batch in one run.
+    /// Who hears what it says of its items, where it has any.
     pub(super) items: Option<Arc<RunItems>>,
 }
 
@@ -69,18 +72,23 @@ impl Site {
 impl Work {
     /// Runs the program, and leaves none of its processes behind.
     pub(super) async fn carry_out(&self, site: &Site) -> Answer {
-        self.attempt_it(site).await.unwrap_or_else(Answer::Failed)
+        let answer = self.attempt_it(site).await.unwrap_or_else(Answer::Failed);
+        match &site.items {
+            Some(items) => items.conclude(answer),
+            None => answer,
+        }
     }
 
     async fn attempt_it(&self, site: &Site) -> Result<Answer, Failure> {
         site.output.limit_to(self.params.max_output.0);
-        let record = RunRecord::create(&site.paths, self.attempt, &self.program.key);
-        let mut record = match record {
-            Ok(record) => record,
+        let (mut record, _items) = match self.prepare(&site.paths) {
+            Ok(prepared) => prepared,
             Err(error) => {
                 let folder = site.paths.running();
-                let message =
-                    format!("cannot write a run record in `{}`: {error}", folder.display());
+                let message = format!(
+                    "cannot write a run record or its items in `{}`: {error}",
+                    folder.display()
+                );
                 if is_out_of_space(&error) {
                     return Ok(come_back(message));
                 }
@@ -109,18 +117,25 @@ impl Work {
         }
         Ok(verdict::answer(&self.params, &self.name, &facts))
     }
+
+    /// Writes what has to be there before the program is. The record comes first: what a crash leaves behind is found by it.
+    fn prepare(&self, paths: &RunPaths) -> io::Result<(RunRecord, Option<ItemsFile>)> {
+        let record = RunRecord::create(paths, self.attempt, &self.program.key)?;
+        let items = self.items.as_ref().map(GivenItems::lay_out).transpose()?;
+        Ok((record, items.flatten()))
+    }
 }
 
 /// How long a job is put off when the machine is too short of something to start a program.
 const SHORTAGE_PAUSE: Duration = Duration::from_secs(30);
 
 /// The answer of an attempt that the machine had no room for: nothing was run, so it is not charged.
-pub(super) fn come_back(reason: String) -> Answer {
+fn come_back(reason: String) -> Answer {
     Answer::Snooze { delay: SHORTAGE_PAUSE, reason }
 }
 
 /// Whether a file could not be written for want of space, inodes or permission to use more of them.
-pub(super) fn is_out_of_space(error: &io::Error) -> bool {
+fn is_out_of_space(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(
         Errno::from_io_error(error),
@@ -250,7 +265,7 @@ mod tests {
             key: "7-2-0".to_owned(),
         };
         let attempt = AttemptName { job: JobId(7), number: 2 };
-        let work = Work { attempt, program, name: "true".to_owned(), params };
+        let work = Work { attempt, program, name: "true".to_owned(), params, items: None };
         let text = serde_json::to_string(&work).unwrap();
         assert!(!text.to_lowercase().contains("canary"), "{text}");
         let arrived: Work = serde_json::from_str(&text).unwrap();

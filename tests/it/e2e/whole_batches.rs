@@ -37,10 +37,14 @@ done
 "#;
 
 fn daemon() -> Daemon {
+    daemon_with(KIND)
+}
+
+fn daemon_with(kind: &str) -> Daemon {
     let mut home = Home::new();
     let kinds = home.path("kinds");
     std::fs::create_dir(&kinds).expect("a folder");
-    std::fs::write(kinds.join("import.toml"), KIND).expect("a kind file");
+    std::fs::write(kinds.join("import.toml"), kind).expect("a kind file");
     let program = kinds.join("import");
     std::fs::write(&program, IMPORT).expect("a program");
     std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).expect("its mode");
@@ -67,7 +71,8 @@ fn listed(daemon: &Daemon, id: i64) -> Vec<(String, String)> {
 
 #[test]
 fn a_run_that_is_killed_with_its_daemon_is_followed_by_one_with_what_was_left() {
-    let mut daemon = daemon();
+    let kind = KIND.replace("[command]", "[command]\non_restart = \"kill\"");
+    let mut daemon = daemon_with(&kind);
     let names = json!(["a", {"name": "b", "params": {"page": 2}}, "c", "d"]);
     let id = submit(&daemon, &names);
     eventually("two items are recorded while the third is at the gate", || {

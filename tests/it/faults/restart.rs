@@ -314,6 +314,83 @@ fn a_job_of_a_declared_kind_is_finished_as_it_began_whatever_became_of_its_file(
     daemon.stop();
 }
 
+/// A house with a kind that does a batch in one run: it tells of an item, waits for `first`, tells of the next, waits for `second`, and
+/// tells of the last.
+fn house_with_batches() -> House {
+    let house = House::new();
+    std::fs::create_dir(house.path("kinds")).unwrap();
+    let [ran, told, first, second] =
+        ["ran", "told", "first", "second"].map(|name| house.path(name).display().to_string());
+    let script = format!(
+        r#"echo $$ >> {ran}; cat > /dev/null
+        reaches() {{ n=0; until [ -e "$1" ] || [ $n -gt 600 ]; do sleep 0.1; n=$((n+1)); done; }}
+        echo '{{"item": "a", "state": "completed"}}' >&3; reaches {first}
+        echo '{{"item": "b", "state": "completed", "result": 2}}' >&3; echo b > {told}; reaches {second}
+        echo '{{"item": "c", "state": "completed"}}' >&3"#
+    );
+    let kind = format!("items = \"all\"\n[command]\nshell = {script:?}\n\n[params]\n");
+    std::fs::write(house.path("kinds/pages.toml"), kind).unwrap();
+    house
+}
+
+/// Starts a batch in one run, and gives its number when the first item is recorded.
+fn batch_under_way(house: &House) -> i64 {
+    let id = house.client().submit_with(&json!({ "kind": "pages", "items": ["a", "b", "c"] }));
+    completes_items(house, id, 1);
+    id
+}
+
+fn completes_items(house: &House, id: i64, count: u32) {
+    eventually("that many items are recorded", || {
+        (house.client().job(id)["batch"]["completed"] == count).then_some(())
+    });
+}
+
+fn batch_is_whole(house: &House, id: i64) {
+    let job = house.client().reaches(id, "completed");
+    assert_eq!(outcomes(&job), ["success"], "{job:#}");
+    assert_eq!(lines(&house.path("ran")).len(), 1, "one process, from the beginning to the end");
+    let summary = json!({ "given": 3, "completed": 3, "failed": 0, "not_mentioned": 0 });
+    assert_eq!(job["result"]["items"], summary, "{job:#}");
+    let items = house.client().get(&format!("/api/v1/jobs/{id}/items"));
+    let second = &items["items"][1];
+    assert_eq!((&second["state"], &second["result"]), (&json!("completed"), &json!(2)));
+}
+
+#[test]
+fn a5_a_batch_in_one_run_goes_on_and_what_it_told_without_a_daemon_is_recorded_by_the_next() {
+    for end in [kill, hand_over] {
+        let house = house_with_batches();
+        let daemon = house.start();
+        let id = batch_under_way(&house);
+        end(daemon);
+        std::fs::write(house.path("first"), "").unwrap();
+        eventually("it tells of an item", || house.path("told").exists().then_some(()));
+        let daemon = house.start();
+        completes_items(&house, id, 2);
+        assert_eq!(house.client().job(id)["state"], "running");
+        std::fs::write(house.path("second"), "").unwrap();
+        batch_is_whole(&house, id);
+        daemon.stop();
+    }
+}
+
+#[test]
+fn a2_a_batch_in_one_run_that_ends_without_a_daemon_is_recorded_with_all_of_its_items() {
+    let house = house_with_batches();
+    let daemon = house.start();
+    let id = batch_under_way(&house);
+    daemon.kill();
+    std::fs::write(house.path("first"), "").unwrap();
+    std::fs::write(house.path("second"), "").unwrap();
+    eventually("its keeper has left what came of it and is gone", || {
+        keepers(&house).is_empty().then_some(())
+    });
+    let daemon = house.start();
+    batch_is_whole(&house, id);
+    daemon.stop();
+}
+
 #[test]
 fn m2_a_program_whose_job_was_given_to_another_attempt_is_ended_and_its_result_refused() {
     for has_ended in [false, true] {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::{join, pending};
+use futures_util::future::{join3, pending};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior, setsid};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -23,6 +23,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::super::items::RunItems;
 use super::super::work::{Site, Work};
 use super::link::write_lines;
 use super::messages::{self, End, Held, Line, Order, Report, Word};
@@ -30,7 +31,7 @@ use super::results;
 use crate::clock::{SharedClock, SystemClock};
 use crate::jobs::ports::process::{Machine, adopt_orphans, reap_orphans};
 use crate::jobs::{Answer, Failure, Output, Progress, ProgressReport, RunPaths, StopReason};
-use crate::model::AttemptName;
+use crate::model::{AttemptName, ItemReport};
 
 /// How long the daemon that has started the keeper may take to come. It has connected by then, or it is dead.
 const FIRST_VISIT: Duration = Duration::from_secs(30);
@@ -183,6 +184,7 @@ impl Visits {
                     self.keeper.start(*work, limit, database);
                 }
                 Order::Stop(attempt) => self.keeper.stop(attempt, None),
+                Order::Recorded(attempt) => self.keeper.note_recorded(attempt),
                 Order::Forget(attempt) => self.keeper.forget(attempt),
                 Order::Leave => break,
             }
@@ -227,6 +229,10 @@ struct Kept {
     /// Nobody wants to know what comes of it.
     is_forgotten: bool,
     reports: watch::Receiver<ProgressReport>,
+    /// What it said of its items and a daemon is to record.
+    items: Option<Arc<Vec<ItemReport>>>,
+    /// Notified when that is done.
+    recorded: Arc<Notify>,
     /// Ending it kills the program at once.
     running: Option<AbortHandle>,
     end: Option<End>,
@@ -253,10 +259,14 @@ impl Keeper {
             attempts,
         });
         for (attempt, kept) in &state.attempts {
-            state.say(&match &kept.end {
-                Some(end) => Word::Ended(*attempt, Box::new(end.clone())),
-                None => Word::Progress(*attempt, Report::from(&*kept.reports.borrow())),
-            });
+            if let Some(end) = &kept.end {
+                state.say(&Word::Ended(*attempt, Box::new(end.clone())));
+                continue;
+            }
+            state.say(&Word::Progress(*attempt, Report::from(&*kept.reports.borrow())));
+            if let Some(items) = &kept.items {
+                state.say(&Word::Items(*attempt, items.to_vec()));
+            }
         }
     }
 
@@ -270,6 +280,8 @@ impl Keeper {
             reason: None,
             is_forgotten: false,
             reports: reports.clone(),
+            items: None,
+            recorded: Arc::default(),
             running: None,
             end: None,
         };
@@ -290,6 +302,7 @@ impl Keeper {
         let log = self.paths.attempt_log(attempt.job, attempt.number);
         let output = Output::lazy(log, work.params.max_output.0);
         let keeper = Arc::clone(&self);
+        let items = work.items.as_ref().map(RunItems::new).map(Arc::new);
         let site = Site {
             launch: Arc::new(Machine),
             clock: Arc::clone(&self.clock),
@@ -298,7 +311,7 @@ impl Keeper {
             progress,
             stop,
             log: Arc::new(move |line| keeper.state().say(&Word::Log(attempt, line))),
-            items: None,
+            items: items.clone(),
         };
         // A task of its own, so that a panic costs this attempt and nothing else.
         let running = tokio::spawn(async move { work.carry_out(&site).await });
@@ -310,9 +323,43 @@ impl Keeper {
             answer = running => answer.unwrap_or_else(|panic| {
                 Failure::error(format!("the keeper of the program has panicked: {panic}")).into()
             }),
-            (never, _) = join(self.follow(attempt, reports, &output), self.expire(attempt, limit)) => match never {},
+            (never, ..) = join3(
+                self.follow(attempt, reports, &output),
+                self.expire(attempt, limit),
+                self.tell_items(attempt, items.as_deref()),
+            ) => match never {},
         };
-        self.conclude(attempt, answer, output.finish().tail);
+        let unrecorded = items.map(|items| items.unrecorded()).unwrap_or_default();
+        self.conclude(attempt, answer, unrecorded, output.finish().tail);
+    }
+
+    /// Has a daemon record what a program says of its items.
+    async fn tell_items(&self, attempt: AttemptName, items: Option<&RunItems>) {
+        if let Some(items) = items {
+            items.record_all(|reports| self.have_recorded(attempt, reports)).await;
+        }
+    }
+
+    /// Returns when a daemon has recorded that, whichever it is.
+    async fn have_recorded(&self, attempt: AttemptName, reports: Arc<Vec<ItemReport>>) {
+        let recorded = {
+            let mut state = self.state();
+            // One that is forgotten has ended.
+            let Some(kept) = state.attempts.get_mut(&attempt) else { return };
+            kept.items = Some(Arc::clone(&reports));
+            let recorded = Arc::clone(&kept.recorded);
+            state.say(&Word::Items(attempt, reports.to_vec()));
+            recorded
+        };
+        recorded.notified().await;
+    }
+
+    fn note_recorded(&self, attempt: AttemptName) {
+        if let Some(kept) = self.state().attempts.get_mut(&attempt)
+            && kept.items.take().is_some()
+        {
+            kept.recorded.notify_one();
+        }
     }
 
     /// Tells now and then how far an attempt is, and lets others read what it has printed.
@@ -340,7 +387,13 @@ impl Keeper {
         pending().await
     }
 
-    fn conclude(&self, attempt: AttemptName, answer: Answer, tail: Option<String>) {
+    fn conclude(
+        &self,
+        attempt: AttemptName,
+        answer: Answer,
+        items: Vec<ItemReport>,
+        tail: Option<String>,
+    ) {
         let mut state = self.state();
         let Some(kept) = state.attempts.get_mut(&attempt) else { return };
         let took = self.clock.since_boot().saturating_sub(kept.started);
@@ -349,7 +402,7 @@ impl Keeper {
             other => other,
         };
         let report = Report::from(&*kept.reports.borrow());
-        let end = End { answer, tail, report, took, database: kept.database.clone() };
+        let end = End { answer, items, tail, report, took, database: kept.database.clone() };
         if kept.is_forgotten {
             state.attempts.remove(&attempt);
         } else {

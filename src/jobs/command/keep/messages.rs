@@ -7,12 +7,11 @@ use std::io;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::super::protocol::LogLine;
 use super::super::work::Work;
 use crate::jobs::{Answer, ProgressReport};
-use crate::model::{AttemptName, JsonText};
+use crate::model::{AttemptName, ItemReport, JsonText};
 
 /// What is sent: a message with the end of its line.
 pub(super) type Line = Vec<u8>;
@@ -47,6 +46,8 @@ pub(super) enum Order {
     },
     /// End a program.
     Stop(AttemptName),
+    /// What was last said of its items is recorded.
+    Recorded(AttemptName),
     /// What came of an attempt is recorded, or nobody's business any more.
     Forget(AttemptName),
     /// The last one: the daemon goes.
@@ -68,6 +69,8 @@ pub(super) enum Word {
     Progress(AttemptName, Report),
     /// A line for the daemon's log.
     Log(AttemptName, LogLine),
+    /// What a program said of its items. It is said again on the next connection until it is recorded, and nothing is said behind it before.
+    Items(AttemptName, Vec<ItemReport>),
     /// An attempt is over. It is said again on the next connection until it is forgotten.
     Ended(AttemptName, Box<End>),
 }
@@ -77,9 +80,10 @@ impl Word {
     pub(super) fn attempt(&self) -> Option<AttemptName> {
         match self {
             Self::Holding { .. } => None,
-            Self::Progress(attempt, _) | Self::Log(attempt, _) | Self::Ended(attempt, _) => {
-                Some(*attempt)
-            }
+            Self::Progress(attempt, _)
+            | Self::Log(attempt, _)
+            | Self::Items(attempt, _)
+            | Self::Ended(attempt, _) => Some(*attempt),
         }
     }
 }
@@ -98,6 +102,9 @@ pub(super) struct Held {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct End {
     pub(super) answer: Answer,
+    /// What it said of its items that is not recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) items: Vec<ItemReport>,
     /// The end of its output.
     pub(super) tail: Option<String>,
     /// Its last word on how far it was.
@@ -113,7 +120,7 @@ pub(super) struct End {
 pub(super) struct Report {
     percent: Option<u8>,
     message: String,
-    checkpoint: Option<Value>,
+    checkpoint: Option<JsonText>,
 }
 
 impl From<&ProgressReport> for Report {
@@ -121,17 +128,13 @@ impl From<&ProgressReport> for Report {
         Self {
             percent: report.percent,
             message: report.message.clone(),
-            checkpoint: report.checkpoint.as_ref().map(JsonText::value),
+            checkpoint: report.checkpoint.clone(),
         }
     }
 }
 
 impl From<Report> for ProgressReport {
     fn from(report: Report) -> Self {
-        Self {
-            percent: report.percent,
-            message: report.message,
-            checkpoint: report.checkpoint.as_ref().map(JsonText::from),
-        }
+        Self { percent: report.percent, message: report.message, checkpoint: report.checkpoint }
     }
 }

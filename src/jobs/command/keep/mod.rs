@@ -16,15 +16,17 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::link::{Link, sockets};
 use self::messages::{Held, Order, Word};
-use super::record;
 use super::work::Work;
+use super::{items, record};
 use crate::jobs::{Answer, Context, Failure, Handler, RunPaths};
-use crate::model::AttemptName;
+use crate::model::{AttemptName, ItemReport};
 
 pub use keeper::keep;
 
@@ -236,10 +238,17 @@ impl Keepers {
             return Failure::error("nobody keeps its program").into();
         };
         let mut is_told = false;
+        // Beside everything else: a store that refuses must not hold up an order to stop.
+        let mut recording: Option<BoxFuture<'_, ()>> = None;
         loop {
             let word = tokio::select! {
                 biased;
                 word = inbox.recv() => word,
+                () = ended(&mut recording) => {
+                    recording = None;
+                    inner.order(attempt, &Order::Recorded(attempt));
+                    continue;
+                }
                 () = context.stop.cancelled(), if !is_told => {
                     is_told = true;
                     inner.order(attempt, &Order::Stop(attempt));
@@ -249,7 +258,12 @@ impl Keepers {
             match word {
                 Some(Word::Progress(_, report)) => context.progress.repeat(report.into()),
                 Some(Word::Log(_, line)) => line.to_log(),
+                Some(Word::Items(_, reports)) => recording = record_items(context, reports),
                 Some(Word::Ended(_, end)) => {
+                    // What was being recorded is among it.
+                    if let Some(recording) = record_items(context, end.items) {
+                        recording.await;
+                    }
                     context.progress.repeat(end.report.into());
                     context.output.take_over(end.tail.as_deref());
                     return end.answer;
@@ -273,11 +287,24 @@ impl fmt::Debug for Keepers {
     }
 }
 
+/// Records what a program has said of its items, where it has any.
+fn record_items(context: &Context, reports: Vec<ItemReport>) -> Option<BoxFuture<'_, ()>> {
+    let port = context.items.as_deref().filter(|_| !reports.is_empty())?;
+    Some(items::record(port, Arc::new(reports)).boxed())
+}
+
+async fn ended(recording: &mut Option<BoxFuture<'_, ()>>) {
+    match recording {
+        Some(recording) => recording.await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Follower(Keepers);
 
 impl Handler for Follower {
-    fn run(&self, context: Context) -> futures_util::future::BoxFuture<'_, Answer> {
-        Box::pin(async move { self.0.follow(&context).await })
+    fn run(&self, context: Context) -> BoxFuture<'_, Answer> {
+        async move { self.0.follow(&context).await }.boxed()
     }
 }
 

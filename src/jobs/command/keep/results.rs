@@ -81,7 +81,7 @@ mod tests {
     use super::super::messages::Report;
     use super::*;
     use crate::jobs::{Answer, Failure, ProgressReport};
-    use crate::model::{JobId, JsonText};
+    use crate::model::{ItemEnd, ItemReport, JobId, JsonText};
 
     #[test]
     fn a_result_is_read_as_it_was_written_and_a_damaged_one_harms_no_other() {
@@ -97,6 +97,11 @@ mod tests {
         let failure = Failure::answer("exited with code 3").with_exit_code(Some(3));
         let end = End {
             answer: Answer::Failed(failure.with_result(json!({ "exit_code": 3 })).for_good()),
+            items: vec![ItemReport {
+                position: 3,
+                end: ItemEnd::Failed(Some("no such page".to_owned())),
+                result: Some(JsonText::from(&json!({ "rows": [1.5, "ä"] }))),
+            }],
             tail: Some("ä\n".to_owned()),
             report: Report::from(&report),
             took: std::time::Duration::from_micros(1_234_567),
