@@ -1,0 +1,52 @@
+//! What the pool tells the world.
+
+use super::state::{Running, State};
+use crate::model::{Event, FinishedAttempt};
+use crate::store::finish::Finished;
+
+impl State {
+    pub(super) fn announce_end(
+        &self,
+        attempt: &FinishedAttempt,
+        finished: &Finished,
+        running: Option<&Running>,
+    ) {
+        let Finished::Recorded { state, .. } = finished else {
+            tracing::warn!(
+                job.id = attempt.job.0,
+                attempt = attempt.number,
+                "a late report was refused: the job had been given to another attempt"
+            );
+            return;
+        };
+        let Some(running) = running else { return };
+        let took = attempt.finished_at.duration_since(attempt.started_at);
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(0);
+        tracing::info!(
+            job.id = attempt.job.0,
+            job.kind = running.job.kind,
+            schedule = running.job.schedule.as_ref().map(|(id, _)| id.as_str()),
+            attempt = attempt.number,
+            outcome = attempt.outcome.as_str(),
+            duration_ms,
+            error = attempt.error,
+            "attempt finished: {}, the job is {state}",
+            attempt.outcome,
+        );
+        self.announce(Event::AttemptFinished {
+            job: attempt.job,
+            kind: running.job.kind.clone(),
+            schedule: running.job.schedule.as_ref().map(|(id, _)| id.clone()),
+            attempt: attempt.number,
+            outcome: attempt.outcome,
+            state: *state,
+            at: attempt.finished_at,
+            duration_ms,
+        });
+    }
+
+    pub(super) fn announce(&self, event: Event) {
+        // Nobody listening is the normal case.
+        let _nobody_listens = self.pool.events.send(event);
+    }
+}
