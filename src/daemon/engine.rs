@@ -463,8 +463,8 @@ impl Engine {
             tokio::time::sleep(UNRECORDED_PATIENCE).await;
             let now = self.pool.status();
             let is_stuck = now.store_error.is_some()
-                && now.unrecorded > 0
-                && now.unrecorded == now.running.len();
+                && now.unrecorded + now.not_put_back > 0
+                && now.running.is_empty();
             if is_stuck && was_stuck {
                 return now.unrecorded;
             }

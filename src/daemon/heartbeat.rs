@@ -1,13 +1,15 @@
 //! Shows that this node lives, and gives back what dead ones left running.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::company::Company;
-use super::lease::{OwnLease, Seen};
+use super::lease::{Allows, OwnLease, Seen};
 use crate::api::TICK_OVERDUE;
 use crate::catalog::Reloader;
 use crate::clock::SharedClock;
@@ -62,19 +64,58 @@ impl Heartbeat {
     }
 
     async fn run_among_others(self, mut company: Company, stop: CancellationToken) {
+        let (renewed, seen) = watch::channel(self.clock.since_boot());
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            // First, before anything is written: after a sleep the lease is over, and others may have the jobs already.
+            never = self.guard(seen) => match never {},
+            never = self.beat_on(&mut company, &renewed) => match never {},
+        }
+    }
+
+    /// Sees to it that nothing runs here when others may run it. It asks nobody: a database that says nothing must not keep it from that.
+    async fn guard(&self, mut renewed: watch::Receiver<Duration>) -> Infallible {
+        let mut is_told = false;
+        loop {
+            let now = self.clock.since_boot();
+            let lease = OwnLease { renewed: *renewed.borrow_and_update(), settings: &self.lease };
+            let allows = lease.allows(now);
+            let ends = allows != Allows::Work;
+            if ends && !std::mem::replace(&mut is_told, ends) {
+                tracing::warn!("the lease is nearly over; what this node runs is given back");
+            }
+            is_told = ends;
+            match allows {
+                Allows::Work => {}
+                Allows::Ending => self.pool.interrupt_all(),
+                Allows::Nothing => self.pool.kill_all(),
+            }
+            let wait = lease.unchanged_for(now).unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
+            tokio::select! {
+                biased;
+                _ = renewed.changed() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn beat_on(
+        &self,
+        company: &mut Company,
+        renewed: &watch::Sender<Duration>,
+    ) -> Infallible {
         let every = self.lease.heartbeat.get();
         let mut look = ticks(every.min(LOOK_EVERY));
-        let mut lease = OwnLease { renewed: self.clock.since_boot(), settings: &self.lease };
         let mut tried = None;
         let mut refused = Once::default();
         let called = Arc::clone(&company.called);
         loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
                 _ = look.tick() => {}
                 () = called.notified() => {
-                    company.obey(&self).await;
+                    company.obey(self).await;
                     continue;
                 }
             }
@@ -83,19 +124,14 @@ impl Heartbeat {
                 continue;
             }
             tried = Some(now);
-            // Before anything is written: after a sleep the lease is over, and others may have the jobs already.
-            if lease.is_nearly_over(now) {
-                tracing::warn!("the lease is over or nearly so; what this node runs is given back");
-                self.pool.interrupt();
-            }
-            // A server that says nothing must not keep this node from noticing that its lease ends.
+            // A server that says nothing must not keep this node from trying again.
             match tokio::time::timeout(every, self.beat(company.skew())).await {
                 Ok(Ok(was_alive)) => {
                     if !was_alive {
                         tracing::error!("this node was declared dead; what it runs is given back");
-                        self.pool.interrupt();
+                        self.pool.kill_all();
                     }
-                    lease.renewed = now;
+                    renewed.send_replace(now);
                     refused.tell(None);
                 }
                 Ok(Err(error)) => refused.tell(Some(error)),
@@ -105,7 +141,7 @@ impl Heartbeat {
                     continue;
                 }
             }
-            let _silent = tokio::time::timeout(every, company.look_around(&self)).await;
+            let _silent = tokio::time::timeout(every, company.look_around(self)).await;
         }
     }
 

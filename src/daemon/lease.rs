@@ -8,16 +8,46 @@ use crate::store::Micros;
 use crate::store::nodes::Node;
 
 /// This node's lease, on its monotonic clock.
+///
+/// Others run this node's jobs when it is over. By then nothing may run here any more, not even a program that ignores being told to end. So
+/// when one more heartbeat would come too late, everything is told to stop, and in the middle of the time that is left whatever still runs is
+/// killed. The other half is for that.
 pub(super) struct OwnLease<'a> {
     pub(super) renewed: Duration,
     pub(super) settings: &'a LeaseSettings,
 }
 
+/// What a node's lease allows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Allows {
+    /// To work.
+    Work,
+    /// To end what it does.
+    Ending,
+    /// Nothing.
+    Nothing,
+}
+
 impl OwnLease<'_> {
-    /// Whether others may think that it is over before the next beat.
-    pub(super) fn is_nearly_over(&self, now: Duration) -> bool {
-        let margin = self.settings.heartbeat.get();
-        now.saturating_sub(self.renewed) + margin >= self.settings.duration.get()
+    pub(super) fn allows(&self, now: Duration) -> Allows {
+        let [ending, nothing] = self.limits();
+        match now {
+            _ if now >= nothing => Allows::Nothing,
+            _ if now >= ending => Allows::Ending,
+            _ => Allows::Work,
+        }
+    }
+
+    /// How long it goes on allowing that; `None` when it allows nothing any more.
+    pub(super) fn unchanged_for(&self, now: Duration) -> Option<Duration> {
+        self.limits().into_iter().find(|limit| *limit > now).map(|limit| limit - now)
+    }
+
+    /// From when on it allows no more than to end what runs, and from when on nothing.
+    fn limits(&self) -> [Duration; 2] {
+        let heartbeat = self.settings.heartbeat.get();
+        let over = self.renewed + self.settings.duration.get();
+        [heartbeat, heartbeat / 2].map(|margin| over.saturating_sub(margin))
     }
 }
 
@@ -97,15 +127,41 @@ mod tests {
         assert_eq!(seen.silent(&[dead, node(2, 10)], at(62), LEASE), []);
     }
 
+    const SETTINGS: LeaseSettings = LeaseSettings {
+        duration: HumanDuration::from_secs(30),
+        heartbeat: HumanDuration::from_secs(4),
+    };
+
     #[test]
     fn d6_after_a_sleep_as_long_as_the_lease_nothing_counts_as_held() {
-        let settings = LeaseSettings {
-            duration: HumanDuration::from_secs(30),
-            heartbeat: HumanDuration::from_secs(5),
-        };
-        let lease = OwnLease { renewed: at(0), settings: &settings };
-        assert!(!lease.is_nearly_over(at(24)));
-        assert!(lease.is_nearly_over(at(25)), "the next beat may come too late");
-        assert!(lease.is_nearly_over(at(600)));
+        let lease = OwnLease { renewed: at(0), settings: &SETTINGS };
+        assert_eq!(lease.allows(at(25)), Allows::Work);
+        assert_eq!(lease.allows(at(26)), Allows::Ending, "the next beat may come too late");
+        assert_eq!(lease.allows(at(27)), Allows::Ending);
+        assert_eq!(
+            lease.allows(at(28)),
+            Allows::Nothing,
+            "what runs now may run elsewhere as well soon"
+        );
+        assert_eq!(lease.allows(at(600)), Allows::Nothing);
+    }
+
+    /// Whoever looks when it says that something changes needs no luck.
+    #[test]
+    fn m3_what_runs_is_told_to_stop_and_then_killed_before_the_lease_is_over() {
+        let lease = OwnLease { renewed: at(0), settings: &SETTINGS };
+        let mut now = at(1);
+        let mut seen = vec![(now, lease.allows(now))];
+        while let Some(wait) = lease.unchanged_for(now) {
+            assert!(wait > Duration::ZERO);
+            now += wait;
+            seen.push((now, lease.allows(now)));
+        }
+        let expected = [(at(1), Allows::Work), (at(26), Allows::Ending), (at(28), Allows::Nothing)];
+        assert_eq!(seen, expected);
+        // The other nodes' time begins later than this one's: with the beat that they have seen.
+        let mut others = Seen::default();
+        assert_eq!(others.silent(&[node(1, 7)], at(0), LEASE), []);
+        assert_eq!(others.silent(&[node(1, 7)], now, LEASE), []);
     }
 }

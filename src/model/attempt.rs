@@ -121,3 +121,11 @@ pub struct FinishedAttempt {
     /// What becomes of the job. Decided by `queue::retry::after_attempt`.
     pub next: super::job::AfterAttempt,
 }
+
+impl FinishedAttempt {
+    /// This very execution.
+    #[must_use]
+    pub fn name(&self) -> AttemptName {
+        AttemptName { job: self.job, number: self.number }
+    }
+}

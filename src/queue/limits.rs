@@ -87,6 +87,17 @@ impl Limits {
         })
     }
 
+    /// Whether a limit or a rate has a say in when the jobs of a part start.
+    #[must_use]
+    pub fn concern(&self, part: &Subqueue) -> bool {
+        let is_bare = self.max.is_empty() && self.rates.is_empty() && self.workers.is_empty();
+        if is_bare && part.concurrency.is_none() {
+            return false;
+        }
+        let one = || std::iter::once(part);
+        self.need_what_runs(one()) || self.need_other_nodes(one())
+    }
+
     /// The rates that the jobs of these are held to, by name.
     pub fn rates<'a>(
         &self,
@@ -112,6 +123,8 @@ pub struct Room<'a> {
     buckets: BTreeMap<String, Bucket>,
     slots: usize,
     normal_slots: usize,
+    /// How many jobs beyond those there is room for as long as nothing but a worker is missing.
+    ahead: usize,
 }
 
 impl<'a> Room<'a> {
@@ -126,7 +139,16 @@ impl<'a> Room<'a> {
             buckets: BTreeMap::new(),
             slots,
             normal_slots,
+            ahead: 0,
         }
+    }
+
+    /// The same with room for as many jobs more that no limit and no rate concerns. They are in order with all others: where one comes first that
+    /// waits for a worker alone, and that cannot be taken ahead because a limit counts what runs, it ends this room.
+    #[must_use]
+    pub fn with_ahead(mut self, ahead: usize) -> Self {
+        self.ahead = ahead;
+        self
     }
 
     /// What is left of it on that node beside what runs.
@@ -157,13 +179,43 @@ impl<'a> Room<'a> {
         left.fold(self.but_for_rates(subqueue), usize::min)
     }
 
+    /// How many waiting jobs of a subqueue have to be known to tell which ones to take, where those that no limit concerns wait in `plain` subqueues.
+    #[must_use]
+    pub fn to_look_at(&self, subqueue: &Subqueue, plain: usize) -> usize {
+        let here = self.of(subqueue);
+        match self.ahead {
+            0 => here,
+            _ if self.limits.concern(subqueue) => {
+                here + usize::from(self.but_for_workers(subqueue) > here)
+            }
+            // Most often they are as many in each, and seldom all in one.
+            ahead => here + ahead.min((2 * ahead).div_ceil(plain.max(1))),
+        }
+    }
+
+    /// From here on nothing is taken for which there is no worker.
+    pub fn end_ahead(&mut self) {
+        self.ahead = 0;
+    }
+
     fn but_for_rates(&self, subqueue: &Subqueue) -> usize {
         let own = if subqueue.is_high { self.slots } else { self.slots.min(self.normal_slots) };
+        self.within_limits(subqueue).fold(own, usize::min)
+    }
+
+    /// How many jobs of a subqueue there would be room for with any number of workers.
+    fn but_for_workers(&self, subqueue: &Subqueue) -> usize {
+        let left = self.rated(subqueue).map(|bucket| bucket.left() as usize);
+        self.within_limits(subqueue).chain(left).min().unwrap_or(usize::MAX)
+    }
+
+    /// What each limit leaves room for.
+    fn within_limits<'s>(&'s self, subqueue: &'s Subqueue) -> impl Iterator<Item = usize> + 's {
         let workers = self.limits.workers.get(&subqueue.queue);
         let here = workers.map(|max| less(*max, self.running_here.get(&subqueue.queue)));
         let everywhere =
             self.limits.of(subqueue).map(|(name, max)| less(max, self.running.get(&name)));
-        here.into_iter().chain(everywhere).fold(own, usize::min)
+        here.into_iter().chain(everywhere)
     }
 
     /// What is left of each rate that the jobs of a subqueue are held to.
@@ -176,7 +228,7 @@ impl<'a> Room<'a> {
     /// Takes room for one job of a subqueue, if there is some.
     pub fn take(&mut self, subqueue: &Subqueue) -> bool {
         if self.of(subqueue) == 0 {
-            return false;
+            return self.take_ahead(subqueue);
         }
         self.slots -= 1;
         if !subqueue.is_high {
@@ -192,6 +244,18 @@ impl<'a> Room<'a> {
             add(&mut self.running_here, subqueue.queue.clone(), 1);
         }
         true
+    }
+
+    fn take_ahead(&mut self, subqueue: &Subqueue) -> bool {
+        if self.ahead > 0 && self.limits.concern(subqueue) {
+            if self.but_for_workers(subqueue) > 0 {
+                self.end_ahead();
+            }
+            return false;
+        }
+        let is_room = self.ahead > 0;
+        self.ahead = self.ahead.saturating_sub(1);
+        is_room
     }
 
     /// When a rate lets the next job of one of these start, as far as it is a rate alone that holds them back.
@@ -312,6 +376,36 @@ mod tests {
             }
             for (name, rate) in &limits.rates {
                 prop_assert!(of_name(&started, name) <= rate.burst() as usize, "{}", name);
+            }
+        }
+
+        /// What is taken with room ahead is what would be taken with as many workers more, up to the first that only they would take.
+        #[test]
+        fn what_is_taken_ahead_comes_before_everything_that_is_left(
+            limits in any_limits(), waiting in prop::collection::vec(any_subqueue(), 0..40), already in prop::collection::vec(any_subqueue(), 0..6),
+            slots in 0_usize..6, reserved in 0_usize..3, ahead in 0_usize..12,
+        ) {
+            let normal = slots.saturating_sub(reserved);
+            let mut with = room(&limits, &already, (slots, normal)).with_ahead(ahead);
+            let mut without = room(&limits, &already, (slots, normal));
+            let taken: Vec<bool> = waiting.iter().map(|one| with.take(one)).collect();
+            let for_workers: Vec<bool> = waiting.iter().map(|one| without.take(one)).collect();
+            let mut more = 0;
+            for (position, one) in waiting.iter().enumerate() {
+                prop_assert!(taken[position] || !for_workers[position], "workers get what they would have got");
+                if taken[position] && !for_workers[position] {
+                    prop_assert!(!limits.concern(one));
+                    more += 1;
+                    // Whatever came before and is left is held back by something else than a worker.
+                    for earlier in waiting[..position].iter().zip(&taken).filter(|(_, is_taken)| !**is_taken) {
+                        prop_assert!(limits.concern(earlier.0));
+                    }
+                }
+            }
+            prop_assert!(more <= ahead);
+            if let Some(left) = (0..waiting.len()).find(|position| !taken[*position] && !limits.concern(&waiting[*position])) {
+                let ended_it = waiting[..left].iter().zip(&taken).any(|(one, is_taken)| !is_taken && limits.concern(one));
+                prop_assert!(more == ahead || ended_it);
             }
         }
 

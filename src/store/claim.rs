@@ -29,17 +29,21 @@ pub struct ClaimRequest {
     pub slots: usize,
     /// How many of them at the most may be of a priority for which no workers are reserved.
     pub normal_slots: usize,
+    /// How many more at the most that no limit and no rate concerns. They count as running and wait for a worker.
+    pub ahead: usize,
     /// What files declare. What operators set comes before that.
     pub limits: Limits,
 }
 
 /// What came of a claim.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Claim {
     /// The jobs, in the order in which they should start.
     pub jobs: Vec<ClaimedJob>,
     /// When a rate lets one more job start that waits, as far as there is room for it.
     pub opens_at: Option<Timestamp>,
+    /// How long the params of the jobs are as text, in bytes, all together.
+    pub params_bytes: usize,
 }
 
 /// A job that now belongs to a node.
@@ -59,6 +63,8 @@ pub struct ClaimedJob {
     pub queue: String,
     /// How urgent it is.
     pub priority: Priority,
+    /// Its place in the order of all that wait: the lowest starts first.
+    pub rank: i64,
     /// The schedule that made it, and the instant it was made for.
     pub schedule: Option<(ScheduleId, Timestamp)>,
     /// Its marks.
@@ -104,11 +110,22 @@ pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Claim, StoreErro
     let (mut room, time) = room(conn, &limits, request, &subqueues)?;
     let mut ready: Vec<(&Subqueue, Ready)> = Vec::new();
     let mut not_exhausted: Vec<&Subqueue> = Vec::new();
+    // Nothing is taken ahead behind the last known row of a subqueue that has more of them.
+    let mut known_until = (i64::MAX, i64::MAX);
+    let plain = match request.ahead {
+        0 => 0,
+        _ => subqueues.iter().filter(|(_, part)| !limits.concern(part)).count(),
+    };
     for (name, subqueue) in &subqueues {
-        let most = room.of(subqueue);
+        let most = room.to_look_at(subqueue, plain);
         let first = if most > 0 { first_ready(conn, name, most)? } else { Vec::new() };
-        if first.len() == most {
+        if first.len() >= room.of(subqueue) {
             not_exhausted.push(subqueue);
+        }
+        if let Some(last) = first.last().filter(|_| first.len() == most && plain > 0)
+            && !limits.concern(subqueue)
+        {
+            known_until = known_until.min((last.rank, last.job_id));
         }
         ready.extend(first.into_iter().map(|row| (subqueue, row)));
     }
@@ -116,7 +133,12 @@ pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Claim, StoreErro
     ready.sort_by_key(|(_, row)| (row.rank, row.job_id));
     let ready: Vec<Ready> = ready
         .into_iter()
-        .filter_map(|(subqueue, row)| room.take(subqueue).then_some(row))
+        .filter_map(|(subqueue, row)| {
+            if (row.rank, row.job_id) > known_until {
+                room.end_ahead();
+            }
+            room.take(subqueue).then_some(row)
+        })
         .collect();
     for row in &ready {
         start(conn, row, request)?;
@@ -125,8 +147,10 @@ pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Claim, StoreErro
     let opens_at = room.opens_at(not_exhausted.into_iter());
     let mut rows = load(conn, &ready)?;
     let mut jobs = Vec::with_capacity(ready.len());
+    let mut params_bytes = 0;
     for ready in &ready {
         let Some(row) = rows.remove(&ready.job_id) else { continue };
+        params_bytes += row.params.len();
         let queue = queues.get(&row.queue);
         let queue_timeout = queue.and_then(|queue| queue.set.timeout);
         match claimed(conn, ready, row, request.now) {
@@ -135,7 +159,8 @@ pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Claim, StoreErro
             Err(error) => return Err(error),
         }
     }
-    Ok(Claim { jobs, opens_at: opens_at.map(|at| request.now + at.duration_since(time)) })
+    let opens_at = opens_at.map(|at| request.now + at.duration_since(time));
+    Ok(Claim { jobs, opens_at, params_bytes })
 }
 
 /// What there is room for, and the time that rates go by. What no limit and no rate has a say in asks for nothing and takes no lock.
@@ -149,7 +174,8 @@ fn room<'a>(
     if limits.need_other_nodes(parts()) {
         limits::lock(conn)?;
     }
-    let mut room = Room::new(limits, (request.slots, request.normal_slots.min(request.slots)));
+    let mut room = Room::new(limits, (request.slots, request.normal_slots.min(request.slots)))
+        .with_ahead(request.ahead);
     if limits.need_what_runs(parts()) {
         room = room.beside(&limits::running(conn)?, request.node);
     }
@@ -313,6 +339,7 @@ pub(super) fn claimed(
         params: from_json("job's params", &row.params)?,
         queue: row.queue,
         priority: Priority::new(priority.into()).unwrap_or_default(),
+        rank: ready.rank,
         schedule,
         labels: row
             .labels

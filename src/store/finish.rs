@@ -199,38 +199,11 @@ pub fn rescue(
     why: &str,
     next: impl Fn(Loss) -> Rescued,
 ) -> Result<Vec<JobId>, StoreError> {
-    interrupt(conn, dead, &[], now, why, next)
-}
-
-/// Gives back what a node holds beside the attempts that it knows of. They have not run, so it is nobody's loss.
-///
-/// # Errors
-/// When the database refuses.
-pub fn give_back(
-    conn: &mut Conn,
-    node: NodeId,
-    known: &[(JobId, u32)],
-    now: Timestamp,
-    why: &str,
-) -> Result<Vec<JobId>, StoreError> {
-    let at_once = |_| Rescued { next: AfterAttempt::GiveBack, given_up: None };
-    interrupt(conn, node, known, now, why, at_once)
-}
-
-fn interrupt(
-    conn: &mut Conn,
-    node: NodeId,
-    known: &[(JobId, u32)],
-    now: Timestamp,
-    why: &str,
-    next: impl Fn(Loss) -> Rescued,
-) -> Result<Vec<JobId>, StoreError> {
-    let mut left: Vec<(i64, i32, Micros)> = jobs_running::table
-        .filter(jobs_running::node_id.eq(node.0))
+    let left: Vec<(i64, i32, Micros)> = jobs_running::table
+        .filter(jobs_running::node_id.eq(dead.0))
         .order(jobs_running::job_id)
         .select((jobs_running::job_id, jobs_running::number, jobs_running::started_at))
         .load(conn)?;
-    left.retain(|(id, number, _)| !known.contains(&(JobId(*id), number.unsigned_abs())));
     for (position, (id, number, started_at)) in left.iter().enumerate() {
         let started_at = Timestamp::from(*started_at);
         let in_a_row = losses_in_a_row(conn, *id, why)? + 1;
@@ -249,7 +222,7 @@ fn interrupt(
             checkpoint: None,
             next,
         };
-        finish_one(conn, node, &attempt)?;
+        finish_one(conn, dead, &attempt)?;
     }
     Ok(left.into_iter().map(|(id, ..)| JobId(id)).collect())
 }

@@ -39,6 +39,7 @@ pub mod migrations;
 pub mod nodes;
 pub mod priorities;
 pub mod prune;
+pub mod put_back;
 pub mod queues;
 pub mod removal;
 pub mod replacement;

@@ -11,19 +11,25 @@ use tracing::Instrument;
 
 use crate::jobs::command::Keepers;
 use crate::jobs::{Answer, Context, Failure, Handler, RetryAdvice, StopReason};
-use crate::model::{FinishedAttempt, JobId, Outcome, RetryPolicy};
+use crate::model::{FinishedAttempt, HumanDuration, JobId, Outcome, RetryPolicy};
 use crate::queue::{AttemptEnd, after_attempt};
 
 /// The stop order of one attempt: a token that the handler sees, and the reason, which it does not.
 #[derive(Debug, Clone)]
 pub(super) struct StopOrder {
     pub(super) token: CancellationToken,
+    /// Cancelled when there is no time left for it to end by itself.
+    killed: CancellationToken,
     reason: Arc<AtomicU8>,
 }
 
 impl StopOrder {
     pub(super) fn new() -> Self {
-        Self { token: CancellationToken::new(), reason: Arc::new(AtomicU8::new(0)) }
+        Self {
+            token: CancellationToken::new(),
+            killed: CancellationToken::new(),
+            reason: Arc::new(AtomicU8::new(0)),
+        }
     }
 
     /// Orders the attempt to stop. The first reason stays.
@@ -37,6 +43,11 @@ impl StopOrder {
         let _first_reason =
             self.reason.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
         self.token.cancel();
+    }
+
+    /// Ends the attempt without waiting for it, once it was told to stop.
+    pub(super) fn kill(&self) {
+        self.killed.cancel();
     }
 
     fn reason(&self) -> Option<StopReason> {
@@ -93,8 +104,6 @@ pub(super) struct Attempt {
     pub(super) context: Context,
     pub(super) bounds: Bounds,
     pub(super) stop: StopOrder,
-    /// Whether it was told to stop before it could begin, so that it does not.
-    pub(super) is_too_late: bool,
     /// `None`: it begins now.
     pub(super) begun: Option<Begun>,
     pub(super) keepers: Keepers,
@@ -124,7 +133,6 @@ impl Attempt {
         let elapsed = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed);
         let started_at = self.begun.map_or_else(|| self.context.clock.now(), |begun| begun.at);
         let answer = match &self.handler {
-            _ if self.is_too_late => Answer::Stopped { result: None },
             Some(handler) => self.supervise(Arc::clone(handler), elapsed).await,
             None => Failure::error(format!(
                 "this node has no handler for the kind `{}`; remove the job or run it with a version that has it",
@@ -151,17 +159,21 @@ impl Attempt {
             () = self.stop.token.cancelled() => {}
             () = sleep_or_forever(limit) => self.stop.give(StopReason::Timeout),
         }
-        match tokio::time::timeout(self.bounds.stop_grace, &mut task).await {
-            Ok(answer) => answer_of(answer),
-            Err(_still_running) => {
-                task.abort();
-                Failure::error(format!(
-                    "it did not stop within {} of being told to and was abandoned",
-                    crate::model::HumanDuration(self.bounds.stop_grace)
-                ))
-                .into()
+        let why = tokio::select! {
+            biased;
+            answer = &mut task => return answer_of(answer),
+            () = self.stop.killed.cancelled() => {
+                // A program ends with its handler; one that is kept elsewhere, when it is forgotten.
+                self.keepers.forget(self.context.job.name());
+                "it had not stopped when others were about to run its job, and was killed".to_owned()
             }
-        }
+            () = tokio::time::sleep(self.bounds.stop_grace) => format!(
+                "it did not stop within {} of being told to and was abandoned",
+                HumanDuration(self.bounds.stop_grace)
+            ),
+        };
+        task.abort();
+        Failure::error(why).into()
     }
 
     fn conclude(
@@ -302,7 +314,7 @@ fn stop_verdict(reason: StopReason, timeout: Option<Duration>) -> (Outcome, Stri
         StopReason::Timeout => {
             let limit = timeout.map_or_else(
                 || "the time for all attempts is over".to_owned(),
-                |limit| format!("it took longer than {}", crate::model::HumanDuration(limit)),
+                |limit| format!("it took longer than {}", HumanDuration(limit)),
             );
             (Outcome::Timeout, limit)
         }

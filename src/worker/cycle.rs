@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::model::{FinishedAttempt, JobId, NodeId};
-use crate::store::claim::{ClaimRequest, ClaimedJob, claim};
-use crate::store::finish::{Finished, ProgressUpdate, finish, give_back, record_progress};
+use crate::model::{AttemptName, FinishedAttempt, NodeId};
+use crate::store::claim::{Claim, ClaimRequest, ClaimedJob, claim};
+use crate::store::finish::{Finished, ProgressUpdate, finish, record_progress};
 use crate::store::jobs::{next_scheduled, promote};
-use crate::store::{Conn, StoreError};
+use crate::store::put_back::{put_back, put_back_unknown};
+use crate::store::{Conn, Store, StoreError};
 
 /// How many scheduled jobs are promoted in one transaction, so that a flood of due ones does not hold up everything else.
 const PROMOTE_LIMIT: i64 = 1000;
@@ -18,11 +19,13 @@ const PROMOTE_LIMIT: i64 = 1000;
 pub(super) struct Delivery {
     pub(super) node: NodeId,
     pub(super) ended: Arc<Vec<FinishedAttempt>>,
+    /// What was claimed ahead and is not to be started here.
+    pub(super) unbegun: Vec<AttemptName>,
     pub(super) progress: Vec<ProgressUpdate>,
-    /// The attempts that run or have ended and are not recorded, where the store has failed to answer: whatever else it holds as
+    /// The attempts that wait for a worker, run, or have ended and are not recorded, where the store has failed to answer: whatever else it holds as
     /// running here was claimed in a transaction whose answer was lost, and nobody runs it.
-    pub(super) known: Option<Vec<(JobId, u32)>>,
-    /// `None` while nothing may be claimed: draining, or no slot is free.
+    pub(super) known: Option<Vec<AttemptName>>,
+    /// `None` while nothing may be claimed: draining, or there is no room.
     pub(super) claim: Option<ClaimRequest>,
     pub(super) now: Timestamp,
 }
@@ -30,27 +33,55 @@ pub(super) struct Delivery {
 /// What it takes home.
 #[derive(Debug)]
 pub(super) struct Pickup {
-    pub(super) finished: Vec<Finished>,
     pub(super) claimed: Vec<ClaimedJob>,
+    /// See [`Claim::params_bytes`].
+    pub(super) params_bytes: usize,
     /// When there is something to do again without anybody saying so: a scheduled job is due, or a rate lets one start.
     pub(super) next_due: Option<Timestamp>,
     /// Whether more scheduled jobs were due than were promoted.
     pub(super) more_due: bool,
 }
 
-/// Records what has ended, promotes what is due, claims what there is room for.
-pub(super) fn exchange(conn: &mut Conn, delivery: &Delivery) -> Result<Pickup, StoreError> {
+/// What came of a delivery.
+#[derive(Debug)]
+pub(super) struct Receipt {
+    /// What came of the record of each end; `None` where they are not recorded.
+    pub(super) finished: Option<Vec<Finished>>,
+    pub(super) pickup: Result<Pickup, StoreError>,
+}
+
+/// Goes to the store and back. To one that refuses, results are offered alone at first: on a full disk there is room for them when there is
+/// none for anything else.
+pub(super) async fn deliver(store: Store, mut delivery: Delivery, is_refusing: bool) -> Receipt {
+    let mut finished = None;
+    if is_refusing && !delivery.ended.is_empty() {
+        let (node, ended) = (delivery.node, std::mem::take(&mut delivery.ended));
+        match store.write_results(move |conn| finish(conn, node, &ended)).await {
+            Ok(recorded) => finished = Some(recorded),
+            Err(error) => return Receipt { finished: None, pickup: Err(error) },
+        }
+    }
+    let answer = store.write(move |conn| exchange(conn, &delivery)).await;
+    match answer {
+        Ok((recorded, pickup)) => {
+            Receipt { finished: finished.or(Some(recorded)), pickup: Ok(pickup) }
+        }
+        Err(error) => Receipt { finished, pickup: Err(error) },
+    }
+}
+
+/// Records what has ended, puts back what is not started here, promotes what is due, claims what there is room for.
+fn exchange(conn: &mut Conn, delivery: &Delivery) -> Result<(Vec<Finished>, Pickup), StoreError> {
     let finished = finish(conn, delivery.node, &delivery.ended)?;
+    put_back(conn, delivery.node, &delivery.unbegun, delivery.now)?;
     if let Some(known) = &delivery.known {
-        let why = "interrupted: the answer of the database that started it was lost";
-        give_back(conn, delivery.node, known, delivery.now, why)?;
+        put_back_unknown(conn, delivery.node, known, delivery.now)?;
     }
     record_progress(conn, &delivery.progress)?;
     let promoted = promote(conn, delivery.now, PROMOTE_LIMIT)?;
     let claim = delivery.claim.as_ref().map(|request| claim(conn, request)).transpose()?;
-    let (claimed, opens_at) =
-        claim.map_or((Vec::new(), None), |claim| (claim.jobs, claim.opens_at));
+    let Claim { jobs: claimed, opens_at, params_bytes } = claim.unwrap_or_default();
     let next_due = next_scheduled(conn)?.into_iter().chain(opens_at).min();
     let more_due = i64::try_from(promoted).unwrap_or(i64::MAX) >= PROMOTE_LIMIT;
-    Ok(Pickup { finished, claimed, next_due, more_due })
+    Ok((finished, Pickup { claimed, params_bytes, next_due, more_due }))
 }

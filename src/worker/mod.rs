@@ -8,6 +8,7 @@ mod attempt;
 mod cycle;
 mod durations;
 mod items;
+mod outlook;
 mod pool;
 mod registry;
 mod status;

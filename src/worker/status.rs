@@ -22,15 +22,25 @@ pub(super) struct Board {
 
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    pub(super) running: BTreeMap<JobId, OnBoard>,
+    pub(super) running: BTreeMap<AttemptName, OnBoard>,
     /// What becomes of kept programs.
     pub(super) departure: Departure,
     /// How often everything that runs was told to stop.
     pub(super) interrupts: u64,
-    /// How many of those have ended and could not be recorded yet.
+    /// How many have ended and could not be recorded yet.
     pub(super) unrecorded: usize,
+    /// How many were claimed ahead, are not to be started here, and could not be put back yet.
+    pub(super) not_put_back: usize,
     pub(super) draining: bool,
     pub(super) store_error: Option<String>,
+}
+
+impl Seen {
+    fn interrupt(&mut self, is_meant: impl Fn(&OnBoard) -> bool) {
+        self.interrupts += 1;
+        let told = self.running.values().filter(|one| is_meant(one));
+        told.for_each(|one| one.stop.give(StopReason::Shutdown));
+    }
 }
 
 /// An attempt that runs.
@@ -59,6 +69,7 @@ impl Board {
         PoolStatus {
             slots: self.slots,
             unrecorded: seen.unrecorded,
+            not_put_back: seen.not_put_back,
             running,
             draining: seen.draining,
             store_error: seen.store_error.clone(),
@@ -66,24 +77,40 @@ impl Board {
     }
 
     /// Puts an attempt up whose claim was asked for when everything had been told to stop `interrupts` times. Where that has happened
-    /// again since, it is told so as well: the answer may have been late, and the job another node's by now.
-    pub(super) fn begin(&self, one: OnBoard, interrupts: u64) {
+    /// again since, it must not begin, and this returns false: the answer may have been late, and the job another node's by now.
+    #[must_use]
+    pub(super) fn begin(&self, one: OnBoard, interrupts: u64) -> bool {
         let mut seen = self.seen();
-        if seen.interrupts != interrupts {
-            one.stop.give(StopReason::Shutdown);
+        let may_begin = seen.interrupts == interrupts;
+        if may_begin {
+            seen.running.insert(one.job.name(), one);
         }
-        seen.running.insert(one.job.id, one);
+        may_begin
     }
 
-    /// Tells everything that runs to stop. It does not go through the pool, which may be waiting for a database that says nothing, and
-    /// that is just when nothing must run on.
+    /// Puts up an attempt that an earlier daemon has begun.
+    pub(super) fn go_on(&self, one: OnBoard) {
+        self.seen().running.insert(one.job.name(), one);
+    }
+
+    /// Tells everything that runs to stop, but for what is the next daemon's. It does not go through the pool, which may be waiting for a
+    /// database that says nothing, and that is just when nothing must run on.
     pub(super) fn interrupt(&self) {
         let mut seen = self.seen();
-        seen.interrupts += 1;
         let hands_over = seen.departure == Departure::HandOver;
-        let told =
-            seen.running.values().filter(|one| !(hands_over && self.keepers.holds(one.job.name())));
-        told.for_each(|one| one.stop.give(StopReason::Shutdown));
+        seen.interrupt(|one| !(hands_over && self.keepers.holds(one.job.name())));
+    }
+
+    /// The same without exceptions.
+    pub(super) fn interrupt_all(&self) {
+        self.seen().interrupt(|_| true);
+    }
+
+    /// Has everything that runs killed.
+    pub(super) fn kill_all(&self) {
+        let mut seen = self.seen();
+        seen.interrupt(|_| true);
+        seen.running.values().for_each(|one| one.stop.kill());
     }
 
     pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -98,8 +125,10 @@ pub struct PoolStatus {
     pub slots: usize,
     /// The attempts that run, oldest first.
     pub running: Vec<RunningAttempt>,
-    /// How many of them have ended and could not be recorded yet, because the store refuses.
+    /// How many have ended and could not be recorded yet, because the store refuses.
     pub unrecorded: usize,
+    /// How many were claimed ahead of the workers, are not to be started here, and could not be put back yet, because the store refuses.
+    pub not_put_back: usize,
     /// Whether nothing new is taken.
     pub draining: bool,
     /// Why the store refused the last time, while it does.

@@ -8,6 +8,7 @@
     reason = "a test may panic, and says why it was skipped"
 )]
 
+mod ahead;
 mod chaos;
 mod corpus;
 mod e2e;

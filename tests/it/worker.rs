@@ -31,6 +31,7 @@ on_both_backends![
     an_attempt_that_takes_too_long_is_stopped_and_tried_again,
     a_running_job_that_is_cancelled_stops,
     a_handler_that_ignores_the_order_to_stop_is_abandoned,
+    what_still_runs_when_others_are_about_to_run_it_is_given_back_without_patience,
     a_success_after_the_order_to_stop_is_a_success,
     a_failure_for_good_is_not_tried_again,
     a_snoozed_job_comes_back_uncharged,
@@ -216,6 +217,27 @@ async fn a_handler_that_ignores_the_order_to_stop_is_abandoned(queue: Queue) {
     assert_eq!(workers.ended().await, (Outcome::Cancelled, JobState::Cancelled));
     let error = workers.error_of(id, 1).await;
     assert!(error.contains("did not stop within 20ms"), "{error}");
+}
+
+async fn what_still_runs_when_others_are_about_to_run_it_is_given_back_without_patience(
+    queue: Queue,
+) {
+    let settings = PoolSettings { stop_grace: PATIENCE * 100, ..PoolSettings::plain(1) };
+    let mut workers = Workers::start(queue, settings, |context| async move {
+        match context.job.attempt {
+            1 => std::future::pending().await,
+            _ => done(),
+        }
+    });
+    let id = workers.submit(tenacious()).await;
+    workers.started().await;
+    workers.pool.interrupt_all();
+    workers.pool.kill_all();
+    assert_eq!(workers.ended().await, (Outcome::Interrupted, JobState::Pending));
+    let error = workers.error_of(id, 1).await;
+    assert!(error.contains("was killed"), "{error}");
+    workers.signals.work();
+    assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
 }
 
 async fn a_success_after_the_order_to_stop_is_a_success(queue: Queue) {

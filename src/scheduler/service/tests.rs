@@ -356,6 +356,7 @@ async fn run_one(world: &World, outcome: Outcome, next: AfterAttempt) -> JobId {
                 now,
                 slots: 1,
                 normal_slots: 1,
+                ahead: 0,
                 limits: Limits::default(),
             };
             let claimed = claim(conn, &request)?.jobs.remove(0);

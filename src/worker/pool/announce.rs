@@ -1,6 +1,7 @@
 //! What the pool tells the world.
 
-use super::state::{Running, State};
+use super::state::State;
+use crate::jobs::JobInfo;
 use crate::model::{Event, FinishedAttempt};
 use crate::store::finish::Finished;
 
@@ -9,7 +10,7 @@ impl State {
         &self,
         attempt: &FinishedAttempt,
         finished: &Finished,
-        running: Option<&Running>,
+        job: Option<&JobInfo>,
     ) {
         let Finished::Recorded { state, .. } = finished else {
             tracing::warn!(
@@ -19,13 +20,13 @@ impl State {
             );
             return;
         };
-        let Some(running) = running else { return };
+        let Some(job) = job else { return };
         let took = attempt.finished_at.duration_since(attempt.started_at);
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(0);
         tracing::info!(
             job.id = attempt.job.0,
-            job.kind = running.job.kind,
-            schedule = running.job.schedule.as_ref().map(|(id, _)| id.as_str()),
+            job.kind = job.kind,
+            schedule = job.schedule.as_ref().map(|(id, _)| id.as_str()),
             attempt = attempt.number,
             outcome = attempt.outcome.as_str(),
             duration_ms,
@@ -35,8 +36,8 @@ impl State {
         );
         self.announce(Event::AttemptFinished {
             job: attempt.job,
-            kind: running.job.kind.clone(),
-            schedule: running.job.schedule.as_ref().map(|(id, _)| id.clone()),
+            kind: job.kind.clone(),
+            schedule: job.schedule.as_ref().map(|(id, _)| id.clone()),
             attempt: attempt.number,
             outcome: attempt.outcome,
             state: *state,

@@ -36,6 +36,16 @@ impl PoolHandle {
         self.board.interrupt();
     }
 
+    /// The same, and what would go on without this daemon stops as well: others will run its jobs.
+    pub fn interrupt_all(&self) {
+        self.board.interrupt_all();
+    }
+
+    /// The same without any patience: what still runs is killed.
+    pub fn kill_all(&self) {
+        self.board.kill_all();
+    }
+
     /// Takes nothing new until it is told otherwise; what runs goes on.
     pub fn hold(&self, is_held: bool) {
         let _gone = self.orders.send(Order::Hold(is_held));

@@ -1,13 +1,14 @@
 //! The pool: one task that owns the slots.
 //!
-//! What it needs of the world is here. [`state`] is the task, [`handle`] is what others have of it, [`exchange`] is its side of a round
-//! trip to the store, [`start`] makes attempts of claimed jobs, [`progress`] is what
+//! What it needs of the world is here. [`state`] is the task, [`handle`] is what others have of it, [`round`] is its side of a round
+//! trip to the store, [`ahead`] is what was claimed and waits for a worker, [`start`] makes attempts of claimed jobs, [`progress`] is what
 //! those tell meanwhile, and [`announce`] tells the world.
 
+mod ahead;
 mod announce;
-mod exchange;
 mod handle;
 mod progress;
+mod round;
 mod start;
 mod state;
 
@@ -17,8 +18,10 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc};
 
+use self::ahead::Ahead;
 pub use self::handle::PoolHandle;
 use self::state::State;
+use super::outlook::Outlook;
 use super::registry::Registry;
 use super::status::Board;
 use crate::clock::SharedClock;
@@ -112,7 +115,15 @@ impl Pool {
         let mut state = State {
             pool: self,
             running: BTreeMap::new(),
+            ahead: Ahead::default(),
+            unbegun: Vec::new(),
             ended: Vec::new(),
+            unrecorded: BTreeMap::new(),
+            round: None,
+            cancelled_meanwhile: Vec::new(),
+            looks: true,
+            reports: false,
+            outlook: Outlook::default(),
             done,
             drained: Vec::new(),
             is_held: false,

@@ -6,20 +6,53 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::TakenOver;
+use super::ahead::Waiting;
 use super::state::{Running, State};
 use crate::jobs::{Context, Handler, Items, JobInfo, Output, Progress};
-use crate::model::{Event, HumanDuration};
+use crate::model::{Event, HumanDuration, is_high};
 use crate::store::claim::ClaimedJob;
 use crate::worker::attempt::{self, Attempt, Begun, Bounds, StopOrder};
 use crate::worker::items::StoredItems;
 use crate::worker::status::OnBoard;
 
+/// An attempt that is about to begin, and what the pool remembers of it.
+struct Prepared {
+    attempt: Attempt,
+    running: Running,
+}
+
+impl Prepared {
+    fn on_board(&self) -> OnBoard {
+        let Running { job, stop, started_at, .. } = &self.running;
+        OnBoard { job: Arc::clone(job), started_at: *started_at, stop: stop.clone() }
+    }
+}
+
 impl State {
-    pub(super) fn start(&mut self, job: ClaimedJob, interrupts: u64) {
+    /// Gives free workers the first jobs that may start.
+    pub(super) fn start_what_may(&mut self) {
+        loop {
+            let (free, kept) = (self.free(), self.kept());
+            if free == 0 {
+                return;
+            }
+            let next = self.ahead.next(|job| free > kept || is_high(job.priority));
+            let Some(waiting) = next else { return };
+            self.start(waiting);
+        }
+    }
+
+    fn start(&mut self, waiting: Waiting) {
+        let (name, interrupts, run_at) = (waiting.name(), waiting.interrupts, waiting.job.run_at);
         let now = self.pool.clock.now();
-        let waited = now.duration_since(job.run_at).as_millis();
-        let handler = self.pool.registry.get(&job.kind);
-        let job = self.begin(job, now, None, handler, interrupts);
+        let handler = self.pool.registry.get(&waiting.job.kind);
+        let prepared = self.prepare(waiting.job, now, None, handler);
+        if !self.board.begin(prepared.on_board(), interrupts) {
+            // It may be another node's by now, which the store knows.
+            return self.leave_unbegun([name]);
+        }
+        let job = self.launch(prepared);
+        let waited = now.duration_since(run_at).as_millis();
         self.announce(Event::AttemptStarted {
             job: job.id,
             kind: job.kind.clone(),
@@ -34,9 +67,10 @@ impl State {
     pub(super) fn go_on(&mut self, TakenOver { attempt, elapsed }: TakenOver) {
         let begun = Begun { at: attempt.started_at, elapsed };
         let follower = self.pool.keepers.follower();
-        let interrupts = self.board.seen().interrupts;
-        let job =
-            self.begin(attempt.job, attempt.started_at, Some(begun), Some(follower), interrupts);
+        let started_at = attempt.started_at;
+        let prepared = self.prepare(attempt.job, started_at, Some(begun), Some(follower));
+        self.board.go_on(prepared.on_board());
+        let job = self.launch(prepared);
         tracing::info!(
             job.id = job.id.0,
             job.kind = job.kind,
@@ -44,18 +78,24 @@ impl State {
             "goes on with a program that outlived an earlier daemon"
         );
         if attempt.is_cancelled {
-            self.cancel(&[job.id]);
+            self.cancel(vec![job.id]);
         }
     }
 
-    pub(super) fn begin(
-        &mut self,
+    fn launch(&mut self, Prepared { attempt, running }: Prepared) -> Arc<JobInfo> {
+        let job = Arc::clone(&running.job);
+        self.running.insert(job.name(), running);
+        attempt::spawn(attempt, self.done.clone());
+        job
+    }
+
+    fn prepare(
+        &self,
         job: ClaimedJob,
         started_at: Timestamp,
         begun: Option<Begun>,
         handler: Option<Arc<dyn Handler>>,
-        interrupts: u64,
-    ) -> Arc<JobInfo> {
+    ) -> Prepared {
         let settings = &self.pool.settings;
         let retry = job.settings.retry.clone().unwrap_or_default();
         let timeout = job
@@ -82,26 +122,22 @@ impl State {
         let limit = bounds.limit(started_at);
         let context = self.context(job, &bounds, &stop, progress, limit);
         let job = Arc::clone(&context.job);
-        let on_board = OnBoard { job: Arc::clone(&job), started_at, stop: stop.clone() };
-        self.board.begin(on_board, interrupts);
-        // One that an earlier daemon has begun is stopped by whoever keeps it.
-        let is_too_late = begun.is_none() && stop.token.is_cancelled();
+        let elapsed = begun.map_or(Duration::ZERO, |begun| begun.elapsed);
         let running = Running {
-            job: Arc::clone(&job),
+            job,
             stop: stop.clone(),
             progress: receiver,
             output: context.output.clone(),
             started_at,
+            began: self.pool.clock.since_boot().saturating_sub(elapsed),
             kept: None,
         };
-        self.running.insert(job.id, running);
         let keepers = self.pool.keepers.clone();
-        let attempt = Attempt { handler, context, bounds, stop, is_too_late, begun, keepers };
-        attempt::spawn(attempt, self.done.clone());
-        job
+        let attempt = Attempt { handler, context, bounds, stop, begun, keepers };
+        Prepared { attempt, running }
     }
 
-    pub(super) fn context(
+    fn context(
         &self,
         job: ClaimedJob,
         bounds: &Bounds,
@@ -135,7 +171,7 @@ impl State {
         }
     }
 
-    pub(super) fn items(&self, job: &ClaimedJob) -> Arc<dyn Items> {
+    fn items(&self, job: &ClaimedJob) -> Arc<dyn Items> {
         let (store, node) = (self.pool.store.clone(), self.pool.node);
         Arc::new(StoredItems { store, node, job: job.id, attempt: job.number })
     }

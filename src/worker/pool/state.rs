@@ -1,6 +1,6 @@
 //! The task of the pool: what it knows, and what wakes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,24 +8,32 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Pool;
+use super::ahead::Ahead;
 use super::handle::Order;
+use super::round::{Round, answered};
 use crate::jobs::{JobInfo, Output, ProgressReport, StopReason};
-use crate::model::{FinishedAttempt, JobId, JsonText};
+use crate::model::{AttemptName, FinishedAttempt, JobId, JsonText, is_high};
 use crate::store::wakeups::News;
 use crate::worker::attempt::StopOrder;
+use crate::worker::cycle::Receipt;
+use crate::worker::outlook::Outlook;
 use crate::worker::status::Board;
 
 /// How long the pool sleeps at the most when nothing wakes it: the safety net for a wake-up that was lost, and for a wall clock that
 /// was set while it slept.
-pub(super) const SLOW_POLL: Duration = Duration::from_secs(15);
+const SLOW_POLL: Duration = Duration::from_secs(15);
+
+/// How long to wait before the store is tried again after it refused.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often the progress of running attempts is stored.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Every reason for which the pool wakes.
-pub(super) enum Wake {
+enum Wake {
     Work,
     Ended(FinishedAttempt),
+    Answered(Receipt),
     Ordered(Option<Order>),
     Cancelled(Vec<JobId>),
     ProgressDue,
@@ -38,15 +46,33 @@ pub(super) struct Running {
     pub(super) progress: watch::Receiver<ProgressReport>,
     pub(super) output: Output,
     pub(super) started_at: Timestamp,
+    /// Since when it has its worker, on the clock that nobody sets.
+    pub(super) began: Duration,
     /// The last checkpoint that was stored.
     pub(super) kept: Option<JsonText>,
 }
 
 pub(super) struct State {
     pub(super) pool: Pool,
-    /// In an order of its own, so that whoever goes through it does so in the same order each time.
-    pub(super) running: BTreeMap<JobId, Running>,
+    /// Each has a worker. In an order of its own, so that whoever goes through it does so in the same order each time.
+    pub(super) running: BTreeMap<AttemptName, Running>,
+    /// Claimed, and waiting for a worker.
+    pub(super) ahead: Ahead,
+    /// Claimed, and not to be started here: to be put back with the next round.
+    pub(super) unbegun: Vec<AttemptName>,
+    /// To be recorded with the next round.
     pub(super) ended: Vec<FinishedAttempt>,
+    /// The jobs of those, and of those that are being recorded.
+    pub(super) unrecorded: BTreeMap<AttemptName, Arc<JobInfo>>,
+    /// The round trip to the store that is under way.
+    pub(super) round: Option<Round>,
+    /// What was cancelled since it began: it may bring one of them.
+    pub(super) cancelled_meanwhile: Vec<JobId>,
+    /// Whether there may be something to bring to the store or to take from it.
+    pub(super) looks: bool,
+    /// Whether progress is to be stored.
+    pub(super) reports: bool,
+    pub(super) outlook: Outlook,
     pub(super) done: mpsc::UnboundedSender<FinishedAttempt>,
     /// Who waits for the drain; while somebody does, nothing new is taken.
     pub(super) drained: Vec<oneshot::Sender<()>>,
@@ -66,23 +92,21 @@ impl State {
         let work = Arc::clone(&self.pool.signals.work);
         let mut progress = tokio::time::interval(PROGRESS_EVERY);
         progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut report_progress = false;
         loop {
-            let pause = self.exchange(report_progress).await;
-            report_progress = false;
-            if self.is_draining()
-                && self.ended.is_empty()
-                && self.running.values().all(|running| self.is_left(running))
-            {
+            self.begin_round();
+            if self.is_drained() {
                 break;
             }
             let has_room = self.has_room() && self.store_error.is_none();
-            // Work for which there is no room here is for others.
-            let hears_of_work = has_room || self.pool.signals.others.is_some();
+            // Work for which there is no room here is for others. What the round that is under way does not bring, the next one does.
+            let hears_of_work =
+                self.round.is_none() && (has_room || self.pool.signals.others.is_some());
+            let pause = self.pause();
             let reason = tokio::select! {
                 biased;
                 order = orders.recv() => Wake::Ordered(order),
                 Some(jobs) = self.pool.signals.cancels.recv() => Wake::Cancelled(jobs),
+                receipt = answered(&mut self.round) => Wake::Answered(receipt),
                 Some(ended) = done.recv() => Wake::Ended(ended),
                 () = work.notified(), if hears_of_work => Wake::Work,
                 _ = progress.tick(), if !self.running.is_empty() => Wake::ProgressDue,
@@ -90,18 +114,21 @@ impl State {
             };
             match reason {
                 Wake::Work if !has_room => self.pass_on(),
-                Wake::Work | Wake::TimeIsUp => {}
+                Wake::Work => self.looks = true,
+                Wake::TimeIsUp => {
+                    self.looks = true;
+                    self.put_back_late();
+                }
                 Wake::ProgressDue => {
                     self.surface_outputs();
-                    report_progress = true;
+                    self.reports = true;
                 }
+                Wake::Answered(receipt) => self.settle(receipt),
                 Wake::Ended(first) => {
-                    self.ended.push(first);
-                    while let Ok(next) = done.try_recv() {
-                        self.ended.push(next);
-                    }
+                    let others = std::iter::from_fn(|| done.try_recv().ok());
+                    self.free_workers(std::iter::once(first).chain(others));
                 }
-                Wake::Cancelled(jobs) => self.cancel(&jobs),
+                Wake::Cancelled(jobs) => self.cancel(jobs),
                 Wake::Ordered(Some(order)) => self.obey(order),
                 // Every handle is gone: nobody can drain the pool, so it gives back what it has.
                 Wake::Ordered(None) => return,
@@ -112,6 +139,26 @@ impl State {
         }
     }
 
+    /// How long the pool may sleep.
+    fn pause(&self) -> Duration {
+        let until_round = match (&self.round, &self.store_error) {
+            (Some(_), _) => SLOW_POLL,
+            (None, Some(_)) => STORE_PAUSE,
+            (None, None) => self.until_due(),
+        };
+        let patience = self.ahead.patience(self.pool.clock.since_boot());
+        patience.map_or(until_round, |patience| patience.min(until_round))
+    }
+
+    /// From now, and not from when the store was asked: what comes at a rate would be late by each answer's time.
+    fn until_due(&self) -> Duration {
+        let now = self.pool.clock.now();
+        let until_due = self.next_due.map_or(SLOW_POLL, |at| {
+            Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
+        });
+        until_due.min(SLOW_POLL)
+    }
+
     /// Tells other nodes that there may be work.
     pub(super) fn pass_on(&self) {
         if let Some(others) = &self.pool.signals.others {
@@ -119,31 +166,90 @@ impl State {
         }
     }
 
-    pub(super) fn is_draining(&self) -> bool {
+    fn is_draining(&self) -> bool {
         !self.drained.is_empty()
     }
 
-    /// Whether an attempt is the next daemon's.
-    pub(super) fn is_left(&self, running: &Running) -> bool {
-        self.board.is_left(running.job.name())
+    /// Whether nothing is left to be done here but what is the next daemon's.
+    fn is_drained(&self) -> bool {
+        self.is_draining()
+            && self.round.is_none()
+            && self.ended.is_empty()
+            && self.ahead.is_empty()
+            && self.unbegun.is_empty()
+            && self.running.keys().all(|attempt| self.board.is_left(*attempt))
+    }
+
+    pub(super) fn takes_new(&self) -> bool {
+        !self.is_draining() && !self.is_held
     }
 
     pub(super) fn has_room(&self) -> bool {
-        !self.is_draining() && !self.is_held && self.occupied() < self.pool.settings.slots
+        self.takes_new() && self.free() > 0
     }
 
-    /// Slots that are taken. One whose attempt has ended becomes free in the transaction that records it.
-    pub(super) fn occupied(&self) -> usize {
-        self.running.len().saturating_sub(self.ended.len())
+    /// Workers that have nothing to do.
+    pub(super) fn free(&self) -> usize {
+        self.pool.settings.slots.saturating_sub(self.running.len())
     }
 
-    pub(super) fn cancel(&self, jobs: &[JobId]) {
-        for running in jobs.iter().filter_map(|job| self.running.get(job)) {
-            running.stop.give(StopReason::Cancelled);
+    /// How many of those are kept for jobs of high priority.
+    pub(super) fn kept(&self) -> usize {
+        match self.pool.settings.reserved_high {
+            0 => 0,
+            reserved => reserved.saturating_sub(self.high_running()),
         }
     }
 
-    pub(super) fn obey(&mut self, order: Order) {
+    /// How many attempts run for which workers are reserved.
+    fn high_running(&self) -> usize {
+        self.running.values().filter(|running| is_high(running.job.priority)).count()
+    }
+
+    /// Notes attempts that have ended, and gives their workers the next jobs. The record of the ends follows.
+    fn free_workers(&mut self, ended: impl Iterator<Item = FinishedAttempt>) {
+        let now = self.pool.clock.since_boot();
+        let (mut together, mut count) = (Duration::ZERO, 0);
+        for attempt in ended {
+            let name = attempt.name();
+            if let Some(running) = self.running.remove(&name) {
+                self.board.seen().running.remove(&name);
+                together += now.saturating_sub(running.began);
+                count += 1;
+                self.unrecorded.insert(name, running.job);
+            }
+            self.ended.push(attempt);
+        }
+        self.outlook.saw_attempts(together, count);
+        self.looks = true;
+        self.start_what_may();
+    }
+
+    pub(super) fn cancel(&mut self, jobs: Vec<JobId>) {
+        let meant: BTreeSet<JobId> = jobs.iter().copied().collect();
+        for (_, running) in self.running.iter().filter(|(attempt, _)| meant.contains(&attempt.job))
+        {
+            running.stop.give(StopReason::Cancelled);
+        }
+        // The store knows of the cancel, and ends them instead.
+        let unbegun = self.ahead.take(|waiting| meant.contains(&waiting.job.id));
+        self.leave_unbegun(unbegun);
+        if self.round.is_some() {
+            self.cancelled_meanwhile.extend(jobs);
+        }
+    }
+
+    /// Puts back what has waited for a worker for too long: the workers have longer jobs to do than those that it was claimed for.
+    fn put_back_late(&mut self) {
+        let late = self.ahead.take_late(self.pool.clock.since_boot());
+        if !late.is_empty() {
+            tracing::debug!(jobs = late.len(), "jobs that no worker was free for are put back");
+            self.outlook.was_too_bright();
+            self.leave_unbegun(late);
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
         match order {
             Order::Drain(answer) => {
                 self.board.seen().draining = true;
@@ -154,5 +260,16 @@ impl State {
                 self.board.seen().draining = is_held || self.is_draining();
             }
         }
+        self.looks = true;
+        if !self.takes_new() {
+            let all = self.ahead.take(|_| true);
+            self.leave_unbegun(all);
+        }
+    }
+
+    /// Has what was claimed put back.
+    pub(super) fn leave_unbegun(&mut self, attempts: impl IntoIterator<Item = AttemptName>) {
+        self.unbegun.extend(attempts);
+        self.looks |= !self.unbegun.is_empty();
     }
 }

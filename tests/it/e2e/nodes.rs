@@ -226,6 +226,45 @@ fn m3_a_node_that_the_database_does_not_answer_stops_its_jobs_before_others_take
     assert_eq!(ran_on(&other, &other.job_in(next, "completed")), "cut-off", "it works again");
 }
 
+/// The program is dead by then although it may take ten seconds to end, which is longer than the lease; whoever keeps it.
+#[test]
+fn m3_a_program_that_ignores_being_told_to_end_is_dead_before_others_take_its_job() {
+    let Some(database) = TestDatabase::postgres() else { return };
+    let DatabaseUrl::Postgres(url) = database.url() else { panic!("only PostgreSQL is asked") };
+    let (place, server) = url.split_once("?host=").expect("a socket");
+    let proxy = Proxy::to(PathBuf::from(server));
+    let mut home = Home::new();
+    let through = format!("{place}?host={}", proxy.directory().display());
+    home.variable("SEXTON_DATABASE__URL", PathBuf::from(through));
+    home.variable("SEXTON_NODE__NAME", PathBuf::from("cut-off"));
+    home.settings(SHORT_LEASE);
+    let cut_off = Daemon::start_in(home);
+    let ids = ["keep", "kill"].map(|on_restart| {
+        let name = |what: &str| cut_off.path(&format!("{on_restart}-{what}")).display().to_string();
+        let [pid, both] = ["pid", "both"].map(name);
+        // The second run looks whether the first one is alive: there, and no zombie that nobody has reaped yet.
+        let script = format!(
+            "if [ -e {pid} ]; then grep -qs '^State:[[:space:]]*[^ZX]' /proc/$(cat {pid})/status && touch {both}; exit 0; fi; \
+             trap '' TERM; echo $$ > {pid}.new; mv {pid}.new {pid}; while :; do sleep 0.05; done"
+        );
+        let params = json!({ "shell": script, "on_restart": on_restart });
+        let job = cut_off.post(
+            "/api/v1/jobs",
+            &json!({ "kind": "command", "params": params, "max_attempts": 1 }),
+        );
+        eventually("it is at work", || std::fs::exists(&pid).unwrap().then_some(()));
+        (job["id"].as_i64().unwrap(), both)
+    });
+    let other = node(&database, "other", SHORT_LEASE);
+    proxy.silence(true);
+    for (id, both) in &ids {
+        let done = other.job_in(*id, "completed");
+        assert_eq!(ran_on(&other, &done), "other");
+        assert!(!std::fs::exists(both).unwrap(), "job {id} ran twice at the same time");
+    }
+    proxy.silence(false);
+}
+
 #[test]
 fn m7_two_nodes_of_one_name_are_told_apart_and_told_of() {
     let Some(database) = TestDatabase::postgres() else { return };

@@ -85,7 +85,11 @@ pub(crate) fn beat(second: i64) -> nodes::Beat {
 
 impl Queue {
     pub(crate) async fn open(database: TestDatabase) -> Self {
-        let store = database.open();
+        Self::on(database.open(), database).await
+    }
+
+    /// The same through a store that somebody has opened.
+    pub(crate) async fn on(store: Store, database: TestDatabase) -> Self {
         let node = register(&store).await;
         Self { store, node, database }
     }
@@ -147,6 +151,7 @@ impl Queue {
             now: at(second),
             slots,
             normal_slots: slots,
+            ahead: 0,
             limits: Limits::default(),
         }
     }

@@ -53,6 +53,8 @@ pub(super) struct Scripted {
     pub(super) trace: Trace,
     /// From then on everything succeeds at once.
     pub(super) quiet: Arc<AtomicBool>,
+    /// Whether what is not meant to take long takes no time that counts, so that workers wait for the store.
+    pub(super) is_brisk: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +96,7 @@ impl Handler for Scripted {
                 true => Script::Succeed,
                 false => dice.weighed(&SCRIPTS),
             };
-            let answer = play(script, &context, &mut dice).await;
+            let answer = self.play(script, &context, &mut dice).await;
             running.ended = Some(match (&answer, script) {
                 (_, Script::Panic) => Ended::Panicked,
                 (Answer::Done(_), _) => Ended::Answered(Outcome::Success),
@@ -115,43 +117,48 @@ impl Handler for Scripted {
     }
 }
 
-async fn play(script: Script, context: &Context, dice: &mut Dice) -> Answer {
-    let asleep = match script {
-        Script::TakeLong => dice.seconds(20, 90),
-        Script::Hang | Script::HangDeaf => Duration::from_secs(100_000),
-        _ => dice.seconds(0, 3),
-    };
-    if dice.chance(20) {
-        context.progress.report(Some(50), "half of it");
-    }
-    let stopped = match script {
-        Script::HangDeaf => {
-            tokio::time::sleep(asleep).await;
-            false
+impl Scripted {
+    async fn play(&self, script: Script, context: &Context, dice: &mut Dice) -> Answer {
+        let asleep = match script {
+            Script::TakeLong => dice.seconds(20, 90),
+            Script::Hang | Script::HangDeaf => Duration::from_secs(100_000),
+            _ if self.is_brisk => Duration::from_millis(dice.between(0, 2)),
+            _ => dice.seconds(0, 3),
+        };
+        if dice.chance(20) {
+            context.progress.report(Some(50), "half of it");
         }
-        _ => tokio::select! {
-            biased;
-            () = context.stop.cancelled() => true,
-            () = tokio::time::sleep(asleep) => false,
-        },
-    };
-    if stopped {
-        return Answer::Stopped { result: None };
-    }
-    match script {
-        Script::Succeed | Script::TakeLong | Script::Hang | Script::HangDeaf | Script::Panic => {
-            Answer::Done(json!({ "job": context.job.id.0 }))
+        let stopped = match script {
+            Script::HangDeaf => {
+                tokio::time::sleep(asleep).await;
+                false
+            }
+            _ => tokio::select! {
+                biased;
+                () = context.stop.cancelled() => true,
+                () = tokio::time::sleep(asleep) => false,
+            },
+        };
+        if stopped {
+            return Answer::Stopped { result: None };
         }
-        Script::Fail => Failure::error("it did not work").into(),
-        Script::FailForGood => Failure::answer("it never will").for_good().into(),
-        Script::AskForLater => {
-            let retry = RetryAdvice::After(dice.seconds(1, 60));
-            Answer::Failed(Failure { retry, ..Failure::error("come back later") })
+        match script {
+            Script::Succeed
+            | Script::TakeLong
+            | Script::Hang
+            | Script::HangDeaf
+            | Script::Panic => Answer::Done(json!({ "job": context.job.id.0 })),
+            Script::Fail => Failure::error("it did not work").into(),
+            Script::FailForGood => Failure::answer("it never will").for_good().into(),
+            Script::AskForLater => {
+                let retry = RetryAdvice::After(dice.seconds(1, 60));
+                Answer::Failed(Failure { retry, ..Failure::error("come back later") })
+            }
+            Script::Snooze => {
+                Answer::Snooze { delay: dice.seconds(1, 60), reason: "not now".to_owned() }
+            }
+            Script::StopUntold => Answer::Stopped { result: None },
         }
-        Script::Snooze => {
-            Answer::Snooze { delay: dice.seconds(1, 60), reason: "not now".to_owned() }
-        }
-        Script::StopUntold => Answer::Stopped { result: None },
     }
 }
 

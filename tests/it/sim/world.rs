@@ -59,6 +59,8 @@ pub(super) struct World {
     settings: Arc<Settings>,
     temper: Temper,
     loses_answers: bool,
+    /// Whether most jobs take less time than the store.
+    is_brisk: bool,
     lives: usize,
     /// How things stood in the quiet life when everything that was due had been decided.
     pub(super) settled: Option<Settled>,
@@ -148,6 +150,7 @@ impl World {
             settings,
             temper,
             loses_answers: dice.chance(20),
+            is_brisk: dice.for_purpose("brisk", 0).chance(40),
             lives: 0,
             settled: None,
             folder,
@@ -321,6 +324,7 @@ impl World {
             log: Arc::clone(&self.log),
             trace: self.trace.clone(),
             quiet: Arc::clone(quiet),
+            is_brisk: self.is_brisk,
         });
         let draws = Mutex::new(dice.for_purpose("jitter", 0));
         let clock: SharedClock = Arc::new(self.clock.clone());

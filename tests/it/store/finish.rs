@@ -21,7 +21,6 @@ on_both_backends![
     what_a_dead_node_ran_is_rescued_as_interrupted,
     a6_a_job_that_kills_its_daemon_is_held_back_then_given_up_and_can_be_redriven,
     an_interruption_by_a_shutdown_is_no_loss,
-    what_a_node_holds_and_does_not_know_of_is_given_back,
     a_rescued_job_whose_cancel_was_requested_is_cancelled,
     a_cancel_that_comes_while_the_attempt_ends_wins_over_its_retry,
     a_success_wins_over_a_cancel_that_came_too_late,
@@ -239,27 +238,6 @@ async fn an_interruption_by_a_shutdown_is_no_loss(queue: Queue) {
         }
         assert_eq!(queue.state(id).await, JobState::Pending, "round {round}");
     }
-}
-
-async fn what_a_node_holds_and_does_not_know_of_is_given_back(queue: Queue) {
-    queue.submit_all(0, vec![job(), job()]).await;
-    let claimed = queue.claim(0, 2).await;
-    let (known, lost) = (&claimed[0], &claimed[1]);
-    let (node, keeps) = (queue.node, vec![(known.id, known.number)]);
-    let given = queue
-        .write(move |conn| finish::give_back(conn, node, &keeps, at(5), "its start was lost"))
-        .await;
-    assert_eq!(given, [lost.id]);
-    assert_eq!(queue.state(known.id).await, JobState::Running);
-    assert_eq!(queue.state(lost.id).await, JobState::Pending);
-    assert_eq!(queue.attempts(lost.id).await[0].outcome, "interrupted");
-    // An older execution of a job is not the one that the row is about.
-    let again = queue.claim_one(6).await;
-    let stale = vec![(known.id, known.number), (lost.id, lost.number)];
-    let given = queue
-        .write(move |conn| finish::give_back(conn, node, &stale, at(7), "its start was lost"))
-        .await;
-    assert_eq!(given, [again.id]);
 }
 
 async fn a_rescued_job_whose_cancel_was_requested_is_cancelled(queue: Queue) {

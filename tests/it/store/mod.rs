@@ -15,6 +15,7 @@ mod idempotency;
 mod lanes;
 mod ledger;
 mod model;
+mod put_back;
 mod rates;
 mod schema;
 mod submit;

@@ -9,7 +9,7 @@ mod queues;
 use std::sync::PoisonError;
 
 use super::history::History;
-use super::world::World;
+use super::world::{SLOTS, World};
 
 /// Everything that is wrong, in words; empty when all is well. The final rows go into the trace.
 pub(super) fn check(world: &World) -> Vec<String> {
@@ -21,6 +21,9 @@ pub(super) fn check(world: &World) -> Vec<String> {
     }
     let log = world.log.lock().unwrap_or_else(PoisonError::into_inner);
     wrong.0.extend(log.wrong.iter().cloned());
+    wrong.unless(log.most_at_once <= SLOTS.into(), || {
+        format!("{} attempts ran at once on {SLOTS} workers", log.most_at_once)
+    });
     let promises = world.promises.lock().unwrap_or_else(PoisonError::into_inner);
     let files = world.files.lock().unwrap_or_else(PoisonError::into_inner);
     jobs::check(&history, &log, &promises, &mut wrong);

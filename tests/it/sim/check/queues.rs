@@ -9,6 +9,9 @@ use super::super::history::{Change, History};
 use super::super::world::{NARROW_SLOTS, SLOTS};
 use super::Wrong;
 
+/// How many jobs wait for a worker at the most.
+const MOST_AHEAD: u16 = 512;
+
 #[derive(Default)]
 struct Replay<'a> {
     queue_of: BTreeMap<i64, &'a str>,
@@ -58,6 +61,7 @@ impl<'a> Replay<'a> {
     fn take(&mut self, change: &'a Change, policies: &BTreeMap<i64, Overlap>, wrong: &mut Wrong) {
         match change.what.as_str() {
             "ready+" => {
+                self.came_back(change, wrong);
                 self.ready
                     .entry(change.text())
                     .or_default()
@@ -93,6 +97,17 @@ impl<'a> Replay<'a> {
         }
     }
 
+    /// A job that enters its queue again has been executed as often as it was claimed, or once less: what was claimed ahead and has not
+    /// begun is put back as if it had never been claimed.
+    fn came_back(&mut self, change: &Change, wrong: &mut Wrong) {
+        let (job, begun) = (change.job(), change.b.unwrap_or(-1));
+        let claimed = self.executions.get(&job).copied().unwrap_or(0);
+        wrong.unless(begun == claimed || begun + 1 == claimed, || {
+            format!("job {job} was claimed as attempt {claimed} and is ready after {begun}")
+        });
+        self.executions.insert(job, begun);
+    }
+
     fn claimed(&mut self, change: &'a Change, wrong: &mut Wrong) {
         let (job, number, node) = (change.job(), change.number(), change.b.unwrap_or(-1));
         let queue = self.queue_of.get(&job).copied().unwrap_or_default();
@@ -110,7 +125,8 @@ impl<'a> Replay<'a> {
         let (all, narrow) = of_node.fold((0, 0), |(all, narrow), (job, _)| {
             (all + 1, narrow + u16::from(self.queue_of.get(job) == Some(&"narrow")))
         });
-        wrong.unless(all <= SLOTS && narrow <= NARROW_SLOTS, || {
+        // Those of queues without workers of their own may wait for a worker of the node.
+        wrong.unless(all <= SLOTS + MOST_AHEAD && narrow <= NARROW_SLOTS, || {
             format!("job {job} of {queue} was claimed as number {all} on its node, {narrow} of them narrow")
         });
         // Whoever brings a job back does not wait again.
