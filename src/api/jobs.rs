@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -14,11 +15,12 @@ use super::problem::Problem;
 use super::schedules::instant;
 use super::state::{App, Changer};
 use super::submission::{Submitted, check_submission};
-use super::wire::{Attempt, ItemState, Job, List, Submission, WaitsFor, time};
+use super::wire::{Attempt, ItemState, Job, List, Submission, Tripped, WaitsFor, time};
 use crate::model::{Actor, Event, FinalState, JobId, JobState};
 use crate::queue::{Ageing, expected_end};
 use crate::store::Conn;
 use crate::store::batches::{self, ItemRecord};
+use crate::store::breakers;
 use crate::store::dependencies::waits_for;
 use crate::store::history::{self, AttemptRecord, JobFilter, JobRecord};
 use crate::store::idempotency::{Key, Outcome, submit_once};
@@ -89,6 +91,8 @@ pub(super) async fn show(
     State(app): State<App>,
     Path(id): Path<i64>,
 ) -> Result<axum::Json<Job>, Problem> {
+    let declared = app.settings.limits(app.catalog().kinds());
+    let now = app.clock.now();
     let found = app
         .store
         .read(move |conn| {
@@ -98,13 +102,22 @@ pub(super) async fn show(
                 Some(job) if job.state == JobState::Blocked => waits_for(conn, job.id, MAX_SHOWN)?,
                 _ => Vec::new(),
             };
-            Ok(job.map(|job| (job, attempts, waits_for)))
+            let broken = match &job {
+                Some(job)
+                    if job.state == JobState::Pending && Timestamp::from(job.run_at) <= now =>
+                {
+                    breakers::holding(conn, &declared, job.id)?
+                }
+                _ => None,
+            };
+            Ok(job.map(|job| (job, attempts, waits_for, broken)))
         })
         .await?;
-    let (record, attempts, waits_for) =
+    let (record, attempts, waits_for, broken) =
         found.ok_or_else(|| Problem::not_found(format!("there is no job {id}")))?;
     let mut job = estimated(&app, record);
     job.waits_for = waits_for.into_iter().map(WaitsFor::from).collect();
+    job.held_by = broken.map(|broken| Tripped::new(&broken.name, broken.breaker, broken.trip));
     job.attempts = Some(attempts.into_iter().map(Attempt::from).collect());
     Ok(axum::Json(job))
 }

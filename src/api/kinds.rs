@@ -44,6 +44,7 @@ fn view(kind: &jobs::Kind) -> Kind {
         max_attempts: defaults.retry.as_ref().map(|retry| retry.max_attempts),
         concurrency: defaults.concurrency,
         rate: defaults.rate.map(|rate| rate.to_string()),
+        breaker: defaults.breaker.map(|breaker| breaker.to_string()),
         items: kind.declared().map(|declared| declared.items.as_str().to_owned()),
         params_schema: None,
     }

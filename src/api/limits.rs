@@ -10,19 +10,22 @@ use serde_json::json;
 use super::Body;
 use super::problem::{FieldError, Problem};
 use super::state::{App, Changer};
-use super::wire::{Limit, LimitRequest, List, time};
-use crate::model::{AuditEvent, Concurrency, Rate, ScheduleId};
+use super::wire::{Limit, LimitName, LimitRequest, List, Tripped, time};
+use crate::model::{AuditEvent, Breaker, Concurrency, Event, Rate, ScheduleId};
 use crate::queue::names;
 use crate::store::audit::append_event;
-use crate::store::limits::{self, StoredLimit};
+use crate::store::breakers;
+use crate::store::limits::{self, SetLimit, StoredLimit};
 use crate::store::queues::{self, QueueState};
 
 /// The limits that count now, and how many jobs run under each.
 #[utoipa::path(get, path = "/api/v1/limits", responses((status = 200, body = List<Limit>)))]
 pub(super) async fn index(State(app): State<App>) -> Result<axum::Json<List<Limit>>, Problem> {
-    let read =
-        |conn: &mut _| Ok((limits::list(conn)?, queues::list(conn)?, limits::running(conn)?));
-    let (stored, queues, running) = app.store.read(read).await?;
+    let read = |conn: &mut _| {
+        let (stored, breakers) = (limits::list(conn)?, breakers::list(conn)?);
+        Ok((stored, breakers, queues::list(conn)?, limits::running(conn)?))
+    };
+    let (stored, breakers, queues, running) = app.store.read(read).await?;
     let mut rows = Rows::default();
     let declared = app.settings.limits(app.catalog().kinds());
     for name in declared.names() {
@@ -30,6 +33,8 @@ pub(super) async fn index(State(app): State<App>) -> Result<axum::Json<List<Limi
         (row.max, row.declared) = (declared.max(name), declared.max(name));
         let rate = declared.rate(name).map(|rate| rate.to_string());
         (row.rate, row.declared_rate) = (rate.clone(), rate);
+        let breaker = declared.breaker(name).map(|breaker| breaker.to_string());
+        (row.breaker, row.declared_breaker) = (breaker.clone(), breaker);
     }
     for part in &running {
         if let Some(Concurrency { key, max }) = &part.subqueue.concurrency {
@@ -39,11 +44,18 @@ pub(super) async fn index(State(app): State<App>) -> Result<axum::Json<List<Limi
     }
     for QueueState { name, set, set_by, .. } in queues {
         if let (Some(rate), Some((at, by))) = (set.rate, set_by) {
-            rows.of(&format!("queue:{name}")).set(None, Some(rate), at, by);
+            let set = SetLimit { rate: Some(rate), ..SetLimit::default() };
+            rows.of(&format!("queue:{name}")).set(set, at, by);
         }
     }
-    for StoredLimit { name, max, rate, set_at, set_by } in stored {
-        rows.of(&name).set(max, rate, set_at, set_by);
+    for StoredLimit { name, set, set_at, set_by } in stored {
+        rows.of(&name).set(set, set_at, set_by);
+    }
+    for (name, state) in breakers {
+        let Some(row) = rows.0.get_mut(&name) else { continue };
+        let breaker: Option<Breaker> = row.breaker.as_deref().and_then(|text| text.parse().ok());
+        row.tripped =
+            breaker.zip(state.trip).map(|(breaker, trip)| Tripped::new(&name, breaker, trip));
     }
     for part in &running {
         for name in names(&part.subqueue) {
@@ -67,35 +79,72 @@ impl Rows {
 }
 
 impl Limit {
-    fn set(&mut self, max: Option<u32>, rate: Option<Rate>, at: Timestamp, by: String) {
-        self.max = max.or(self.max);
-        self.rate = rate.map(|rate| rate.to_string()).or_else(|| self.rate.take());
+    fn set(&mut self, set: SetLimit, at: Timestamp, by: String) {
+        self.max = set.max.or(self.max);
+        self.rate = set.rate.map(|rate| rate.to_string()).or_else(|| self.rate.take());
+        let breaker = set.breaker.map(|breaker| breaker.to_string());
+        self.breaker = breaker.or_else(|| self.breaker.take());
         (self.set_at, self.set_by) = (Some(time(at)), Some(by));
     }
 }
 
-/// Sets a limit: how many jobs at once, how fast they may start, or both. What is left out stays as it is; where both are left out, what is
-/// declared counts again. It holds for all nodes, from the next claim on, and stays until somebody changes it.
+/// Sets a limit: how many jobs at once, how fast they may start, after how many failures none does. What is left out stays as it is; where
+/// all are left out, what is declared counts again. It holds for all nodes, from the next claim on, and stays until somebody changes it.
 #[utoipa::path(post, path = "/api/v1/limits", request_body = LimitRequest, responses((status = 200, body = List<Limit>), (status = 422, body = Problem)))]
 pub(super) async fn set(
     State(app): State<App>,
     Changer(actor): Changer,
-    Body(LimitRequest { name, max, rate }): Body<LimitRequest>,
+    Body(LimitRequest { name, max, rate, breaker }): Body<LimitRequest>,
 ) -> Result<axum::Json<List<Limit>>, Problem> {
     let live = Arc::clone(app.live()?);
     check(&name, rate)?;
     let (now, node) = (app.clock.now(), live.node);
-    let detail = json!({ "max": max, "rate": rate });
+    let mut detail = json!({ "max": max, "rate": rate });
+    if let Some(breaker) = breaker {
+        detail["breaker"] = json!(breaker);
+    }
+    let set = SetLimit { max, rate, breaker };
     let event = AuditEvent::new("limit.set", &actor, &name, &detail, now);
     app.store
         .write(move |conn| {
-            let is_changed = match (max, rate) {
-                (None, None) => limits::unset(conn, &name)?,
-                _ => limits::set(conn, &name, max, rate, &actor, now).map(|()| true)?,
+            let is_changed = if set == SetLimit::default() {
+                limits::unset(conn, &name)?
+            } else {
+                limits::set(conn, &name, set, &actor, now).map(|()| true)?
             };
             if is_changed { append_event(conn, node, &event) } else { Ok(()) }
         })
         .await?;
+    live.signals.work();
+    index(State(app)).await
+}
+
+/// Lets everything start again under a name whose breaker has tripped, without waiting for its probe.
+#[utoipa::path(post, path = "/api/v1/limits/reset", request_body = LimitName, responses((status = 200, body = List<Limit>), (status = 404, body = Problem)))]
+pub(super) async fn reset(
+    State(app): State<App>,
+    Changer(actor): Changer,
+    Body(LimitName { name }): Body<LimitName>,
+) -> Result<axum::Json<List<Limit>>, Problem> {
+    let live = Arc::clone(app.live()?);
+    let (event, node) =
+        (AuditEvent::new("breaker.reset", &actor, &name, &json!({}), app.clock.now()), live.node);
+    let of = name.clone();
+    let has_tripped = app
+        .store
+        .write(move |conn| {
+            let has_tripped = breakers::reset(conn, &of)?;
+            if has_tripped {
+                append_event(conn, node, &event)?;
+            }
+            Ok(has_tripped)
+        })
+        .await?;
+    if !has_tripped {
+        let name = name.escape_default();
+        return Err(Problem::not_found(format!("no breaker `{name}` has tripped")));
+    }
+    let _nobody_listens = live.events.send(Event::BreakerReset { name });
     live.signals.work();
     index(State(app)).await
 }

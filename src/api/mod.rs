@@ -51,6 +51,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(kinds::index))
         .routes(routes!(kinds::show))
         .routes(routes!(limits::index, limits::set))
+        .routes(routes!(limits::reset))
         .routes(routes!(queues::index))
         .routes(routes!(queues::change))
         .routes(routes!(queues::pause))

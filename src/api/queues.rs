@@ -53,7 +53,8 @@ pub(super) async fn index(State(app): State<App>) -> Result<axum::Json<List<Queu
             oldest_age_ms: state
                 .oldest_run_at
                 .map(|at| i64::try_from(now.duration_since(at).as_millis()).unwrap_or(i64::MAX)),
-            held_until: held.get(&state.name).map(|until| time(*until)),
+            held_until: held.get(&state.name).and_then(|held| held.until).map(time),
+            held_by: held.get(&state.name).and_then(|held| held.breaker.clone()),
             pause: state.paused.map(|(since, by, reason)| Pause {
                 since: time(since),
                 until: None,

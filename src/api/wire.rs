@@ -7,9 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::model::{
-    Concurrency, DependencyNeeds, HumanDuration, JobSettings, NodeChoice, OnDependencyFailure,
-    Rate, RetryPolicy,
+    Breaker, Concurrency, DependencyNeeds, HumanDuration, JobSettings, NodeChoice,
+    OnDependencyFailure, Rate, RetryPolicy,
 };
+use crate::queue::Trip;
 use crate::store::Micros;
 use crate::store::dependencies;
 use crate::store::history::{AttemptRecord, JobRecord, OccurrenceRecord};
@@ -103,6 +104,9 @@ pub struct Job {
     /// The jobs that it waits for, where a single job was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<WaitsFor>,
+    /// The breaker that keeps it from starting, where a single job was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<Tripped>,
     /// The batch that it is an item of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_id: Option<i64>,
@@ -172,6 +176,7 @@ impl From<JobRecord> for Job {
             }),
             on_dependency_failure,
             waits_for: Vec::new(),
+            held_by: None,
             batch_id: batch.map(|id| id.0),
             item,
             node: node.map(|node| node.to_string()),
@@ -444,6 +449,9 @@ pub struct Kind {
     pub concurrency: Option<u32>,
     /// How fast its jobs may start, unless an operator has set another rate.
     pub rate: Option<String>,
+    /// After how many failures nothing of it starts for a while, unless an operator has set another breaker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<String>,
     /// How a batch of it runs: `each`, a job for each item, or `all`, one run for all of them; where a file declares the kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<String>,
@@ -465,6 +473,12 @@ pub struct Limit {
     pub rate: Option<String>,
     /// What the settings or a kind's file say.
     pub declared_rate: Option<String>,
+    /// After how many failures nothing starts for a while: `5 in 1m for 10m`.
+    pub breaker: Option<String>,
+    /// What a kind's file says.
+    pub declared_breaker: Option<String>,
+    /// Since when and why nothing starts, where the breaker has tripped.
+    pub tripped: Option<Tripped>,
     /// How many run.
     pub running: u32,
     /// Since when an operator's limit counts.
@@ -473,7 +487,42 @@ pub struct Limit {
     pub set_by: Option<String>,
 }
 
-/// Sets a limit. What is left out stays as it is; where both are, what is declared counts again.
+/// A breaker that has tripped: nothing starts under its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Tripped {
+    /// Its name: `queue:NAME`, `kind:NAME` or `key:KEY`.
+    pub breaker: String,
+    /// Since when.
+    pub since: String,
+    /// When one job is let through to find out whether it is over.
+    pub until: String,
+    /// The last failure.
+    pub why: String,
+    /// The job that was let through last. While it runs, its end is waited for.
+    pub probe: Option<i64>,
+}
+
+impl Tripped {
+    pub(super) fn new(name: &str, breaker: Breaker, trip: Trip) -> Self {
+        Self {
+            breaker: name.to_owned(),
+            since: time(trip.at),
+            until: time(trip.ends(breaker)),
+            probe: trip.probe.map(|probe| probe.job.0),
+            why: trip.why,
+        }
+    }
+}
+
+/// Which limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitName {
+    /// `queue:NAME`, `kind:NAME` or `key:KEY`.
+    pub name: String,
+}
+
+/// Sets a limit. What is left out stays as it is; where all of it is, what is declared counts again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LimitRequest {
@@ -486,6 +535,10 @@ pub struct LimitRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub rate: Option<Rate>,
+    /// After how many failures nothing starts for a while: `5 in 1m for 10m`, `5 for 10m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub breaker: Option<Breaker>,
 }
 
 /// A schedule.
@@ -690,8 +743,11 @@ pub struct Queue {
     pub set_by: Option<String>,
     /// How long the oldest ready job has waited.
     pub oldest_age_ms: Option<i64>,
-    /// When the next of its jobs may start, where all of them wait for a rate.
+    /// When the next of its jobs may start, where all of them wait for a rate or a breaker; null where a breaker's probe decides.
     pub held_until: Option<String>,
+    /// The breaker that has tripped, where that is what all of its jobs wait for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<String>,
     /// Whether it is held back by hand.
     pub pause: Option<Pause>,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
-use crate::model::{HumanDuration, Rate};
+use crate::model::{Breaker, HumanDuration, Rate};
 
 /// Where the options that all commands have stand in their help: behind the command's own.
 const COMMON: usize = 900;
@@ -409,7 +409,7 @@ pub enum LimitAction {
     /// Set a limit for all nodes. It counts from the next job on, and stays until somebody changes it.
     #[command(
         group = ArgGroup::new("limit").required(true).multiple(true),
-        override_usage = "sexton limits set [OPTIONS] <NAME> <MAX|--rate RATE>"
+        override_usage = "sexton limits set [OPTIONS] <NAME> <MAX|--rate RATE|--breaker BREAKER>"
     )]
     Set {
         /// queue:NAME, kind:NAME or key:KEY.
@@ -420,6 +420,14 @@ pub enum LimitAction {
         /// How fast jobs may start: 60/m, 5/10s, "60/m burst 10". Of a queue, it is set with `queues set`.
         #[arg(long, value_name = "RATE", group = "limit")]
         rate: Option<Rate>,
+        /// After how many failures in a row nothing starts for a while: "5 in 1m for 10m", "5 for 10m".
+        #[arg(long, value_name = "BREAKER", group = "limit")]
+        breaker: Option<Breaker>,
+    },
+    /// Let jobs start again under a breaker that has tripped, without waiting for its probe.
+    Reset {
+        /// queue:NAME, kind:NAME or key:KEY.
+        name: String,
     },
     /// Let what is declared count again.
     Unset {

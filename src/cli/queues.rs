@@ -55,9 +55,14 @@ fn state(row: &Value, now: jiff::Timestamp) -> String {
     if let Some(pause) = row.get("pause").filter(|pause| !pause.is_null()) {
         return format!("paused by {}: {}", text(pause, "by"), text(pause, "reason"));
     }
-    match row.get("held_until").and_then(Value::as_str) {
-        Some(until) => format!("waits for its rate until {}", when(Some(until), now)),
-        None => "open".to_owned(),
+    let until = row.get("held_until").and_then(Value::as_str);
+    let until = until.map(|until| format!(" until {}", when(Some(until), now)));
+    match (row.get("held_by").and_then(Value::as_str), until) {
+        (Some(breaker), until) => {
+            format!("waits for the breaker of {breaker}{}", until.unwrap_or_default())
+        }
+        (None, Some(until)) => format!("waits for its rate{until}"),
+        (None, None) => "open".to_owned(),
     }
 }
 
@@ -85,20 +90,51 @@ fn change(set: &QueueSet) -> Result<Value, Failure> {
 pub(super) async fn limits(session: &Session, action: Option<LimitAction>) -> Outcome {
     let list = match action {
         None => session.reader().await?.get("/api/v1/limits").await?,
-        Some(LimitAction::Set { name, max, rate }) => {
-            let body = json!({ "name": name, "max": max, "rate": rate });
+        Some(LimitAction::Set { name, max, rate, breaker }) => {
+            let body = json!({ "name": name, "max": max, "rate": rate, "breaker": breaker });
             session.daemon().await?.post("/api/v1/limits", &body).await?
+        }
+        Some(LimitAction::Reset { name }) => {
+            session.daemon().await?.post("/api/v1/limits/reset", &json!({ "name": name })).await?
         }
         Some(LimitAction::Unset { name }) => {
             session.daemon().await?.post("/api/v1/limits", &json!({ "name": name })).await?
         }
     };
+    let now = session.now();
     let row = |row: &Value| {
-        ["name", "max", "rate", "running", "declared", "declared_rate", "set_by"]
-            .iter()
-            .map(|field| text(row, field))
-            .collect()
+        let fields = ["name", "max", "rate", "breaker", "running", "declared", "declared_rate"];
+        let last = [text(row, "declared_breaker"), text(row, "set_by"), tripped(row, now)];
+        fields.iter().map(|field| text(row, field)).chain(last).collect()
     };
-    let headers = ["LIMIT", "MAX", "RATE", "RUNNING", "DECLARED MAX", "DECLARED RATE", "SET BY"];
+    let headers = [
+        "LIMIT",
+        "MAX",
+        "RATE",
+        "BREAKER",
+        "RUNNING",
+        "DECLARED MAX",
+        "DECLARED RATE",
+        "DECLARED BREAKER",
+        "SET BY",
+        "STATE",
+    ];
     show_list(session, &list, &headers, row)
+}
+
+/// Whether a breaker has tripped, until when and why.
+fn tripped(row: &Value, now: jiff::Timestamp) -> String {
+    row.get("tripped")
+        .filter(|tripped| !tripped.is_null())
+        .map_or_else(|| "-".to_owned(), |tripped| format!("tripped, {}", trip(tripped, now)))
+}
+
+/// What a breaker that has tripped waits for, and why.
+pub(super) fn trip(tripped: &Value, now: jiff::Timestamp) -> String {
+    let until = tripped.get("until").and_then(Value::as_str);
+    let waits = match tripped.get("probe").and_then(Value::as_i64) {
+        Some(job) => format!("job {job} finds out whether it is over"),
+        None => format!("rests until {}", when(until, now)),
+    };
+    format!("{waits}: {}", text(tripped, "why"))
 }

@@ -359,6 +359,9 @@ impl Settings {
             if let Some(rate) = defaults.rate {
                 limits.set_rate(format!("kind:{}", kind.name), rate);
             }
+            if let Some(breaker) = defaults.breaker {
+                limits.set_breaker(format!("kind:{}", kind.name), breaker);
+            }
         }
         limits
     }

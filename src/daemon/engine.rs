@@ -28,13 +28,13 @@ use crate::config::Settings;
 use crate::jobs::command::{CommandHandler, Keepers, KeptAttempt};
 use crate::jobs::{DeclaredHandler, KINDS, RunPaths, kind};
 use crate::model::{Actor, AttemptName, AuditEvent, Chain, Event, JobId, NodeId, NodeIdentity};
-use crate::queue::{Ageing, Signals};
+use crate::queue::{Ageing, Limits, Signals};
 use crate::scheduler::{Alarm, Draws, Enqueuer, Scheduler, Ticker};
 use crate::store::adopt::{Adopted, Adoption, adopt};
 use crate::store::audit::append_event;
 use crate::store::nodes::NewNode;
 use crate::store::wakeups::{News, Wakeups};
-use crate::store::{Condition, Conn, DatabaseUrl, Store, StoreError, nodes};
+use crate::store::{Condition, Conn, DatabaseUrl, Store, StoreError, breakers, nodes};
 use crate::upkeep::{History, Upkeep};
 use crate::worker::{
     Departure, Draw, Find, FindLimits, LearnedDurations, Pool, PoolHandle, PoolSettings, Registry,
@@ -184,6 +184,8 @@ impl Engine {
         )
         .await;
 
+        let limits = declared_limits(Arc::clone(&settings), Arc::clone(&reloader));
+        let taken_over = held_to_breakers(&store, limits(), taken_over).await?;
         let commands = CommandHandler::keeping(keepers.clone());
         let registry = registry.or_find(declared_kinds(Arc::clone(&reloader), commands));
         let (events, _) = broadcast::channel(EVENTS_KEPT);
@@ -205,7 +207,7 @@ impl Engine {
             signals: signal_receiver,
             events: events.clone(),
             draw,
-            limits: declared_limits(Arc::clone(&settings), Arc::clone(&reloader)),
+            limits,
             keepers,
             taken_over,
         }
@@ -641,6 +643,23 @@ fn pool_settings(settings: &Settings) -> PoolSettings {
 }
 
 /// What files limit, as they say at the moment of the claim.
+/// Attempts of an earlier daemon with the breakers that their ends count for.
+async fn held_to_breakers(
+    store: &Store,
+    declared: Limits,
+    mut taken_over: Vec<TakenOver>,
+) -> Result<Vec<TakenOver>, StoreError> {
+    if taken_over.is_empty() {
+        return Ok(taken_over);
+    }
+    let jobs: Vec<JobId> = taken_over.iter().map(|one| one.attempt.job.id).collect();
+    let mut held_to = store.read(move |conn| breakers::of_running(conn, &declared, &jobs)).await?;
+    for TakenOver { attempt, .. } in &mut taken_over {
+        attempt.job.held_to = held_to.remove(&attempt.job.id).unwrap_or_default();
+    }
+    Ok(taken_over)
+}
+
 fn declared_limits(settings: Arc<Settings>, reloader: Arc<Reloader>) -> FindLimits {
     Arc::new(move || settings.limits(reloader.current().kinds()))
 }

@@ -11,7 +11,7 @@ use crate::audit::AuditHealth;
 use crate::catalog::Reloader;
 use crate::clock::SharedClock;
 use crate::model::{Event, JobState, ScheduleId};
-use crate::store::{Condition, Store, history, queues, schedules as ledgers};
+use crate::store::{Condition, Store, breakers, history, queues, schedules as ledgers};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{Levels, RunEnded, ScheduleLevels};
 use crate::worker::PoolHandle;
@@ -70,7 +70,8 @@ impl Numbers {
             Event::AttemptStarted { waited_ms, .. } => {
                 self.metrics.job_started(Duration::from_millis(*waited_ms));
             }
-            Event::JobsSubmitted { .. } | Event::ByHand { .. } => {}
+            Event::BreakerTripped { .. } => self.metrics.breaker_tripped(),
+            Event::JobsSubmitted { .. } | Event::ByHand { .. } | Event::BreakerReset { .. } => {}
         }
     }
 
@@ -85,11 +86,12 @@ impl Numbers {
         let looked = self
             .store
             .read(|conn| {
-                Ok((history::live_counts(conn)?, queues::list(conn)?, ledgers::ledgers(conn)?))
+                let (counts, breakers) = (history::live_counts(conn)?, breakers::list(conn)?);
+                Ok((counts, queues::list(conn)?, ledgers::ledgers(conn)?, breakers))
             })
             .await;
         // A store that refuses has its own complaint; the numbers keep their last values.
-        let Ok((counts, queues, ledgers)) = looked else { return };
+        let Ok((counts, queues, ledgers, breakers)) = looked else { return };
         let now = self.clock.now();
         let catalog = self.reloader.current();
         let mut schedules =
@@ -118,6 +120,7 @@ impl Numbers {
             oldest_ready: oldest.map_or(Duration::ZERO, |at| {
                 Duration::try_from(now.duration_since(at)).unwrap_or(Duration::ZERO)
             }),
+            breakers_tripped: breakers.values().filter(|state| state.trip.is_some()).count() as u64,
             workers_busy: pool.running.len() as u64,
             workers: pool.slots as u64,
             log_dropped: self.telemetry.dropped_lines(),

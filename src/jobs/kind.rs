@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Declared, Problem};
-use crate::model::{HumanDuration, Priority, Rate, RetryPolicy};
+use crate::model::{Breaker, HumanDuration, Priority, Rate, RetryPolicy};
 
 /// What is known of a kind before anything of it runs.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct JobDefaults {
     pub concurrency: Option<u32>,
     /// How fast jobs of the kind may start, on all nodes together.
     pub rate: Option<Rate>,
+    /// After how many failures none of them starts for a while.
+    pub breaker: Option<Breaker>,
 }
 
 impl JobDefaults {
@@ -53,6 +55,7 @@ impl JobDefaults {
         retry: None,
         concurrency: None,
         rate: None,
+        breaker: None,
     };
 }
 

@@ -72,6 +72,18 @@ pub enum Event {
         /// What changed, in words.
         summary: String,
     },
+    /// A breaker has tripped: nothing starts under its name until it has rested.
+    BreakerTripped {
+        /// `queue:NAME`, `kind:NAME` or `key:KEY`.
+        name: String,
+        /// The last failure.
+        why: String,
+    },
+    /// A breaker lets everything start again.
+    BreakerReset {
+        /// `queue:NAME`, `kind:NAME` or `key:KEY`.
+        name: String,
+    },
     /// A job was cancelled, retried, paused or resumed by hand.
     ByHand {
         /// What was done, as in the audit log.

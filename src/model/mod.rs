@@ -6,6 +6,7 @@
 mod actor;
 mod attempt;
 mod audit;
+mod breaker;
 mod bytes;
 mod chain;
 mod duration;
@@ -28,6 +29,7 @@ mod text;
 pub use actor::Actor;
 pub use attempt::{AttemptName, FinishedAttempt, Outcome};
 pub use audit::AuditEvent;
+pub use breaker::{Breaker, BreakerError};
 pub use bytes::{ByteSize, ByteSizeError};
 pub use chain::Chain;
 pub use duration::{DurationError, HumanDuration};

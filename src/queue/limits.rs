@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::Bucket;
-use crate::model::{NodeId, QueueSettings, Rate, Subqueue};
+use super::{Bucket, Passage};
+use crate::model::{Breaker, NodeId, QueueSettings, Rate, Subqueue};
 
-/// What holds jobs back. Limits and rates are found by name (`queue:docs`, `kind:pdf`, `key:host`) and count on all nodes together; a
-/// queue's workers count on one node.
+/// What holds jobs back. Limits, rates and breakers are found by name (`queue:docs`, `kind:pdf`, `key:host`) and count on all nodes
+/// together; a queue's workers count on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Limits {
     max: BTreeMap<String, u32>,
     rates: BTreeMap<String, Rate>,
+    breakers: BTreeMap<String, Breaker>,
     workers: BTreeMap<String, u32>,
 }
 
@@ -38,6 +39,11 @@ impl Limits {
         self.rates.insert(name.into(), rate);
     }
 
+    /// Sets after how many failures nothing starts under that name, or replaces it.
+    pub fn set_breaker(&mut self, name: impl Into<String>, breaker: Breaker) {
+        self.breakers.insert(name.into(), breaker);
+    }
+
     /// Sets what is set for a queue, and leaves the rest as it is.
     pub fn set_queue(&mut self, queue: &str, settings: QueueSettings) {
         if let Some(workers) = settings.workers {
@@ -50,7 +56,7 @@ impl Limits {
 
     /// Every name that something is set for on all nodes.
     pub fn names(&self) -> impl Iterator<Item = &String> {
-        self.max.keys().chain(self.rates.keys())
+        self.max.keys().chain(self.rates.keys()).chain(self.breakers.keys())
     }
 
     /// How many may run at once under that name.
@@ -63,6 +69,12 @@ impl Limits {
     #[must_use]
     pub fn rate(&self, name: &str) -> Option<Rate> {
         self.rates.get(name).copied()
+    }
+
+    /// After how many failures nothing starts under that name.
+    #[must_use]
+    pub fn breaker(&self, name: &str) -> Option<Breaker> {
+        self.breakers.get(name).copied()
     }
 
     /// How many of a part may run at once under each of its names. A key brings a limit of its own, which one that is set by name replaces.
@@ -87,15 +99,20 @@ impl Limits {
         })
     }
 
-    /// Whether a limit or a rate has a say in when the jobs of a part start.
+    /// Whether a limit, a rate or a breaker has a say in when the jobs of a part start.
     #[must_use]
     pub fn concern(&self, part: &Subqueue) -> bool {
-        let is_bare = self.max.is_empty() && self.rates.is_empty() && self.workers.is_empty();
+        let is_bare = self.max.is_empty()
+            && self.rates.is_empty()
+            && self.workers.is_empty()
+            && self.breakers.is_empty();
         if is_bare && part.concurrency.is_none() {
             return false;
         }
         let one = || std::iter::once(part);
-        self.need_what_runs(one()) || self.need_other_nodes(one())
+        self.need_what_runs(one())
+            || self.need_other_nodes(one())
+            || names(part).any(|name| self.breakers.contains_key(&name))
     }
 
     /// The rates that the jobs of these are held to, by name.
@@ -109,6 +126,24 @@ impl Limits {
         let rated = |name: String| self.rate(&name).map(|rate| (name, rate));
         subqueues.flat_map(names).filter_map(rated).collect()
     }
+
+    /// Whether there is any breaker.
+    #[must_use]
+    pub fn have_breakers(&self) -> bool {
+        !self.breakers.is_empty()
+    }
+
+    /// The breakers that the jobs of these are held to, by name.
+    pub fn breakers<'a>(
+        &self,
+        subqueues: impl Iterator<Item = &'a Subqueue>,
+    ) -> BTreeMap<String, Breaker> {
+        if self.breakers.is_empty() {
+            return BTreeMap::new();
+        }
+        let held = |name: String| self.breaker(&name).map(|breaker| (name, breaker));
+        subqueues.flat_map(names).filter_map(held).collect()
+    }
 }
 
 /// Room for jobs, used up job by job.
@@ -121,6 +156,8 @@ pub struct Room<'a> {
     running_here: BTreeMap<String, u32>,
     /// What is left of each rate.
     buckets: BTreeMap<String, Bucket>,
+    /// What each breaker lets start.
+    passages: BTreeMap<String, Passage>,
     slots: usize,
     normal_slots: usize,
     /// How many jobs beyond those there is room for as long as nothing but a worker is missing.
@@ -137,13 +174,14 @@ impl<'a> Room<'a> {
             running: BTreeMap::new(),
             running_here: BTreeMap::new(),
             buckets: BTreeMap::new(),
+            passages: BTreeMap::new(),
             slots,
             normal_slots,
             ahead: 0,
         }
     }
 
-    /// The same with room for as many jobs more that no limit and no rate concerns. They are in order with all others: where one comes first that
+    /// The same with room for as many jobs more that no limit, no rate and no breaker concerns. They are in order with all others: where one comes first that
     /// waits for a worker alone, and that cannot be taken ahead because a limit counts what runs, it ends this room.
     #[must_use]
     pub fn with_ahead(mut self, ahead: usize) -> Self {
@@ -172,11 +210,17 @@ impl<'a> Room<'a> {
         self
     }
 
+    /// The same with what each breaker lets start, by name.
+    #[must_use]
+    pub fn with_passages(mut self, passages: BTreeMap<String, Passage>) -> Self {
+        self.passages = passages;
+        self
+    }
+
     /// How many jobs of a subqueue there is room for.
     #[must_use]
     pub fn of(&self, subqueue: &Subqueue) -> usize {
-        let left = self.rated(subqueue).map(|bucket| bucket.left() as usize);
-        left.fold(self.but_for_rates(subqueue), usize::min)
+        self.within_time(subqueue).fold(self.but_for_time(subqueue), usize::min)
     }
 
     /// How many waiting jobs of a subqueue have to be known to tell which ones to take, where those that no limit concerns wait in `plain` subqueues.
@@ -198,15 +242,26 @@ impl<'a> Room<'a> {
         self.ahead = 0;
     }
 
-    fn but_for_rates(&self, subqueue: &Subqueue) -> usize {
+    fn but_for_time(&self, subqueue: &Subqueue) -> usize {
         let own = if subqueue.is_high { self.slots } else { self.slots.min(self.normal_slots) };
         self.within_limits(subqueue).fold(own, usize::min)
     }
 
     /// How many jobs of a subqueue there would be room for with any number of workers.
     fn but_for_workers(&self, subqueue: &Subqueue) -> usize {
+        let here = self.within_limits(subqueue).chain(self.within_time(subqueue));
+        here.min().unwrap_or(usize::MAX)
+    }
+
+    /// What each rate and each breaker leaves room for.
+    fn within_time<'s>(&'s self, subqueue: &'s Subqueue) -> impl Iterator<Item = usize> + 's {
         let left = self.rated(subqueue).map(|bucket| bucket.left() as usize);
-        self.within_limits(subqueue).chain(left).min().unwrap_or(usize::MAX)
+        let passing = self.passages(subqueue).map(|(_, passage)| match passage {
+            Passage::All => usize::MAX,
+            Passage::Probe => 1,
+            Passage::After(_) | Passage::AfterProbe => 0,
+        });
+        left.chain(passing)
     }
 
     /// What each limit leaves room for.
@@ -225,6 +280,15 @@ impl<'a> Room<'a> {
         names.into_iter().flatten().filter_map(|name| self.buckets.get(&name))
     }
 
+    /// What each breaker lets start that the jobs of a subqueue are held to.
+    fn passages(&self, subqueue: &Subqueue) -> impl Iterator<Item = (String, Passage)> {
+        let names = (!self.passages.is_empty()).then(|| names(subqueue));
+        names.into_iter().flatten().filter_map(|name| {
+            let passage = *self.passages.get(&name)?;
+            Some((name, passage))
+        })
+    }
+
     /// Takes room for one job of a subqueue, if there is some.
     pub fn take(&mut self, subqueue: &Subqueue) -> bool {
         if self.of(subqueue) == 0 {
@@ -237,6 +301,11 @@ impl<'a> Room<'a> {
         for name in names(subqueue) {
             if let Some(bucket) = self.buckets.get_mut(&name) {
                 bucket.take();
+            }
+            if let Some(passage) = self.passages.get_mut(&name)
+                && *passage == Passage::Probe
+            {
+                *passage = Passage::AfterProbe;
             }
             add(&mut self.running, name, 1);
         }
@@ -258,10 +327,36 @@ impl<'a> Room<'a> {
         is_room
     }
 
-    /// When a rate lets the next job of one of these start, as far as it is a rate alone that holds them back.
+    /// When a rate or a breaker lets the next job of one of these start, as far as it is time alone that holds them back.
     pub fn opens_at<'s>(&self, subqueues: impl Iterator<Item = &'s Subqueue>) -> Option<Timestamp> {
-        let held = subqueues.filter(|subqueue| self.but_for_rates(subqueue) > 0);
-        held.filter_map(|subqueue| self.rated(subqueue).filter_map(Bucket::next_at).max()).min()
+        let held = subqueues.filter(|subqueue| self.but_for_time(subqueue) > 0);
+        held.filter_map(|subqueue| self.opens_part_at(subqueue)).min()
+    }
+
+    fn opens_part_at(&self, subqueue: &Subqueue) -> Option<Timestamp> {
+        let mut latest = self.rated(subqueue).filter_map(Bucket::next_at).max();
+        for (_, passage) in self.passages(subqueue) {
+            match passage {
+                Passage::All | Passage::Probe => {}
+                Passage::After(rested) => latest = latest.max(Some(rested)),
+                // Its end is what tells, and not a time.
+                Passage::AfterProbe => return None,
+            }
+        }
+        latest
+    }
+
+    /// The breaker that lets no job of a subqueue start, if there is one.
+    #[must_use]
+    pub fn broken_by(&self, subqueue: &Subqueue) -> Option<String> {
+        let holds = |passage| matches!(passage, Passage::After(_) | Passage::AfterProbe);
+        self.passages(subqueue).find(|(_, passage)| holds(*passage)).map(|(name, _)| name)
+    }
+
+    /// What each breaker lets start, after what was taken.
+    #[must_use]
+    pub fn all_passages(&self) -> &BTreeMap<String, Passage> {
+        &self.passages
     }
 
     /// What is left of the rates.
@@ -325,7 +420,13 @@ mod tests {
         let max = prop::collection::btree_map(name(), 0_u32..5, 0..6);
         let rates = prop::collection::btree_map(name(), rate, 0..4);
         let workers = prop::collection::btree_map("[ab]", 1_u32..4, 0..2);
-        (max, rates, workers).prop_map(|(max, rates, workers)| Limits { max, rates, workers })
+        let breakers = BTreeMap::new();
+        (max, rates, workers).prop_map(move |(max, rates, workers)| Limits {
+            max,
+            rates,
+            breakers: breakers.clone(),
+            workers,
+        })
     }
 
     const HERE: NodeId = NodeId(1);
@@ -442,5 +543,45 @@ mod tests {
         let after = |seconds| Some(now() + jiff::SignedDuration::from_secs(seconds));
         assert_eq!(room.opens_at([&keyed].into_iter()), after(60));
         assert_eq!(room.opens_at([&keyed, &plain].into_iter()), after(1));
+    }
+
+    #[test]
+    fn what_a_breaker_holds_back_waits_until_it_has_rested_and_then_one_job_starts() {
+        let limits = Limits::default();
+        let [plain, keyed]: [Subqueue; 2] =
+            ["docs", "docs/key:9:host"].map(|text| text.parse().unwrap());
+        let with = |passage| {
+            let passages = BTreeMap::from([("key:host".to_owned(), passage)]);
+            room(&limits, &[], (9, 9)).with_passages(passages)
+        };
+        let after = |seconds| now() + jiff::SignedDuration::from_secs(seconds);
+        let mut resting = with(Passage::After(after(5)));
+        assert!(!resting.take(&keyed) && resting.take(&plain), "other jobs pass by");
+        assert_eq!(resting.opens_at([&plain, &keyed].into_iter()), Some(after(5)));
+        assert_eq!(resting.broken_by(&keyed).as_deref(), Some("key:host"));
+        assert_eq!(resting.broken_by(&plain), None);
+
+        let mut rested = with(Passage::Probe);
+        assert_eq!((rested.of(&keyed), rested.broken_by(&keyed)), (1, None));
+        assert!(rested.take(&keyed) && !rested.take(&keyed) && rested.take(&plain));
+        assert_eq!(rested.opens_at([&keyed].into_iter()), None, "the end of the probe tells");
+
+        let mut closed = with(Passage::All);
+        assert!(closed.take(&keyed) && closed.take(&keyed));
+    }
+
+    #[test]
+    fn who_is_held_back_by_a_rate_and_a_breaker_waits_for_the_later_of_them() {
+        let mut limits = Limits::default();
+        limits.set_rate("queue:docs", "1/m".parse().unwrap());
+        let keyed: Subqueue = "docs/key:9:host".parse().unwrap();
+        let after = |seconds| now() + jiff::SignedDuration::from_secs(seconds);
+        for (rests, expected) in [(5, 60), (90, 90)] {
+            let passages = BTreeMap::from([("key:host".to_owned(), Passage::After(after(rests)))]);
+            let mut room = room(&limits, &[], (9, 9));
+            assert!(room.take(&keyed));
+            let room = room.with_passages(passages);
+            assert_eq!(room.opens_at([&keyed].into_iter()), Some(after(expected)));
+        }
     }
 }

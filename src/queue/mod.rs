@@ -1,6 +1,7 @@
 //! The rules of the queue that need no database: ranks, retry delays, what becomes of a job.
 
 mod ageing;
+mod breaker;
 mod bucket;
 mod estimate;
 mod limits;
@@ -9,6 +10,7 @@ mod retry;
 mod signals;
 
 pub use ageing::Ageing;
+pub use breaker::{BreakerState, Passage, Trip, Turn};
 pub use bucket::Bucket;
 pub use estimate::{Durations, expected_end};
 pub use limits::{Limits, Room, Running, names};

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use diesel::prelude::*;
 use jiff::Timestamp;
 
+use super::breakers::{self, HeldTo};
 use super::finish::finish;
 use super::hot::{DeleteReady, InsertRunning, JobToRun};
 use super::jobs::from_json;
@@ -40,7 +41,7 @@ pub struct ClaimRequest {
 pub struct Claim {
     /// The jobs, in the order in which they should start.
     pub jobs: Vec<ClaimedJob>,
-    /// When a rate lets one more job start that waits, as far as there is room for it.
+    /// When a rate or a breaker lets one more job start that waits, as far as there is room for it.
     pub opens_at: Option<Timestamp>,
     /// How long the params of the jobs are as text, in bytes, all together.
     pub params_bytes: usize,
@@ -79,6 +80,8 @@ pub struct ClaimedJob {
     pub checkpoint: Option<JsonText>,
     /// What an operator has set as the longest attempt for jobs of its queue that do not say.
     pub queue_timeout: Option<HumanDuration>,
+    /// The breakers that its end counts for.
+    pub held_to: HeldTo,
 }
 
 /// A waiting job, or one that waited.
@@ -144,6 +147,7 @@ pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Claim, StoreErro
         start(conn, row, request)?;
     }
     buckets::store(conn, room.buckets())?;
+    breakers::store_probes(conn, room.all_passages(), &ready)?;
     let opens_at = room.opens_at(not_exhausted.into_iter());
     let mut rows = load(conn, &ready)?;
     let mut jobs = Vec::with_capacity(ready.len());
@@ -154,7 +158,10 @@ pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Claim, StoreErro
         let queue = queues.get(&row.queue);
         let queue_timeout = queue.and_then(|queue| queue.set.timeout);
         match claimed(conn, ready, row, request.now) {
-            Ok(job) => jobs.push(ClaimedJob { queue_timeout, ..job }),
+            Ok(job) => {
+                let held_to = breakers::held_to(&limits, &ready.subqueue);
+                jobs.push(ClaimedJob { queue_timeout, held_to, ..job });
+            }
             Err(damaged @ StoreError::Damaged { .. }) => fail(conn, ready, request, &damaged)?,
             Err(error) => return Err(error),
         }
@@ -179,11 +186,14 @@ fn room<'a>(
     if limits.need_what_runs(parts()) {
         room = room.beside(&limits::running(conn)?, request.node);
     }
-    let rates = limits.rates(parts());
-    if rates.is_empty() {
+    let (rates, breakers) = (limits.rates(parts()), limits.breakers(parts()));
+    if rates.is_empty() && breakers.is_empty() {
         return Ok((room, request.now));
     }
     let time = buckets::time(conn, request.now)?;
+    if !breakers.is_empty() {
+        room = room.with_passages(breakers::passages_to_claim(conn, &breakers, time)?);
+    }
     Ok((room.with_buckets(buckets::load(conn, rates, time)?), time))
 }
 
@@ -352,6 +362,7 @@ pub(super) fn claimed(
         first_started_at,
         checkpoint: if ready.number > 0 { checkpoint(conn, row.id)? } else { None },
         queue_timeout: None,
+        held_to: HeldTo::new(),
     })
 }
 

@@ -8,25 +8,34 @@ use jiff::Timestamp;
 
 use super::queues::StoredQueue;
 use super::schema::{jobs_running, limits};
-use super::{Conn, Micros, StoreError, on_each_backend};
-use crate::model::{Actor, NodeId, Rate, Subqueue};
+use super::{Conn, Micros, StoreError, breakers, on_each_backend};
+use crate::model::{Actor, Breaker, NodeId, Rate, Subqueue};
 use crate::queue::{Limits, Running};
 
 /// The key of PostgreSQL's lock that claims under limits take: the first bytes of "sexton limits".
 const LOCK_KEY: i64 = 0x7365_7874_6f6e_6c69;
 
-/// What is stored where there is only a rate: the column is older than rates, and the version before them cannot read NULL there.
+/// What is stored where there is only a rate or a breaker: the column is older than rates, and the version before them cannot read NULL there.
 const NO_MAX: i32 = i32::MAX;
+
+/// What an operator sets under a name; `None` leaves it as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SetLimit {
+    /// How many jobs at once.
+    pub max: Option<u32>,
+    /// How fast jobs may start.
+    pub rate: Option<Rate>,
+    /// After how many failures nothing starts for a while.
+    pub breaker: Option<Breaker>,
+}
 
 /// A limit that an operator has set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredLimit {
     /// `queue:NAME`, `kind:NAME` or `key:KEY`.
     pub name: String,
-    /// How many jobs at once.
-    pub max: Option<u32>,
-    /// How fast jobs may start.
-    pub rate: Option<Rate>,
+    /// What is set; `None` is what is declared.
+    pub set: SetLimit,
     /// Since when.
     pub set_at: Timestamp,
     /// By whom.
@@ -43,22 +52,37 @@ pub(super) fn in_force(
     for (name, queue) in queues {
         all.set_queue(name, queue.set);
     }
-    let rows = limits::table.select((limits::name, limits::max, limits::rate));
-    let rows: Vec<(String, i32, Option<String>)> =
-        on_each_backend!(conn, |inner| rows.load(inner)?);
-    for (name, max, rate) in rows {
+    let rows = limits::table.select((limits::name, LIMIT));
+    let rows: Vec<(String, LimitRow)> = on_each_backend!(conn, |inner| rows.load(inner)?);
+    for (name, row) in rows {
+        let SetLimit { max, rate, breaker } = read(&name, row)?;
         if let Some(rate) = rate {
-            all.set_rate(name.clone(), read_rate(&name, &rate)?);
+            all.set_rate(name.clone(), rate);
         }
-        if let Some(max) = read_max(max) {
+        if let Some(breaker) = breaker {
+            all.set_breaker(name.clone(), breaker);
+        }
+        if let Some(max) = max {
             all.set_max(name, max);
         }
     }
     Ok(all)
 }
 
-fn read_max(max: i32) -> Option<u32> {
-    (max != NO_MAX).then_some(max.unsigned_abs())
+type LimitColumns = (limits::max, limits::rate, limits::breaker);
+type LimitRow = (i32, Option<String>, Option<String>);
+const LIMIT: LimitColumns = (limits::max, limits::rate, limits::breaker);
+
+fn read(name: &str, (max, rate, breaker): LimitRow) -> Result<SetLimit, StoreError> {
+    let breaker = breaker.map(|text| text.parse()).transpose();
+    Ok(SetLimit {
+        max: (max != NO_MAX).then_some(max.unsigned_abs()),
+        rate: rate.map(|rate| read_rate(name, &rate)).transpose()?,
+        breaker: breaker.map_err(|error: crate::model::BreakerError| StoreError::Damaged {
+            what: "breaker",
+            detail: format!("that of {name}: {error}"),
+        })?,
+    })
 }
 
 /// A stored rate of that queue or limit.
@@ -101,45 +125,43 @@ pub fn running(conn: &mut Conn) -> Result<Vec<Running>, StoreError> {
 /// # Errors
 /// When the database refuses, or holds a rate that cannot be read.
 pub fn list(conn: &mut Conn) -> Result<Vec<StoredLimit>, StoreError> {
-    let rows: Vec<(String, i32, Micros, String, Option<String>)> =
-        limits::table.order(limits::name).load(conn)?;
-    let read = |(name, max, set_at, set_by, rate): (String, i32, Micros, _, Option<String>)| {
-        Ok(StoredLimit {
-            rate: rate.map(|rate| read_rate(&name, &rate)).transpose()?,
-            name,
-            max: read_max(max),
-            set_at: set_at.into(),
-            set_by,
-        })
+    let rows = limits::table.order(limits::name);
+    let rows = rows.select((limits::name, LIMIT, limits::set_at, limits::set_by));
+    let rows: Vec<(String, LimitRow, Micros, String)> =
+        on_each_backend!(conn, |inner| rows.load(inner)?);
+    let limit = |(name, row, set_at, set_by): (String, LimitRow, Micros, String)| {
+        let set = read(&name, row)?;
+        Ok(StoredLimit { name, set, set_at: set_at.into(), set_by })
     };
-    rows.into_iter().map(read).collect()
+    rows.into_iter().map(limit).collect()
 }
 
-/// Sets how many jobs at once, how fast they may start, or both; what is not given stays as it is. It counts from the next claim on; what
-/// runs already goes on.
+/// Sets what is given and leaves the rest as it is. It counts from the next claim on; what runs already goes on. Another breaker begins anew.
 ///
 /// # Errors
 /// When the database refuses.
 pub fn set(
     conn: &mut Conn,
     name: &str,
-    max: Option<u32>,
-    rate: Option<Rate>,
+    set: SetLimit,
     by: &Actor,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let max = max.map(|max| i32::try_from(max).unwrap_or(NO_MAX));
-    let rate = rate.map(|rate| rate.to_string());
+    let max = set.max.map(|max| i32::try_from(max).unwrap_or(NO_MAX));
+    let rate = set.rate.map(|rate| rate.to_string());
+    let breaker = set.breaker.map(|breaker| breaker.to_string());
     let who = (limits::set_at.eq(now.as_microsecond()), limits::set_by.eq(by.as_str()));
     let row = (
         limits::name.eq(name),
         limits::max.eq(max.unwrap_or(NO_MAX)),
         limits::rate.eq(rate.as_deref()),
+        limits::breaker.eq(breaker.as_deref()),
         who,
     );
     let given = (
         max.map(|max| limits::max.eq(max)),
         rate.as_deref().map(|rate| limits::rate.eq(rate)),
+        breaker.as_deref().map(|breaker| limits::breaker.eq(breaker)),
         who,
     );
     on_each_backend!(conn, |inner| diesel::insert_into(limits::table)
@@ -148,6 +170,9 @@ pub fn set(
         .do_update()
         .set(given)
         .execute(inner)?);
+    if breaker.is_some() {
+        breakers::forget(conn, name)?;
+    }
     Ok(())
 }
 
@@ -156,5 +181,9 @@ pub fn set(
 /// # Errors
 /// When the database refuses.
 pub fn unset(conn: &mut Conn, name: &str) -> Result<bool, StoreError> {
-    Ok(diesel::delete(limits::table.find(name)).execute(conn)? > 0)
+    let is_unset = diesel::delete(limits::table.find(name)).execute(conn)? > 0;
+    if is_unset {
+        breakers::forget(conn, name)?;
+    }
+    Ok(is_unset)
 }

@@ -26,6 +26,7 @@ pub mod adopt;
 pub mod audit;
 pub mod bare;
 pub mod batches;
+pub mod breakers;
 pub mod by_hand;
 pub mod claim;
 pub mod copy;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::claim::subqueues_with_work;
 use super::limits::read_rate;
 use super::schema::{jobs, jobs_ready, jobs_running, queues};
-use super::{Conn, Micros, StoreError, buckets, limits, on_each_backend};
+use super::{Conn, Micros, StoreError, breakers, buckets, limits, on_each_backend};
 use crate::model::{Actor, HumanDuration, QueueChange, QueueSettings, Rate, Subqueue};
 use crate::queue::{Limits, Room};
 
@@ -136,31 +136,46 @@ pub fn list(conn: &mut Conn) -> Result<Vec<QueueState>, StoreError> {
     Ok(states)
 }
 
-/// Queues whose jobs wait for a rate, all of them, and until when.
+/// What all jobs of a queue wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Until when, where that is known.
+    pub until: Option<Timestamp>,
+    /// The breaker that has tripped, where it is one.
+    pub breaker: Option<String>,
+}
+
+/// Queues whose jobs wait for a rate or a breaker, all of them, and until when.
 ///
 /// # Errors
-/// When the database refuses, or holds a rate that cannot be read.
+/// When the database refuses, or holds a rate or a breaker that cannot be read.
 pub fn held(
     conn: &mut Conn,
     declared: &Limits,
     now: Timestamp,
-) -> Result<BTreeMap<String, Timestamp>, StoreError> {
+) -> Result<BTreeMap<String, Held>, StoreError> {
     let queues = stored(conn)?;
     let limits = limits::in_force(conn, declared, &queues)?;
     let parts: Vec<Subqueue> =
         subqueues_with_work(conn)?.into_iter().map(|(_, part)| part).collect();
-    let rates = limits.rates(parts.iter());
+    let (rates, breakers) = (limits.rates(parts.iter()), limits.breakers(parts.iter()));
     let time = buckets::time(conn, now)?;
     let room = Room::new(&limits, (usize::MAX, usize::MAX))
+        .with_passages(breakers::passages(conn, &breakers, time)?)
         .with_buckets(buckets::load(conn, rates, time)?);
     let mut by_queue: BTreeMap<&str, Vec<&Subqueue>> = BTreeMap::new();
     for part in &parts {
         by_queue.entry(&part.queue).or_default().push(part);
     }
     let held = by_queue.into_iter().filter_map(|(queue, parts)| {
-        let is_open = parts.iter().any(|part| room.of(part) > 0);
-        let opens_at = room.opens_at(parts.into_iter()).filter(|_| !is_open)?;
-        Some((queue.to_owned(), now + opens_at.duration_since(time)))
+        if parts.iter().any(|part| room.of(part) > 0) {
+            return None;
+        }
+        let breaker = parts.iter().find_map(|part| room.broken_by(part));
+        let opens_at = room.opens_at(parts.into_iter());
+        let until = opens_at.map(|at| now + at.duration_since(time));
+        let held = Held { until, breaker };
+        (held.until.is_some() || held.breaker.is_some()).then(|| (queue.to_owned(), held))
     });
     Ok(held.collect())
 }

@@ -302,6 +302,18 @@ table! {
         set_at -> BigInt,
         set_by -> Text,
         rate -> Nullable<Text>,
+        breaker -> Nullable<Text>,
+    }
+}
+
+table! {
+    breakers (name) {
+        name -> Text,
+        failed_at -> Text,
+        tripped_at -> Nullable<BigInt>,
+        why -> Nullable<Text>,
+        probe_job -> Nullable<BigInt>,
+        probe_number -> Nullable<Integer>,
     }
 }
 
@@ -382,6 +394,7 @@ all_tables!(
     queues,
     limits,
     rate_buckets,
+    breakers,
     audit_events,
     audit_anchors,
 );

@@ -88,6 +88,8 @@ pub struct Metrics {
     queue_oldest: Seconds,
     queue_wait: Histogram,
     retries: Family<OfSchedule, Counter>,
+    breaker_trips: Counter,
+    breakers_tripped: Gauge,
     workers: Family<OfState, Gauge>,
     log_dropped: Counter,
     log_errors: Counter,
@@ -124,6 +126,8 @@ pub struct Levels {
     pub jobs: Vec<(JobState, u64)>,
     /// How long the oldest job that could run has waited.
     pub oldest_ready: Duration,
+    /// Breakers that have tripped, on all nodes together.
+    pub breakers_tripped: u64,
     /// Workers that execute something, and all of them.
     pub workers_busy: u64,
     /// All workers.
@@ -212,6 +216,12 @@ impl Metrics {
                 Histogram::new(DELAY_BUCKETS),
             ),
             retries: of.plain("retries", "Attempts after which the job is tried again"),
+            breaker_trips: of.plain(
+                "breaker_trips",
+                "How often a breaker has tripped by an attempt of this node",
+            ),
+            breakers_tripped: of
+                .plain("breakers_tripped", "Breakers that let nothing start now, on all nodes"),
             workers: of.plain("workers", "Workers by state"),
             log_dropped: of.plain(
                 "log_dropped_lines",
@@ -265,6 +275,11 @@ impl Metrics {
         let kind = run.kind.to_owned();
         let of = OfRun { schedule: of.schedule, kind, outcome: run.outcome.as_str() };
         self.runs.get_or_create(&of).inc();
+    }
+
+    /// Notes a breaker that has tripped, or did so again after its probe.
+    pub fn breaker_tripped(&self) {
+        self.breaker_trips.inc();
     }
 
     /// Notes how long a job waited from when it could run to its start.
@@ -321,6 +336,7 @@ impl Metrics {
         };
         set_all(&self.queue_jobs, live.map(|state| (state.as_str(), count(state))));
         self.queue_oldest.set(levels.oldest_ready.as_secs_f64());
+        self.breakers_tripped.set(i64::try_from(levels.breakers_tripped).unwrap_or(i64::MAX));
         let idle = levels.workers.saturating_sub(levels.workers_busy);
         set_all(&self.workers, [("busy", levels.workers_busy), ("idle", idle)]);
         for (counter, now) in [
@@ -460,6 +476,7 @@ mod tests {
             schedules: ScheduleLevels { active: 3, stale: 1, ..ScheduleLevels::default() },
             jobs: vec![(JobState::Pending, 12), (JobState::Running, 2)],
             oldest_ready: Duration::from_millis(1500),
+            breakers_tripped: 1,
             workers_busy: 2,
             workers: 8,
             log_dropped: 1,

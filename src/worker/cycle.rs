@@ -1,10 +1,12 @@
 //! One round trip of the pool to the store.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::model::{AttemptName, FinishedAttempt, NodeId};
+use crate::model::{AttemptName, FinishedAttempt, JobId, NodeId};
+use crate::store::breakers::{self, HeldTo, Turned};
 use crate::store::claim::{Claim, ClaimRequest, ClaimedJob, claim};
 use crate::store::finish::{Finished, ProgressUpdate, finish, record_progress};
 use crate::store::jobs::{next_scheduled, promote};
@@ -14,11 +16,39 @@ use crate::store::{Conn, Store, StoreError};
 /// How many scheduled jobs are promoted in one transaction, so that a flood of due ones does not hold up everything else.
 const PROMOTE_LIMIT: i64 = 1000;
 
+/// What has ended, with the breakers that it counts for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Results {
+    /// Shared with the store and not given to it: what it refuses to record has to be offered again.
+    pub(super) ended: Arc<Vec<FinishedAttempt>>,
+    /// Of those jobs that are held to any.
+    pub(super) held_to: BTreeMap<JobId, HeldTo>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    pub(super) finished: Vec<Finished>,
+    pub(super) turned: Vec<Turned>,
+}
+
+/// Records what has ended, and what that says to breakers.
+fn record(
+    conn: &mut Conn,
+    node: NodeId,
+    Results { ended, held_to }: &Results,
+    now: Timestamp,
+) -> Result<Recorded, StoreError> {
+    let finished = finish(conn, node, ended)?;
+    let turned = breakers::note(conn, node, (ended, &finished), held_to, now)?;
+    Ok(Recorded { finished, turned })
+}
+
 /// What the pool brings to the store.
 #[derive(Debug, Clone)]
 pub(super) struct Delivery {
     pub(super) node: NodeId,
-    pub(super) ended: Arc<Vec<FinishedAttempt>>,
+    pub(super) results: Results,
     /// What was claimed ahead and is not to be started here.
     pub(super) unbegun: Vec<AttemptName>,
     pub(super) progress: Vec<ProgressUpdate>,
@@ -36,7 +66,8 @@ pub(super) struct Pickup {
     pub(super) claimed: Vec<ClaimedJob>,
     /// See [`Claim::params_bytes`].
     pub(super) params_bytes: usize,
-    /// When there is something to do again without anybody saying so: a scheduled job is due, or a rate lets one start.
+    /// When there is something to do again without anybody saying so: a scheduled job is due, or a rate or a breaker lets one
+    /// start.
     pub(super) next_due: Option<Timestamp>,
     /// Whether more scheduled jobs were due than were promoted.
     pub(super) more_due: bool,
@@ -45,34 +76,32 @@ pub(super) struct Pickup {
 /// What came of a delivery.
 #[derive(Debug)]
 pub(super) struct Receipt {
-    /// What came of the record of each end; `None` where they are not recorded.
-    pub(super) finished: Option<Vec<Finished>>,
+    /// What came of the record of the ends; `None` where they are not recorded.
+    pub(super) recorded: Option<Recorded>,
     pub(super) pickup: Result<Pickup, StoreError>,
 }
 
 /// Goes to the store and back. To one that refuses, results are offered alone at first: on a full disk there is room for them when there is
 /// none for anything else.
 pub(super) async fn deliver(store: Store, mut delivery: Delivery, is_refusing: bool) -> Receipt {
-    let mut finished = None;
-    if is_refusing && !delivery.ended.is_empty() {
-        let (node, ended) = (delivery.node, std::mem::take(&mut delivery.ended));
-        match store.write_results(move |conn| finish(conn, node, &ended)).await {
-            Ok(recorded) => finished = Some(recorded),
-            Err(error) => return Receipt { finished: None, pickup: Err(error) },
+    let mut recorded = None;
+    if is_refusing && !delivery.results.ended.is_empty() {
+        let (node, now) = (delivery.node, delivery.now);
+        let results = std::mem::take(&mut delivery.results);
+        match store.write_results(move |conn| record(conn, node, &results, now)).await {
+            Ok(done) => recorded = Some(done),
+            Err(error) => return Receipt { recorded: None, pickup: Err(error) },
         }
     }
-    let answer = store.write(move |conn| exchange(conn, &delivery)).await;
-    match answer {
-        Ok((recorded, pickup)) => {
-            Receipt { finished: finished.or(Some(recorded)), pickup: Ok(pickup) }
-        }
-        Err(error) => Receipt { finished, pickup: Err(error) },
+    match store.write(move |conn| exchange(conn, &delivery)).await {
+        Ok((done, pickup)) => Receipt { recorded: recorded.or(Some(done)), pickup: Ok(pickup) },
+        Err(error) => Receipt { recorded, pickup: Err(error) },
     }
 }
 
 /// Records what has ended, puts back what is not started here, promotes what is due, claims what there is room for.
-fn exchange(conn: &mut Conn, delivery: &Delivery) -> Result<(Vec<Finished>, Pickup), StoreError> {
-    let finished = finish(conn, delivery.node, &delivery.ended)?;
+fn exchange(conn: &mut Conn, delivery: &Delivery) -> Result<(Recorded, Pickup), StoreError> {
+    let recorded = record(conn, delivery.node, &delivery.results, delivery.now)?;
     put_back(conn, delivery.node, &delivery.unbegun, delivery.now)?;
     if let Some(known) = &delivery.known {
         put_back_unknown(conn, delivery.node, known, delivery.now)?;
@@ -83,5 +112,5 @@ fn exchange(conn: &mut Conn, delivery: &Delivery) -> Result<(Vec<Finished>, Pick
     let Claim { jobs: claimed, opens_at, params_bytes } = claim.unwrap_or_default();
     let next_due = next_scheduled(conn)?.into_iter().chain(opens_at).min();
     let more_due = i64::try_from(promoted).unwrap_or(i64::MAX) >= PROMOTE_LIMIT;
-    Ok((finished, Pickup { claimed, params_bytes, next_due, more_due }))
+    Ok((recorded, Pickup { claimed, params_bytes, next_due, more_due }))
 }

@@ -169,6 +169,9 @@ fn defaults(mut table: Table<'_, '_>, findings: &mut Findings<'_>) -> JobDefault
             .get("concurrency")
             .and_then(|item| item.integer(1, run::MAX_CONCURRENCY, findings)),
         rate: table.get("rate").and_then(|item| item.parse("a rate like \"60/m\"", findings)),
+        breaker: table
+            .get("breaker")
+            .and_then(|item| item.parse("a breaker like \"5 in 1m for 10m\"", findings)),
     };
     table.finish(findings);
     defaults
@@ -220,6 +223,7 @@ queue = "documents"
 priority = "high"
 timeout = "10m"
 rate = "30/m burst 5"
+breaker = "5 in 1m for 10m"
 retries = { max = 2, delays = ["1s", "2s"] }
 
 [command]
@@ -246,6 +250,7 @@ properties.source.type = "string"
         assert_eq!(defaults.queue.as_deref(), Some("documents"));
         assert_eq!(defaults.priority, Some(Priority::new(8).unwrap()));
         assert_eq!(defaults.rate, Some("30/m burst 5".parse().unwrap()));
+        assert_eq!(defaults.breaker, Some("5 in 1m for 10m".parse().unwrap()));
         assert_eq!(defaults.retry.as_ref().unwrap().max_attempts, 3);
         let declared = kind.declared().unwrap();
         assert_eq!(declared.command.argv, ["/etc/sexton/kinds/bin/pdf", "--fast"]);
@@ -259,6 +264,7 @@ properties.source.type = "string"
         let text = GOOD
             .replace("\"high\"", "\"higher\"")
             .replace("30/m", "30 a minute")
+            .replace("5 in 1m for 10m", "5 in 1m, 10m")
             .replace("final_codes = [65]", "final_code = [65]\ninput = {}")
             .replace("type = \"string\"", "type = \"strin\"");
         let parsed = parse("generate_pdf", &text);

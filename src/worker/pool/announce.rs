@@ -3,6 +3,8 @@
 use super::state::State;
 use crate::jobs::JobInfo;
 use crate::model::{Event, FinishedAttempt};
+use crate::queue::Turn;
+use crate::store::breakers::Turned;
 use crate::store::finish::Finished;
 
 impl State {
@@ -44,6 +46,25 @@ impl State {
             at: attempt.finished_at,
             duration_ms,
         });
+    }
+
+    pub(super) fn announce_turn(&self, Turned { name, turn, why }: Turned) {
+        match turn {
+            Turn::Tripped => {
+                tracing::warn!(
+                    breaker = name,
+                    error = why,
+                    "the breaker has tripped: nothing starts under it until it has rested"
+                );
+                self.announce(Event::BreakerTripped { name, why });
+            }
+            Turn::Reset => {
+                tracing::info!(breaker = name, "the breaker is reset: its probe has succeeded");
+                self.announce(Event::BreakerReset { name });
+                // Other nodes wait for this as well, and no time tells them.
+                self.pass_on();
+            }
+        }
     }
 
     pub(super) fn announce(&self, event: Event) {

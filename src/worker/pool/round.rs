@@ -11,8 +11,7 @@ use super::state::State;
 use crate::model::{AttemptName, Chain, FinishedAttempt};
 use crate::store::StoreError;
 use crate::store::claim::ClaimRequest;
-use crate::store::finish::Finished;
-use crate::worker::cycle::{Delivery, Pickup, Receipt, deliver};
+use crate::worker::cycle::{Delivery, Pickup, Receipt, Recorded, Results, deliver};
 
 /// A round trip that is under way. Meanwhile attempts end and begin.
 pub(super) struct Round {
@@ -53,7 +52,7 @@ impl State {
         }
         let delivery = Delivery {
             node: self.pool.node,
-            ended: Arc::new(std::mem::take(&mut self.ended)),
+            results: self.take_results(),
             unbegun: std::mem::take(&mut self.unbegun),
             progress,
             known: is_refusing.then(|| self.known()),
@@ -61,12 +60,22 @@ impl State {
             now,
         };
         self.round = Some(Round {
-            ended: Arc::clone(&delivery.ended),
+            ended: Arc::clone(&delivery.results.ended),
             unbegun: delivery.unbegun.clone(),
             began: self.pool.clock.since_boot(),
             interrupts: self.board.seen().interrupts,
             receipt: Box::pin(deliver(self.pool.store.clone(), delivery, is_refusing)),
         });
+    }
+
+    /// What has ended, for the store.
+    fn take_results(&mut self) -> Results {
+        let ended = Arc::new(std::mem::take(&mut self.ended));
+        let held_to = ended.iter().filter_map(|attempt| {
+            let held_to = &self.unrecorded.get(&attempt.name())?.held_to;
+            (!held_to.is_empty()).then(|| (attempt.job, held_to.clone()))
+        });
+        Results { held_to: held_to.collect(), ended }
     }
 
     /// What this node has claimed and whose end is not recorded.
@@ -101,15 +110,15 @@ impl State {
         self.running.values().filter(brisk).count() + self.free()
     }
 
-    pub(super) fn settle(&mut self, Receipt { finished, pickup }: Receipt) {
+    pub(super) fn settle(&mut self, Receipt { recorded, pickup }: Receipt) {
         let Some(Round { ended, mut unbegun, began, interrupts, receipt }) = self.round.take()
         else {
             return;
         };
         drop(receipt);
         let mut ended = Arc::unwrap_or_clone(ended);
-        match finished {
-            Some(finished) => self.record_ends(ended, finished),
+        match recorded {
+            Some(recorded) => self.record_ends(ended, recorded),
             None => {
                 // What has ended is kept and recorded later.
                 ended.append(&mut self.ended);
@@ -180,11 +189,13 @@ impl State {
         self.store_error = Some(error);
     }
 
-    fn record_ends(&mut self, ended: Vec<FinishedAttempt>, finished: Vec<Finished>) {
+    fn record_ends(&mut self, ended: Vec<FinishedAttempt>, recorded: Recorded) {
+        let Recorded { finished, turned } = recorded;
         for (attempt, finished) in ended.into_iter().zip(finished) {
-            let job = self.unrecorded.remove(&attempt.name());
+            let job = self.unrecorded.remove(&attempt.name()).map(|unrecorded| unrecorded.job);
             self.pool.keepers.forget(attempt.name());
             self.announce_end(&attempt, &finished, job.as_deref());
         }
+        turned.into_iter().for_each(|turned| self.announce_turn(turned));
     }
 }

@@ -109,6 +109,7 @@ impl State {
             (Some(total), Some(first)) => Some(first + total.get()),
             _ => None,
         };
+        let held_to = job.held_to.clone();
         let stop = StopOrder::new();
         let (progress, receiver) = Progress::channel();
         let bounds = Bounds {
@@ -131,6 +132,7 @@ impl State {
             started_at,
             began: self.pool.clock.since_boot().saturating_sub(elapsed),
             kept: None,
+            held_to,
         };
         let keepers = self.pool.keepers.clone();
         let attempt = Attempt { handler, context, bounds, stop, begun, keepers };

@@ -13,6 +13,7 @@ use super::handle::Order;
 use super::round::{Round, answered};
 use crate::jobs::{JobInfo, Output, ProgressReport, StopReason};
 use crate::model::{AttemptName, FinishedAttempt, JobId, JsonText, is_high};
+use crate::store::breakers::HeldTo;
 use crate::store::wakeups::News;
 use crate::worker::attempt::StopOrder;
 use crate::worker::cycle::Receipt;
@@ -50,6 +51,14 @@ pub(super) struct Running {
     pub(super) began: Duration,
     /// The last checkpoint that was stored.
     pub(super) kept: Option<JsonText>,
+    /// The breakers that its end counts for.
+    pub(super) held_to: HeldTo,
+}
+
+/// What is still needed of an attempt that has ended.
+pub(super) struct Unrecorded {
+    pub(super) job: Arc<JobInfo>,
+    pub(super) held_to: HeldTo,
 }
 
 pub(super) struct State {
@@ -62,8 +71,8 @@ pub(super) struct State {
     pub(super) unbegun: Vec<AttemptName>,
     /// To be recorded with the next round.
     pub(super) ended: Vec<FinishedAttempt>,
-    /// The jobs of those, and of those that are being recorded.
-    pub(super) unrecorded: BTreeMap<AttemptName, Arc<JobInfo>>,
+    /// More of those, and of those that are being recorded.
+    pub(super) unrecorded: BTreeMap<AttemptName, Unrecorded>,
     /// The round trip to the store that is under way.
     pub(super) round: Option<Round>,
     /// What was cancelled since it began: it may bring one of them.
@@ -212,11 +221,11 @@ impl State {
         let (mut together, mut count) = (Duration::ZERO, 0);
         for attempt in ended {
             let name = attempt.name();
-            if let Some(running) = self.running.remove(&name) {
+            if let Some(Running { job, began, held_to, .. }) = self.running.remove(&name) {
                 self.board.seen().running.remove(&name);
-                together += now.saturating_sub(running.began);
+                together += now.saturating_sub(began);
                 count += 1;
-                self.unrecorded.insert(name, running.job);
+                self.unrecorded.insert(name, Unrecorded { job, held_to });
             }
             self.ended.push(attempt);
         }

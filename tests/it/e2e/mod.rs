@@ -1,6 +1,7 @@
 //! The built program, used as its users use it.
 
 mod batches;
+mod breakers;
 mod catch_up;
 mod contract;
 mod copy;

@@ -10,6 +10,7 @@ use sexton::model::{
 };
 use sexton::queue::Limits;
 use sexton::store::claim::{ClaimRequest, claim};
+use sexton::store::limits::SetLimit;
 use sexton::store::nodes::{self, NewNode};
 use sexton::store::{Store, batches, limits, queues};
 use tokio::sync::Barrier;
@@ -141,7 +142,13 @@ async fn what_an_operator_sets_counts_before_what_is_declared(queue: Queue) {
     queue.submit_all(0, vec![in_queue("narrow"); 5]).await;
     let set = |name: &'static str, max| {
         queue.write(move |conn| {
-            limits::set(conn, name, Some(max), None, &Actor::named("test"), at(0))
+            limits::set(
+                conn,
+                name,
+                SetLimit { max: Some(max), ..SetLimit::default() },
+                &Actor::named("test"),
+                at(0),
+            )
         })
     };
     set("key:host", 3).await;

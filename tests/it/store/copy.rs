@@ -144,6 +144,7 @@ async fn fill(queue: &Queue) -> JobId {
          INSERT INTO waiting_instants (schedule, nominal_at, wait_until) VALUES ('nightly', 9, 10);
          INSERT INTO rate_buckets (name, full_at) VALUES ('queue:x', 7);
          INSERT INTO limits (name, max, set_at, set_by) VALUES ('queue:x', 3, 5, 'me');
+         INSERT INTO breakers (name, failed_at, tripped_at, why) VALUES ('queue:x', '[]', 5, 'refused');
          INSERT INTO job_statistics VALUES ('2026-06-14', '', 'noop', 1, 2, 3, 4, 5, 6, 7, 9007199254740993)",
     );
     let running = queue.claim(2, 1).await.remove(0);

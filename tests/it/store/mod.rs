@@ -3,6 +3,7 @@
 mod adopt;
 mod batches;
 mod between_nodes;
+mod breakers;
 mod by_hand;
 mod cancel;
 mod claim;

@@ -11,6 +11,7 @@ use sexton::model::{
 use sexton::queue::{Ageing, Bucket};
 use sexton::store::claim::{ClaimRequest, ClaimedJob};
 use sexton::store::finish::Finished;
+use sexton::store::limits::SetLimit;
 use sexton::store::put_back::put_back;
 use sexton::store::removal::{Cancelled, Redriven};
 use sexton::store::{history, limits, queues};
@@ -268,7 +269,15 @@ impl Both {
                 self.limits.insert(name.to_owned(), max);
                 let by = Actor::named("test");
                 self.queue
-                    .write(move |conn| limits::set(conn, name, Some(max), None, &by, now))
+                    .write(move |conn| {
+                        limits::set(
+                            conn,
+                            name,
+                            SetLimit { max: Some(max), ..SetLimit::default() },
+                            &by,
+                            now,
+                        )
+                    })
                     .await;
             }
             None => {
@@ -293,7 +302,17 @@ impl Both {
             let set = self.queue.write(move |conn| queues::set(conn, "default", change, &by, now));
             assert_eq!(set.await, is_new);
         } else {
-            self.queue.write(move |conn| limits::set(conn, name, None, Some(rate), &by, now)).await;
+            self.queue
+                .write(move |conn| {
+                    limits::set(
+                        conn,
+                        name,
+                        SetLimit { rate: Some(rate), ..SetLimit::default() },
+                        &by,
+                        now,
+                    )
+                })
+                .await;
         }
     }
 

@@ -11,6 +11,7 @@ use sexton::model::{
 };
 use sexton::queue::Limits;
 use sexton::store::claim::{Claim, ClaimRequest, claim};
+use sexton::store::limits::SetLimit;
 use sexton::store::{StoreError, limits, queues};
 
 use crate::harness::{Queue, at, job, on_both_backends, succeeded};
@@ -305,15 +306,17 @@ async fn a_limit_of_a_rate_alone_holds_nothing_else_back(queue: Queue) {
     queue.submit_all(0, vec![with_key("host"); 9]).await;
     let set = |max, text: Option<&str>| {
         let (by, rate) = (Actor::named("operator"), text.map(rate));
-        queue.write(move |conn| limits::set(conn, "key:host", max, rate, &by, at(0)))
+        queue.write(move |conn| {
+            limits::set(conn, "key:host", SetLimit { max, rate, breaker: None }, &by, at(0))
+        })
     };
     set(None, Some("1/h burst 4")).await;
     let listed = queue.read(limits::list).await.remove(0);
-    assert_eq!((listed.max, listed.rate), (None, Some(rate("1/h burst 4"))));
+    assert_eq!((listed.set.max, listed.set.rate), (None, Some(rate("1/h burst 4"))));
     assert_eq!(queue.claim(1, 9).await.len(), 4);
     set(Some(2), None).await;
     let listed = queue.read(limits::list).await.remove(0);
-    assert_eq!((listed.max, listed.rate), (Some(2), Some(rate("1/h burst 4"))));
+    assert_eq!((listed.set.max, listed.set.rate), (Some(2), Some(rate("1/h burst 4"))));
     let_pass(&queue, 36_000);
     assert!(queue.claim(2, 9).await.is_empty(), "four run");
     queue.write(|conn| limits::unset(conn, "key:host")).await;

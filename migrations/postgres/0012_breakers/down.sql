@@ -1,0 +1,3 @@
+DROP TABLE breakers;
+DELETE FROM limits WHERE max = 2147483647 AND rate IS NULL;
+ALTER TABLE limits DROP COLUMN breaker;
