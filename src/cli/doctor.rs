@@ -9,7 +9,7 @@ use super::output::{Exit, Outcome, json, line, plain};
 use super::session::Session;
 use super::system;
 use crate::model::{ByteSize, Chain};
-use crate::store::{DatabaseUrl, Purpose, maintenance, migrations};
+use crate::store::{DatabaseUrl, Purpose, durability, maintenance, migrations};
 
 /// Free space below which the data directory counts as full.
 const LOW_SPACE: ByteSize = ByteSize(200 << 20);
@@ -54,6 +54,7 @@ pub(super) async fn run(session: &Session) -> Outcome {
     }
     findings.push(finding("free space", space(&settings.data_dir)));
     findings.push(finding("database", database(session)));
+    findings.push(finding("durability", durability(session)));
     findings.push(finding("audit log", audit_log(session).await));
     let served = Client::is_served(&settings.api.socket).await;
     let daemon = if served {
@@ -116,6 +117,22 @@ fn database(session: &Session) -> Result<String, String> {
     match problems.first() {
         None => Ok(format!("{url} is sound")),
         Some(first) => Err(format!("{url} is damaged: {first}; restore a backup")),
+    }
+}
+
+fn durability(session: &Session) -> Result<String, String> {
+    let url = session.settings().database.clone();
+    if matches!(url, DatabaseUrl::Sqlite(_)) {
+        return Ok("what is acknowledged is on the disk (synchronous = FULL)".to_owned());
+    }
+    // One that does not answer is told of above.
+    let Ok(mut conn) = url.connect(Purpose::Read) else {
+        return Ok("not known while the database does not answer".to_owned());
+    };
+    let doubts = durability::doubts(&mut conn).map_err(|error| Chain(&error).to_string())?;
+    match doubts.is_empty() {
+        true => Ok("what is acknowledged is on the server's disk".to_owned()),
+        false => Err(doubts.join("; ")),
     }
 }
 

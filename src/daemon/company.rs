@@ -23,6 +23,8 @@ pub(super) struct Company {
     pub(super) called: Arc<Notify>,
     /// Notified when a ledger was changed on another node.
     ledger_changed: Arc<Notify>,
+    /// How many connections of the store there had been when the ledgers were last read because of one.
+    reopenings: u64,
     /// What does not fit together.
     complaints: watch::Sender<Vec<String>>,
     last_sample: Option<Sample>,
@@ -45,6 +47,7 @@ impl Company {
             clock,
             called,
             ledger_changed,
+            reopenings: 0,
             complaints,
             last_sample: None,
             is_draining: false,
@@ -113,7 +116,10 @@ impl Company {
             own.signals.cancel_here(cancelled);
         }
         let known = self.ledger_changes.replace(ledger_changes);
-        if known.is_some_and(|known| known != ledger_changes) {
+        // Behind another connection may be a standby whose ledgers are behind.
+        let reopenings = own.store.reopenings().count();
+        let is_another = reopenings != std::mem::replace(&mut self.reopenings, reopenings);
+        if is_another || known.is_some_and(|known| known != ledger_changes) {
             self.ledger_changed.notify_one();
         }
     }

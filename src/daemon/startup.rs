@@ -33,7 +33,7 @@ use crate::jobs::ports::process::Spared;
 use crate::jobs::stats_report::StatsReportHandler;
 use crate::queue::Signals;
 use crate::scheduler::TickerError;
-use crate::store::{DatabaseUrl, Store, StoreError};
+use crate::store::{DatabaseUrl, Store, StoreError, durability};
 use crate::telemetry::{self, Metrics, Telemetry};
 use crate::upkeep::{self, History};
 use crate::worker::Registry;
@@ -228,6 +228,9 @@ pub(super) async fn open_store(settings: &Settings) -> Result<Store, StartError>
         Err(_panicked) => return Err(StoreError::Closed.into()),
     };
     refuse_rewound(&store, settings).await?;
+    for doubt in store.read(durability::doubts).await? {
+        tracing::warn!(doubt, "the database may lose what it has acknowledged");
+    }
     Ok(store)
 }
 

@@ -7,6 +7,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
@@ -26,12 +28,31 @@ pub enum Condition {
     Lost(String),
 }
 
+/// Counts how often the writer's connection was opened again. Cheap to clone.
+///
+/// Behind a new connection may be another server, a standby that lacks the last moment. Whoever remembers what was committed looks again.
+#[derive(Debug, Clone, Default)]
+pub struct Reopenings(Arc<AtomicU64>);
+
+impl Reopenings {
+    /// How many there have been. Inside an operation: until the connection was opened that it runs on.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 /// A condition that everybody can follow. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
     condition: watch::Sender<Condition>,
     /// The database's file, where it is one.
     path: Option<PathBuf>,
+    reopenings: Reopenings,
 }
 
 impl Watched {
@@ -40,7 +61,16 @@ impl Watched {
             DatabaseUrl::Sqlite(path) => Some(path.clone()),
             DatabaseUrl::Postgres(_) => None,
         };
-        Self { condition: watch::Sender::default(), path }
+        Self { condition: watch::Sender::default(), path, reopenings: Reopenings::default() }
+    }
+
+    /// Notes that the writer has a new connection.
+    pub(super) fn reopened(&self) {
+        self.reopenings.add();
+    }
+
+    pub(super) fn reopenings(&self) -> Reopenings {
+        self.reopenings.clone()
     }
 
     pub(super) fn follow(&self) -> watch::Receiver<Condition> {

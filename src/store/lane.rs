@@ -382,6 +382,7 @@ impl Writer {
             return Err(StoreError::Lost(why));
         }
         let conn = self.url.connect(Purpose::Write)?;
+        self.condition.reopened();
         self.identity.forget_log();
         Ok(conn)
     }

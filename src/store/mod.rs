@@ -31,6 +31,7 @@ pub mod by_hand;
 pub mod claim;
 pub mod copy;
 pub mod dependencies;
+pub mod durability;
 pub mod finish;
 pub mod history;
 pub mod jobs;
@@ -56,7 +57,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{oneshot, watch};
 
-pub use condition::{Condition, Fault};
+pub use condition::{Condition, Fault, Reopenings};
 pub use connection::{Conn, DatabaseUrl, Purpose};
 pub use driven::{Pace, Step};
 pub use error::StoreError;
@@ -78,6 +79,7 @@ pub struct Store {
     readers: Lane,
     commits: watch::Sender<u64>,
     condition: watch::Receiver<Condition>,
+    reopenings: Reopenings,
     threads: Arc<Mutex<Lanes>>,
 }
 
@@ -132,8 +134,9 @@ impl Store {
         let (readers, reading) = lane::spawn_readers(url, READERS, &watched)?;
         let threads = Lanes { writer: writing, readers: reading };
         soundness::check_meanwhile(url, watched.clone())?;
-        let (threads, condition) = (Arc::new(Mutex::new(threads)), watched.follow());
-        Ok(Self { url: url.clone(), writer: Some(writer), readers, commits, condition, threads })
+        let (condition, reopenings) = (watched.follow(), watched.reopenings());
+        let (url, writer, threads) = (url.clone(), Some(writer), Arc::new(Mutex::new(threads)));
+        Ok(Self { url, writer, readers, commits, condition, reopenings, threads })
     }
 
     /// Opens the database without threads: the returned future does their work, at the given pace, until every handle is gone.
@@ -151,7 +154,7 @@ impl Store {
         let (readers, reads) = lane::lane();
         let announce = commits.clone();
         let watched = Watched::new(url);
-        let condition = watched.follow();
+        let (condition, reopenings) = (watched.follow(), watched.reopenings());
         let write = driven::write(
             Writer::new(url.clone(), conn, watched.clone(), Reserve::none()),
             operations,
@@ -161,7 +164,8 @@ impl Store {
         let read = driven::read(Reader::new(url.clone(), watched), reads, pace);
         let threads = Arc::default();
         let writer = Some(writer);
-        let store = Self { url: url.clone(), writer, readers, commits, condition, threads };
+        let url = url.clone();
+        let store = Self { url, writer, readers, commits, condition, reopenings, threads };
         Ok((store, async move {
             tokio::join!(write, read);
         }))
@@ -178,8 +182,9 @@ impl Store {
         let (readers, reading) = lane::spawn_readers(url, 1, &watched)?;
         let threads = Lanes { readers: reading, ..Lanes::default() };
         let (commits, _) = watch::channel(0);
-        let (threads, condition) = (Arc::new(Mutex::new(threads)), watched.follow());
-        Ok(Self { url: url.clone(), writer: None, readers, commits, condition, threads })
+        let (condition, reopenings) = (watched.follow(), watched.reopenings());
+        let (url, threads) = (url.clone(), Arc::new(Mutex::new(threads)));
+        Ok(Self { url, writer: None, readers, commits, condition, reopenings, threads })
     }
 
     /// Where the database is.
@@ -192,6 +197,12 @@ impl Store {
     #[must_use]
     pub fn commits(&self) -> watch::Receiver<u64> {
         self.commits.subscribe()
+    }
+
+    /// Counts how often the writer has lost its connection and opened another one.
+    #[must_use]
+    pub fn reopenings(&self) -> Reopenings {
+        self.reopenings.clone()
     }
 
     /// How the database is, by what its writer has met last.

@@ -33,26 +33,29 @@ pub fn put_back(
 }
 
 /// Puts back whatever a node holds beside the attempts that it knows of: it was claimed in a transaction whose answer was lost, and has not begun.
+/// Returns everything that it held.
 ///
 /// # Errors
 /// When the database refuses.
 pub fn put_back_unknown(
     conn: &mut Conn,
     node: NodeId,
-    known: &[AttemptName],
+    known: &BTreeSet<AttemptName>,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<BTreeSet<AttemptName>, StoreError> {
     let held: Vec<(i64, i32)> = jobs_running::table
         .filter(jobs_running::node_id.eq(node.0))
         .order(jobs_running::job_id)
         .select((jobs_running::job_id, jobs_running::number))
         .load(conn)?;
-    let known: BTreeSet<&AttemptName> = known.iter().collect();
-    let held = held
-        .into_iter()
-        .map(|(job, number)| AttemptName { job: JobId(job), number: number.unsigned_abs() });
-    let unknown: Vec<AttemptName> = held.filter(|attempt| !known.contains(attempt)).collect();
-    put_back(conn, node, &unknown, now)
+    let name = |(job, number): (i64, i32)| AttemptName {
+        job: JobId(job),
+        number: number.unsigned_abs(),
+    };
+    let held: BTreeSet<AttemptName> = held.into_iter().map(name).collect();
+    let unknown: Vec<AttemptName> = held.difference(known).copied().collect();
+    put_back(conn, node, &unknown, now)?;
+    Ok(held)
 }
 
 fn put_one_back(

@@ -1,6 +1,6 @@
 //! One round trip of the pool to the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use crate::store::claim::{Claim, ClaimRequest, ClaimedJob, claim};
 use crate::store::finish::{Finished, ProgressUpdate, finish, record_progress};
 use crate::store::jobs::{next_scheduled, promote};
 use crate::store::put_back::{put_back, put_back_unknown};
-use crate::store::{Conn, Store, StoreError};
+use crate::store::{Conn, Reopenings, Store, StoreError};
 
 /// How many scheduled jobs are promoted in one transaction, so that a flood of due ones does not hold up everything else.
 const PROMOTE_LIMIT: i64 = 1000;
@@ -52,9 +52,14 @@ pub(super) struct Delivery {
     /// What was claimed ahead and is not to be started here.
     pub(super) unbegun: Vec<AttemptName>,
     pub(super) progress: Vec<ProgressUpdate>,
-    /// The attempts that wait for a worker, run, or have ended and are not recorded, where the store has failed to answer: whatever else it holds as
-    /// running here was claimed in a transaction whose answer was lost, and nobody runs it.
-    pub(super) known: Option<Vec<AttemptName>>,
+    /// The attempts that wait for a worker, those that run, and those that have ended and are not recorded.
+    pub(super) known: Vec<AttemptName>,
+    /// Whether what the store holds has to be compared with that, on whatever connection: it has failed to answer.
+    pub(super) is_unsure: bool,
+    /// Tells on which of the store's connections this runs.
+    pub(super) reopenings: Reopenings,
+    /// How many of those there had been when the pool and the store last agreed.
+    pub(super) agreed: u64,
     /// `None` while nothing may be claimed: draining, or there is no room.
     pub(super) claim: Option<ClaimRequest>,
     pub(super) now: Timestamp,
@@ -71,6 +76,10 @@ pub(super) struct Pickup {
     pub(super) next_due: Option<Timestamp>,
     /// Whether more scheduled jobs were due than were promoted.
     pub(super) more_due: bool,
+    /// Attempts that the store does not know as this node's, though it gave them: it may be a standby that lacks the last moment.
+    pub(super) lost: Vec<AttemptName>,
+    /// How many connections there had been when this ran.
+    pub(super) reopenings: u64,
 }
 
 /// What came of a delivery.
@@ -103,14 +112,26 @@ pub(super) async fn deliver(store: Store, mut delivery: Delivery, is_refusing: b
 fn exchange(conn: &mut Conn, delivery: &Delivery) -> Result<(Recorded, Pickup), StoreError> {
     let recorded = record(conn, delivery.node, &delivery.results, delivery.now)?;
     put_back(conn, delivery.node, &delivery.unbegun, delivery.now)?;
-    if let Some(known) = &delivery.known {
-        put_back_unknown(conn, delivery.node, known, delivery.now)?;
-    }
+    let reopenings = delivery.reopenings.count();
+    let is_sure = !delivery.is_unsure && reopenings == delivery.agreed;
+    let lost = if is_sure { Vec::new() } else { compare(conn, delivery)? };
     record_progress(conn, &delivery.progress)?;
     let promoted = promote(conn, delivery.now, PROMOTE_LIMIT)?;
-    let claim = delivery.claim.as_ref().map(|request| claim(conn, request)).transpose()?;
+    // What runs here and is not ours any more has to end first: its job may be among those that wait.
+    let request = delivery.claim.as_ref().filter(|_| lost.is_empty());
+    let claim = request.map(|request| claim(conn, request)).transpose()?;
     let Claim { jobs: claimed, opens_at, params_bytes } = claim.unwrap_or_default();
     let next_due = next_scheduled(conn)?.into_iter().chain(opens_at).min();
     let more_due = i64::try_from(promoted).unwrap_or(i64::MAX) >= PROMOTE_LIMIT;
-    Ok((recorded, Pickup { claimed, params_bytes, next_due, more_due }))
+    Ok((recorded, Pickup { claimed, params_bytes, next_due, more_due, lost, reopenings }))
+}
+
+/// Compares what the store holds as running here with what this node knows. What it does not know was claimed in a transaction whose answer was
+/// lost, and is put back. Returns what it knows and the store does not hold.
+fn compare(conn: &mut Conn, delivery: &Delivery) -> Result<Vec<AttemptName>, StoreError> {
+    let known: BTreeSet<AttemptName> = delivery.known.iter().copied().collect();
+    let held = put_back_unknown(conn, delivery.node, &known, delivery.now)?;
+    let ended = delivery.results.ended.iter().map(FinishedAttempt::name).collect();
+    let alive = known.difference(&ended);
+    Ok(alive.filter(|attempt| !held.contains(attempt)).copied().collect())
 }

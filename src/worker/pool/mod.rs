@@ -130,6 +130,7 @@ impl Pool {
             next_due: None,
             board: Arc::clone(&board),
             store_error: None,
+            agreed: 0,
         };
         taken_over.into_iter().for_each(|attempt| state.go_on(attempt));
         tokio::spawn(state.run(order_receiver, done_receiver));

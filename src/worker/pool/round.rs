@@ -44,10 +44,12 @@ impl State {
         let now = self.pool.clock.now();
         let due = self.next_due.is_none_or(|at| at <= now);
         let is_refusing = self.store_error.is_some();
+        let reopenings = self.pool.store.reopenings();
+        let is_unsure = is_refusing || self.agreed != reopenings.count();
         let progress = if reports { self.changed_progress() } else { Vec::new() };
         let brings = !self.ended.is_empty() || !self.unbegun.is_empty() || !progress.is_empty();
         // A store that refuses is asked again at each tick, or attempts that say nothing would keep the pool from ever claiming again.
-        if !brings && !(reports && is_refusing) && !(looks && (self.has_room() || due)) {
+        if !brings && !(reports && is_unsure) && !(looks && (self.has_room() || due)) {
             return;
         }
         let delivery = Delivery {
@@ -55,7 +57,10 @@ impl State {
             results: self.take_results(),
             unbegun: std::mem::take(&mut self.unbegun),
             progress,
-            known: is_refusing.then(|| self.known()),
+            known: self.known(),
+            is_unsure: is_refusing,
+            reopenings,
+            agreed: self.agreed,
             claim: self.claim_request(now),
             now,
         };
@@ -146,6 +151,8 @@ impl State {
 
     /// `interrupts` is how often everything had been told to stop when the store was asked.
     fn take_home(&mut self, pickup: Pickup, interrupts: u64) {
+        self.agreed = pickup.reopenings;
+        self.lose(&pickup.lost);
         self.next_due = pickup.next_due;
         self.looks |= pickup.more_due;
         self.outlook.saw_params(pickup.params_bytes, pickup.claimed.len());

@@ -133,6 +133,7 @@ impl State {
             began: self.pool.clock.since_boot().saturating_sub(elapsed),
             kept: None,
             held_to,
+            is_lost: false,
         };
         let keepers = self.pool.keepers.clone();
         let attempt = Attempt { handler, context, bounds, stop, begun, keepers };

@@ -53,6 +53,8 @@ pub(super) struct Running {
     pub(super) kept: Option<JsonText>,
     /// The breakers that its end counts for.
     pub(super) held_to: HeldTo,
+    /// Whether the store does not know it. It was told to stop, and nothing is claimed until it has.
+    pub(super) is_lost: bool,
 }
 
 /// What is still needed of an attempt that has ended.
@@ -90,6 +92,8 @@ pub(super) struct State {
     pub(super) next_due: Option<Timestamp>,
     pub(super) board: Arc<Board>,
     pub(super) store_error: Option<String>,
+    /// How many connections of the store there had been when it and we last agreed about what runs here.
+    pub(super) agreed: u64,
 }
 
 impl State {
@@ -190,7 +194,8 @@ impl State {
     }
 
     pub(super) fn takes_new(&self) -> bool {
-        !self.is_draining() && !self.is_held
+        let has_lost = self.running.values().any(|running| running.is_lost);
+        !self.is_draining() && !self.is_held && !has_lost
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -273,6 +278,21 @@ impl State {
         if !self.takes_new() {
             let all = self.ahead.take(|_| true);
             self.leave_unbegun(all);
+        }
+    }
+
+    /// Ends what the store does not know. Its job may be begun again elsewhere, and by us once this has ended; what it comes to is refused.
+    pub(super) fn lose(&mut self, lost: &[AttemptName]) {
+        self.ahead.take(|waiting| lost.contains(&waiting.name()));
+        for attempt in lost {
+            let Some(running) = self.running.get_mut(attempt) else { continue };
+            tracing::warn!(
+                job.id = attempt.job.0,
+                attempt = attempt.number,
+                "the database does not know that this attempt runs here (it may be a standby that lacks the last moment); it is ended"
+            );
+            running.is_lost = true;
+            running.stop.give(StopReason::Shutdown);
         }
     }
 

@@ -13,6 +13,7 @@ mod crash;
 mod damage;
 mod database;
 mod disk;
+mod failover;
 mod kinds;
 mod next_start;
 mod notify;

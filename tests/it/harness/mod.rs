@@ -6,6 +6,7 @@ mod dice;
 pub(crate) mod http;
 mod proxy;
 mod queue;
+pub(crate) mod standby;
 
 pub(crate) use database::TestDatabase;
 pub(crate) use dice::Dice;

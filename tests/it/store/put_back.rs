@@ -1,5 +1,7 @@
 //! Claimed, and put back before it began: as if it had never been claimed.
 
+use std::collections::BTreeSet;
+
 use sexton::model::{
     AttemptName, Concurrency, Dependency, DependencyNeeds, JobId, JobSettings, JobState, NewJob,
     Priority,
@@ -120,8 +122,9 @@ async fn what_a_node_holds_and_does_not_know_of_is_put_back(queue: Queue) {
     let theirs = ClaimRequest { node: other, ..queue.request(0, 1) };
     let theirs = queue.claim_with(theirs).await;
     let (known, lost) = (&claimed[0], &claimed[1]);
-    let (node, knows) = (queue.node, vec![name(known)]);
-    queue.write(move |conn| put_back_unknown(conn, node, &knows, at(5))).await;
+    let (node, knows) = (queue.node, BTreeSet::from([name(known)]));
+    let held = queue.write(move |conn| put_back_unknown(conn, node, &knows, at(5))).await;
+    assert_eq!(held, BTreeSet::from([name(known), name(lost)]));
     assert_eq!(queue.state(known.id).await, JobState::Running);
     assert_eq!(queue.state(theirs[0].id).await, JobState::Running);
     assert_eq!(queue.state(lost.id).await, JobState::Pending);
