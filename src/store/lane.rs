@@ -32,7 +32,7 @@ use super::condition::{Fault, Watched};
 use super::connection::{DatabaseUrl, Purpose};
 use super::identity::Identity;
 use super::reserve::Reserve;
-use super::{Conn, StoreError};
+use super::{Conn, StoreError, reconnect};
 use crate::model::Chain;
 
 /// How many operations may wait in a lane before senders have to wait too.
@@ -405,7 +405,7 @@ impl Writer {
                 Err(first) => {
                     // A server that was restarted leaves a dead connection behind: one fresh attempt decides.
                     tracing::warn!(error = %Chain(&first), "reopening the database connection");
-                    pause();
+                    reconnect::wait(RECONNECT_PAUSE);
                     conn = self.reopen()?;
                     begin_write(&mut conn)?;
                     return Ok(conn);
@@ -532,13 +532,4 @@ pub(super) fn refuse(group: Group, error: &StoreError) {
             other => StoreError::NotCommitted(Chain(other).to_string()),
         }));
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this thread has nothing else to do until the server is back"
-)]
-fn pause() {
-    // Every node loses its connections when a server restarts, and not all of them should be back at the same moment.
-    thread::sleep(RECONNECT_PAUSE.mul_f64(0.5 + rand::random::<f64>()));
 }

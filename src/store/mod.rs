@@ -15,6 +15,7 @@ pub mod idempotency;
 mod identity;
 mod lane;
 pub mod limits;
+mod reconnect;
 mod reserve;
 mod sequences;
 mod soundness;

@@ -20,7 +20,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 use tokio::sync::watch;
 
-use super::{Conn, DatabaseUrl, Purpose, StoreError};
+use super::{Conn, DatabaseUrl, Purpose, StoreError, reconnect};
 use crate::model::Chain;
 
 /// The name under which nodes of a database speak.
@@ -153,7 +153,7 @@ impl<F: Fn(News)> Post<F> {
                 let why = format!("nodes cannot wake each other: {}", Chain(&error));
                 self.note(Some(why));
                 self.line = None;
-                pause(RECONNECT_AFTER.mul_f64(0.5 + rand::random::<f64>()));
+                reconnect::wait(RECONNECT_AFTER);
             }
         }
     }

@@ -3,6 +3,7 @@
 mod batches;
 mod breakers;
 mod catch_up;
+mod connections;
 mod contract;
 mod copy;
 mod files;
