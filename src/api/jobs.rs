@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -103,9 +102,7 @@ pub(super) async fn show(
                 _ => Vec::new(),
             };
             let broken = match &job {
-                Some(job)
-                    if job.state == JobState::Pending && Timestamp::from(job.run_at) <= now =>
-                {
+                Some(job) if job.state == JobState::Pending && job.run_at <= now => {
                     breakers::holding(conn, &declared, job.id)?
                 }
                 _ => None,

@@ -19,6 +19,7 @@ use crate::jobs::{kind, remove_logs};
 use crate::model::{Actor, AuditEvent, Event, JobId, JobState, JsonText, Priority};
 use crate::queue::Ageing;
 use crate::store::audit::append_event;
+use crate::store::batch_orders;
 use crate::store::by_hand::{self, Came, Order, OrderedBy, STEP_JOBS, Step};
 use crate::store::history::{self, JobFilter, Page};
 use crate::store::jobs::SubmitContext;
@@ -239,10 +240,10 @@ async fn step_by_step(
 ) -> Result<Vec<Touched>, Problem> {
     let mut touched = Vec::with_capacity(ids.len());
     for step in ids.chunks(STEP_JOBS) {
-        let (these, by) = (step.to_vec(), by.clone());
+        let (these, asked) = (step.to_vec(), by.clone());
         let write =
-            app.store.write(move |conn| by_hand::carry_out(conn, order, &these, state, &by));
-        let Step { came, to_stop } = write.await.map_err(|error| {
+            app.store.write(move |conn| by_hand::carry_out(conn, order, &these, state, &asked));
+        let Step { mut came, to_stop, unfinished } = write.await.map_err(|error| {
             let mut problem = Problem::from(error);
             if !touched.is_empty() {
                 problem.detail = format!(
@@ -256,6 +257,19 @@ async fn step_by_step(
         })?;
         live.signals.cancel(to_stop);
         live.signals.work();
+        for batch in unfinished {
+            let stop = |jobs| {
+                live.signals.cancel(jobs);
+                live.signals.work();
+            };
+            let is_over = batch_orders::finish(&app.store, batch, by.context, stop).await?;
+            let place = step.iter().position(|id| *id == batch.0);
+            if let Some(came) = place.and_then(|place| came.get_mut(place))
+                && is_over
+            {
+                *came = Came::Done;
+            }
+        }
         let done = step.iter().zip(came);
         if order == Order::Drop {
             let gone = done.clone().filter(|(_, came)| *came == Came::Done).map(|(id, _)| *id);

@@ -32,9 +32,12 @@ use crate::queue::{Ageing, Limits, Signals};
 use crate::scheduler::{Alarm, Draws, Enqueuer, Scheduler, Ticker};
 use crate::store::adopt::{Adopted, Adoption, adopt};
 use crate::store::audit::append_event;
+use crate::store::jobs::SubmitContext;
 use crate::store::nodes::NewNode;
 use crate::store::wakeups::{News, Wakeups};
-use crate::store::{Condition, Conn, DatabaseUrl, Store, StoreError, breakers, nodes};
+use crate::store::{
+    Condition, Conn, DatabaseUrl, Store, StoreError, batch_orders, breakers, nodes,
+};
 use crate::upkeep::{History, Upkeep};
 use crate::worker::{
     Departure, Draw, Find, FindLimits, LearnedDurations, Pool, PoolHandle, PoolSettings, Registry,
@@ -226,6 +229,7 @@ impl Engine {
             signals: signals.clone(),
             events,
         };
+        go_on_with_batches(&enqueuer).await?;
         let (doubt, clock_doubt) = watch::channel(None);
         let scheduler = Scheduler {
             enqueuer: enqueuer.clone(),
@@ -643,6 +647,28 @@ fn pool_settings(settings: &Settings) -> PoolSettings {
 }
 
 /// What files limit, as they say at the moment of the claim.
+/// Takes the steps that are left with batches that were cancelled or retried when a daemon ended. They are not waited for.
+async fn go_on_with_batches(enqueuer: &Enqueuer) -> Result<(), StoreError> {
+    let unfinished = enqueuer.store.read(batch_orders::unfinished).await?;
+    if unfinished.is_empty() {
+        return Ok(());
+    }
+    let Enqueuer { store, clock, node, ageing, signals, .. } = enqueuer.clone();
+    tokio::spawn(async move {
+        for batch in unfinished {
+            let context = SubmitContext { now: clock.now(), node, ageing };
+            let stop = |jobs| {
+                signals.cancel(jobs);
+                signals.work();
+            };
+            if let Err(error) = batch_orders::finish(&store, batch, context, stop).await {
+                tracing::error!(error = %Chain(&error), job.id = batch.0, "what was ordered of a batch is not finished; the next start goes on with it");
+            }
+        }
+    });
+    Ok(())
+}
+
 /// Attempts of an earlier daemon with the breakers that their ends count for.
 async fn held_to_breakers(
     store: &Store,

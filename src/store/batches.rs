@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::hot::{CountItem, DeleteDependency, EndItem, InsertDependency, InsertItem};
 use super::jobs::{SubmitContext, submit_one};
 use super::schema::{batch_items, batches, job_dependencies, job_results, jobs_running};
-use super::{Conn, StoreError, dependencies, finish, on_each_backend, removal};
-use crate::model::{Actor, BatchCounts, FinalState, JobId, JobSettings, JobState, NewJob};
+use super::{Conn, StoreError, batch_orders, finish, on_each_backend};
+use crate::model::{BatchCounts, FinalState, JobId, JobSettings, JobState, NewJob};
 
 /// What an item's job is to its batch, beside what jobs can need of others.
 pub(super) const ITEM: &str = "item";
@@ -74,7 +74,7 @@ fn template(batch: &NewJob, id: JobId) -> NewJob {
     }
 }
 
-fn wait_for(conn: &mut Conn, batch: i64, item: i64) -> Result<(), StoreError> {
+pub(super) fn wait_for(conn: &mut Conn, batch: i64, item: i64) -> Result<(), StoreError> {
     let row = InsertDependency { job_id: batch, depends_on: item, needs: ITEM };
     on_each_backend!(conn, |inner| row.execute(inner)?);
     Ok(())
@@ -139,7 +139,7 @@ fn cancelled_by(conn: &mut Conn, batch: i64) -> Result<Option<String>, StoreErro
         .flatten())
 }
 
-fn close(
+pub(super) fn close(
     conn: &mut Conn,
     batch: i64,
     counts: BatchCounts,
@@ -176,21 +176,6 @@ pub fn counts(conn: &mut Conn, batch: JobId) -> Result<Option<BatchCounts>, Stor
     ));
     let row: Option<Counted> = on_each_backend!(conn, |inner| row.first(inner).optional()?);
     Ok(row.map(|row| row.counts()))
-}
-
-/// Cancels every item of an open batch that is not over. Some may have to be told to stop, see [`running_items`].
-pub(super) fn cancel(
-    conn: &mut Conn,
-    batch: i64,
-    by: &Actor,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let open = batches::table.find(batch);
-    diesel::update(open).set(batches::cancelled_by.eq(by.as_str())).execute(conn)?;
-    for item in items_that_are_not_over(conn, batch)? {
-        removal::cancel(conn, JobId(item), by, now)?;
-    }
-    Ok(())
 }
 
 pub(super) fn items_that_are_not_over(conn: &mut Conn, batch: i64) -> Result<Vec<i64>, StoreError> {
@@ -234,64 +219,16 @@ pub(super) fn is_being_cancelled(conn: &mut Conn, batch: i64) -> Result<bool, St
     Ok(cancelled_by(conn, batch)?.is_some())
 }
 
-/// Opens a batch again whose result row is gone, with those of its items that did not complete.
-///
-/// Since it was over, items may have been retried by themselves, so everything is looked at anew. An item whose job was pruned stays what it was.
-pub(super) fn reopen(
-    conn: &mut Conn,
-    batch: i64,
-    context: SubmitContext,
-) -> Result<(), StoreError> {
-    let as_their_jobs_are = format!(
-        "UPDATE batch_items SET state = (SELECT r.state FROM job_results r WHERE r.job_id = batch_items.job_id) \
-         WHERE batch_id = {batch} AND EXISTS (SELECT 1 FROM jobs j WHERE j.id = batch_items.job_id)"
-    );
-    diesel::sql_query(as_their_jobs_are).execute(conn)?;
-    let items: Vec<(i64, Option<String>)> = batch_items::table
-        .filter(batch_items::batch_id.eq(batch))
-        .order(batch_items::position)
-        .select((batch_items::job_id, batch_items::state))
-        .load(conn)?;
-    let count = |state: JobState| {
-        let of_state = items.iter().filter(|(_, of)| of.as_deref() == Some(state.as_str()));
-        i32::try_from(of_state.count()).unwrap_or(i32::MAX)
-    };
-    diesel::update(batches::table.find(batch))
-        .set((
-            batches::completed.eq(count(JobState::Completed)),
-            batches::failed.eq(count(JobState::Failed)),
-            batches::cancelled.eq(count(JobState::Cancelled)),
-            batches::is_open.eq(OPEN),
-            batches::cancelled_by.eq(None::<String>),
-        ))
-        .execute(conn)?;
-    for (item, state) in &items {
-        match state.as_deref() {
-            None => wait_for(conn, batch, *item)?,
-            Some(state) if state != JobState::Completed.as_str() => {
-                removal::redrive(conn, JobId(*item), context)?;
-            }
-            Some(_completed) => {}
-        }
-    }
-    match counts(conn, JobId(batch))? {
-        Some(counts) if counts.left() == 0 => {
-            let end = close(conn, batch, counts, None, context.now)?;
-            dependencies::release(conn, batch, end, context.now)
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Takes an item that lives again out of the counts of a batch that is not over, and lets the batch wait for it.
 pub(super) fn item_again(conn: &mut Conn, item: i64) -> Result<(), StoreError> {
-    let found: Option<(i64, Option<String>)> = batch_items::table
+    let found: Option<(i64, i32, Option<String>)> = batch_items::table
         .filter(batch_items::job_id.eq(item))
-        .select((batch_items::batch_id, batch_items::state))
+        .select((batch_items::batch_id, batch_items::position, batch_items::state))
         .first(conn)
         .optional()?;
-    let Some((batch, Some(state))) = found else { return Ok(()) };
-    if !is_open(conn, batch)? {
+    let Some((batch, position, Some(state))) = found else { return Ok(()) };
+    // One that a retry of the batch has not come to yet is in none of its counts.
+    if !is_open(conn, batch)? || batch_orders::is_to_come(conn, batch, position)? {
         return Ok(());
     }
     diesel::update(batch_items::table.filter(batch_items::job_id.eq(item)))

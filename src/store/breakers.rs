@@ -119,11 +119,10 @@ pub(super) fn passages(
     in_force: &HeldTo,
     time: Timestamp,
 ) -> Result<BTreeMap<String, Passage>, StoreError> {
-    let names: BTreeSet<&String> = in_force.keys().collect();
-    let stored = stored(conn, &names)?;
+    let mut stored = stored(conn, &in_force.keys().collect())?;
     let mut passages = BTreeMap::new();
     for (name, breaker) in in_force {
-        let state = stored.get(name).cloned().unwrap_or_default().seen_at(time);
+        let state = stored.remove(name).unwrap_or_default().seen_at(time);
         let probe_runs = match state.trip.as_ref().and_then(|trip| trip.probe) {
             Some(probe) => runs(conn, probe)?,
             None => false,
@@ -139,8 +138,10 @@ pub(super) fn passages_to_claim(
     in_force: &HeldTo,
     time: Timestamp,
 ) -> Result<BTreeMap<String, Passage>, StoreError> {
-    forget_future(conn, in_force, time)?;
     let passages = passages(conn, in_force, time)?;
+    if passages.values().any(|passage| matches!(passage, Passage::After(_))) {
+        forget_future(conn, in_force, time)?;
+    }
     if !passages.values().any(|passage| *passage == Passage::Probe) {
         return Ok(passages);
     }
@@ -148,7 +149,7 @@ pub(super) fn passages_to_claim(
     self::passages(conn, in_force, time)
 }
 
-/// Corrects what was stored by a clock that was set back since.
+/// Corrects what was stored by a clock that was set back since: it would be taken for now at each look, and the rest would not end.
 fn forget_future(conn: &mut Conn, in_force: &HeldTo, time: Timestamp) -> Result<(), StoreError> {
     let time = time.as_microsecond();
     let ahead = breakers::table

@@ -13,7 +13,7 @@ use super::priorities::{Reprioritised, reprioritise};
 use super::removal::{Cancelled, Redriven, cancel, redrive};
 use super::schema::{batch_items, job_results, jobs};
 use super::whereabouts::{Whereabouts, hold, state_of};
-use super::{Conn, Micros, StoreError, batches, prune};
+use super::{Conn, Micros, StoreError, batch_orders, batches, prune};
 use crate::model::{Actor, AuditEvent, JobId, JobState, Priority};
 
 /// How many jobs a step is about at the most.
@@ -85,6 +85,8 @@ pub struct Step {
     pub came: Vec<Came>,
     /// The running jobs that are to be told to stop, those of items among them.
     pub to_stop: Vec<JobId>,
+    /// The batches of which this was the first step only; [`batch_orders::finish`] takes the others.
+    pub unfinished: Vec<JobId>,
 }
 
 /// Carries out one step of an order: for those jobs, where one is given only for those that are still in that `state`. Nothing else of what
@@ -100,7 +102,7 @@ pub fn carry_out(
     by: &OrderedBy,
 ) -> Result<Step, StoreError> {
     let mut all = Vec::with_capacity(ids.len());
-    let mut to_stop = Vec::new();
+    let (mut to_stop, mut unfinished) = (Vec::new(), Vec::new());
     for id in ids {
         let found = if state.is_some() { state_of(conn, *id)? } else { None };
         let came = match found.filter(|found| Some(*found) != state) {
@@ -111,6 +113,11 @@ pub fn carry_out(
             to_stop.push(JobId(*id));
             to_stop.extend(batches::running_items(conn, JobId(*id))?);
         }
+        let is_begun =
+            matches!((order, &came), (Order::Cancel, Came::Requested) | (Order::Retry, Came::Done));
+        if is_begun && batch_orders::is_unfinished(conn, *id)? {
+            unfinished.push(JobId(*id));
+        }
         all.push(came);
     }
     if order == Order::Drop {
@@ -118,7 +125,7 @@ pub fn carry_out(
         let gone: Vec<i64> = gone.map(|(id, _)| *id).collect();
         prune::delete(conn, &gone)?;
     }
-    Ok(Step { came: all, to_stop })
+    Ok(Step { came: all, to_stop, unfinished })
 }
 
 fn carry_out_one(

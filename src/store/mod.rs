@@ -26,6 +26,7 @@ mod whereabouts;
 pub mod adopt;
 pub mod audit;
 pub mod bare;
+pub mod batch_orders;
 pub mod batches;
 pub mod breakers;
 pub mod by_hand;

@@ -7,7 +7,7 @@ use super::hot::InsertLive;
 use super::jobs::{Place, SubmitContext, enter, place_of, take_key_again};
 use super::schema::{job_replacements, job_results, jobs, jobs_running, jobs_scheduled};
 use super::whereabouts::{Whereabouts, hold};
-use super::{Conn, StoreError, batches, dependencies, finish, on_each_backend};
+use super::{Conn, StoreError, batch_orders, batches, dependencies, finish, on_each_backend};
 use crate::model::{Actor, FinalState, JobId, JobState, MAX_RETRY_DELAY};
 
 /// What came of a request to cancel a job.
@@ -53,7 +53,7 @@ pub fn cancel(
             Ok(Cancelled::Requested)
         }
         Whereabouts::OpenBatch => {
-            batches::cancel(conn, id.0, by, now)?;
+            batch_orders::cancel(conn, id.0, by, now)?;
             let is_open = batches::is_open(conn, id.0)?;
             Ok(if is_open { Cancelled::Requested } else { Cancelled::Done })
         }
@@ -111,7 +111,7 @@ pub fn redrive(conn: &mut Conn, id: JobId, context: SubmitContext) -> Result<Red
         on_each_backend!(conn, |inner| live.execute(inner)?);
     }
     if batches::is_batch(conn, id.0)? {
-        batches::reopen(conn, id.0, context)?;
+        batch_orders::retry(conn, id.0, context)?;
         return Ok(Redriven::Done);
     }
     batches::item_again(conn, id.0)?;

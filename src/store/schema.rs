@@ -115,6 +115,7 @@ table! {
         cancelled -> Integer,
         is_open -> SmallInt,
         cancelled_by -> Nullable<Text>,
+        retry_from -> Nullable<Integer>,
     }
 }
 

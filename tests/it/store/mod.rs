@@ -1,6 +1,7 @@
 //! What the store promises, on each backend.
 
 mod adopt;
+mod batch_orders;
 mod batches;
 mod between_nodes;
 mod breakers;

@@ -6,8 +6,11 @@ ALTER TABLE limits ADD COLUMN breaker TEXT;
 CREATE TABLE breakers (
     name         TEXT NOT NULL PRIMARY KEY,
     failed_at    TEXT NOT NULL,
-    tripped_at   INTEGER,
+    tripped_at   BIGINT,
     why          TEXT,
-    probe_job    INTEGER,
+    probe_job    BIGINT,
     probe_number INTEGER
-) STRICT, WITHOUT ROWID;
+);
+
+-- A batch that is tried again is so in steps. Its items from this position on are looked at yet, and are in none of its counts; NULL: all were.
+ALTER TABLE batches ADD COLUMN retry_from INTEGER;

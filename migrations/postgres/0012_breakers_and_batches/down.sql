@@ -1,3 +1,4 @@
+ALTER TABLE batches DROP COLUMN retry_from;
 DROP TABLE breakers;
 DELETE FROM limits WHERE max = 2147483647 AND rate IS NULL;
 ALTER TABLE limits DROP COLUMN breaker;
