@@ -25,6 +25,7 @@ mod rate;
 mod retry;
 mod subqueue;
 mod text;
+mod token;
 
 pub use actor::Actor;
 pub use attempt::{AttemptName, FinishedAttempt, Outcome};
@@ -51,3 +52,4 @@ pub use rate::{Rate, RateError};
 pub use retry::{Backoff, MAX_RETRY_DELAY, RetryPolicy};
 pub use subqueue::{Concurrency, Subqueue, is_high};
 pub use text::{inert, is_harmful};
+pub use token::{Role, RoleError, TokenChange, TokenHash, TokenName, TokenNameError, TokenSecret};

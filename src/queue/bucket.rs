@@ -20,6 +20,15 @@ pub struct Bucket {
     full_at: i64,
 }
 
+/// Why a bucket does not hold as many tokens as are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TooFew {
+    /// Others have taken them. There are as many at this instant, if nobody takes one before.
+    Until(Timestamp),
+    /// It never holds as many.
+    Ever,
+}
+
 impl Bucket {
     /// The bucket of a rate, which was stored with the instant from which it is full; one that was never stored is full.
     ///
@@ -42,11 +51,23 @@ impl Bucket {
 
     /// Takes a token, if there is one.
     pub fn take(&mut self) -> bool {
-        let has_some = self.left() > 0;
-        if has_some {
-            self.full_at = self.full_at.saturating_add(self.rate.interval_micros());
+        self.take_together(1).is_ok()
+    }
+
+    /// Takes so many tokens, or none.
+    ///
+    /// # Errors
+    /// Why there are not as many.
+    pub fn take_together(&mut self, count: u32) -> Result<(), TooFew> {
+        if count > self.rate.burst() {
+            return Err(TooFew::Ever);
         }
-        has_some
+        let cost = self.rate.interval_micros() * i64::from(count);
+        if self.left() < count {
+            return Err(TooFew::Until(instant(self.full_at + cost - self.rate.filling_micros())));
+        }
+        self.full_at = self.full_at.saturating_add(cost);
+        Ok(())
     }
 
     /// When to look at it again, where it holds no token: when it gets the next one, or of a fast rate the next few.
@@ -179,6 +200,27 @@ mod tests {
                 let filling = kept.0.filling_micros();
                 prop_assert_eq!(kept.left(now + filling), kept.0.burst());
                 prop_assert!(kept.left(now + kept.0.interval_micros()) >= 1, "and there is a token after one interval");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn tokens_are_taken_together_or_not_at_all_and_are_there_when_it_is_said(
+            rate in any_rate(), taken in 0_u32..6, wanted in 1_u32..9,
+        ) {
+            let mut kept = Kept(rate, None);
+            let left = rate.burst() - kept.take(0, taken);
+            let mut bucket = Bucket::new(rate, kept.1, at(0));
+            let came = bucket.take_together(wanted);
+            prop_assert_eq!(bucket.left(), if came.is_ok() { left - wanted } else { left });
+            match came {
+                Ok(()) => {}
+                Err(TooFew::Ever) => prop_assert!(wanted > rate.burst()),
+                Err(TooFew::Until(then)) => {
+                    let then = then.as_microsecond() - at(0).as_microsecond();
+                    prop_assert!(kept.left(then - 1) < wanted && kept.left(then) == wanted);
+                }
             }
         }
     }

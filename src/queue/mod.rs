@@ -11,7 +11,7 @@ mod signals;
 
 pub use ageing::Ageing;
 pub use breaker::{BreakerState, Passage, Trip, Turn};
-pub use bucket::Bucket;
+pub use bucket::{Bucket, TooFew};
 pub use estimate::{Durations, expected_end};
 pub use limits::{Limits, Room, Running, names};
 pub use loss::{MOST_LOSSES, after_loss};

@@ -1,4 +1,5 @@
-//! What is left of each rate, for all nodes: a row for a name that a rate holds back, changed only by claims that take jobs under it.
+//! What is left of each rate, for all nodes: a row for a name that a rate holds back, changed only by what takes of it: claims of
+//! jobs, and requests with a token.
 
 use std::collections::BTreeMap;
 
@@ -41,6 +42,13 @@ pub(super) fn load(
         (name, Bucket::new(rate, full_at, time))
     };
     Ok(rates.into_iter().map(bucket).collect())
+}
+
+/// From when on the bucket of that name is full, as it was stored.
+pub(super) fn full_at(conn: &mut Conn, name: &str) -> Result<Option<Timestamp>, StoreError> {
+    let row = rate_buckets::table.find(name).select(rate_buckets::full_at);
+    let full_at: Option<Micros> = on_each_backend!(conn, |inner| row.first(inner).optional()?);
+    Ok(full_at.map(Timestamp::from))
 }
 
 /// Stores those that are not as they are stored.

@@ -52,6 +52,7 @@ pub mod schema;
 pub mod statistics;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tokens;
 pub mod whole_batches;
 
 use std::future::Future;

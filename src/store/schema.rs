@@ -326,6 +326,21 @@ table! {
 }
 
 table! {
+    api_tokens (name) {
+        name -> Text,
+        secret_sha256 -> Text,
+        role -> Text,
+        rate -> Nullable<Text>,
+        created_at -> BigInt,
+        created_by -> Text,
+        expires_at -> Nullable<BigInt>,
+        last_used_at -> Nullable<BigInt>,
+        revoked_at -> Nullable<BigInt>,
+        revoked_by -> Nullable<Text>,
+    }
+}
+
+table! {
     queues (name) {
         name -> Text,
         paused_at -> Nullable<BigInt>,
@@ -396,6 +411,7 @@ all_tables!(
     limits,
     rate_buckets,
     breakers,
+    api_tokens,
     audit_events,
     audit_anchors,
 );

@@ -143,6 +143,7 @@ async fn fill(queue: &Queue) -> JobId {
          INSERT INTO ends_to_follow (follower, ended_at, schedule, job_id, state) VALUES ('nightly', 8, 'dump', 3, 'completed');
          INSERT INTO waiting_instants (schedule, nominal_at, wait_until) VALUES ('nightly', 9, 10);
          INSERT INTO rate_buckets (name, full_at) VALUES ('queue:x', 7);
+         INSERT INTO api_tokens VALUES ('ci', 'abc', 'submit', '1/m', 4, 'me', 6, 5, 7, 'you');
          INSERT INTO limits (name, max, set_at, set_by) VALUES ('queue:x', 3, 5, 'me');
          INSERT INTO breakers (name, failed_at, tripped_at, why) VALUES ('queue:x', '[]', 5, 'refused');
          INSERT INTO job_statistics VALUES ('2026-06-14', '', 'noop', 1, 2, 3, 4, 5, 6, 7, 9007199254740993)",

@@ -21,4 +21,5 @@ mod put_back;
 mod rates;
 mod schema;
 mod submit;
+mod tokens;
 mod whole_batches;
