@@ -9,13 +9,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Body;
+use super::access::{Changer, Payer, too_fast};
 use super::paging::{Paging, list};
 use super::problem::Problem;
 use super::schedules::instant;
-use super::state::{App, Changer};
+use super::state::App;
 use super::submission::{Submitted, check_submission};
 use super::wire::{Attempt, ItemState, Job, List, Submission, Tripped, WaitsFor, time};
-use crate::model::{Actor, Event, FinalState, JobId, JobState};
+use crate::model::{Actor, Event, FinalState, JobId, JobState, NewJob};
 use crate::queue::{Ageing, expected_end};
 use crate::store::Conn;
 use crate::store::batches::{self, ItemRecord};
@@ -24,6 +25,7 @@ use crate::store::dependencies::waits_for;
 use crate::store::history::{self, AttemptRecord, JobFilter, JobRecord};
 use crate::store::idempotency::{Key, Outcome, submit_once};
 use crate::store::jobs::{SubmitContext, submit};
+use crate::store::tokens::charge;
 use crate::store::whole_batches;
 
 /// With how many of the jobs that it waits for a single job is shown.
@@ -191,10 +193,11 @@ pub(super) async fn items(
 
 /// Submits a job, or a list of jobs in one atomic call.
 #[utoipa::path(post, path = "/api/v1/jobs", request_body = Submission,
-    responses((status = 202, body = Job), (status = 422, body = Problem)))]
+    responses((status = 202, body = Job), (status = 422, body = Problem), (status = 429, body = Problem)))]
 pub(super) async fn create(
     State(app): State<App>,
     Changer(actor): Changer,
+    Payer(toll): Payer,
     headers: HeaderMap,
     Body(body): Body<Value>,
 ) -> Result<Response, Problem> {
@@ -206,11 +209,20 @@ pub(super) async fn create(
     let context = SubmitContext { now, node: live.node, ageing };
     let jobs = Arc::new(jobs);
     let rows = Arc::clone(&jobs);
-    let write = app.store.write(move |conn| match &key {
-        Some(key) => submit_once(conn, key, &rows, context),
-        None => submit(conn, &rows, context).map(Outcome::Submitted),
+    let count = handed_in(&jobs);
+    let write = app.store.write(move |conn| {
+        if let Some(toll) = &toll
+            && let Err(shortage) = charge(conn, toll, count, now)?
+        {
+            return Ok(Err(too_fast(toll, count, shortage)));
+        }
+        let outcome = match &key {
+            Some(key) => submit_once(conn, key, &rows, context)?,
+            None => Outcome::Submitted(submit(conn, &rows, context)?),
+        };
+        Ok(Ok(outcome))
     });
-    let submitted = match live.signals.work_of(write).await? {
+    let submitted = match live.signals.work_of(write).await?? {
         Outcome::Submitted(submitted) => submitted,
         Outcome::Repeated(ids) => return repeated(&app, ids, is_bulk).await,
         Outcome::Other => {
@@ -241,6 +253,12 @@ pub(super) async fn create(
     };
     let location = [(header::LOCATION, format!("/api/v1/jobs/{id}"))];
     Ok((status, location, axum::Json(estimated(&app, record))).into_response())
+}
+
+/// How many jobs that is for the rate of a token: each item of a batch is one.
+fn handed_in(jobs: &[NewJob]) -> u32 {
+    let count: usize = jobs.iter().map(|job| job.items.len().max(1)).sum();
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// How long an `Idempotency-Key` may be, in bytes.

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::Body;
+use super::access::Changer;
 use super::problem::{FieldError, Problem};
-use super::state::{App, Changer};
+use super::state::App;
 use super::wire::{Limit, LimitName, LimitRequest, List, Tripped, time};
 use crate::model::{AuditEvent, Breaker, Concurrency, Event, Rate, ScheduleId};
 use crate::queue::names;

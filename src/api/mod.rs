@@ -1,8 +1,9 @@
 //! The HTTP interface, on the Unix socket and, when asked for, on TCP.
 //!
-//! The command line is a client of it, so what it can do is what the routes can do. Changes are taken on the socket only, where the
-//! kernel vouches for who asks.
+//! The command line is a client of it, so what it can do is what the routes can do. Who asks is vouched for by the kernel on the socket and
+//! by a token over TCP; [`access`] is what decides.
 
+mod access;
 mod jobs;
 mod kinds;
 mod limits;
@@ -16,16 +17,19 @@ mod serve;
 mod state;
 mod submission;
 mod system;
+mod tokens;
 pub mod wire;
 
 use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use serde::de::DeserializeOwned;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::jobs::explain;
+use access::{Access, guard};
 pub use problem::{FieldError, Problem};
 pub use serve::{ServeError, bind_socket, bind_tcp, serve_socket, serve_tcp};
 pub(crate) use state::user_name;
@@ -74,6 +78,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(system::reload))
         .routes(routes!(system::events))
         .routes(routes!(system::audit))
+        .routes(routes!(tokens::index, tokens::create))
+        .routes(routes!(tokens::change))
+        .routes(routes!(tokens::revoke))
 }
 
 /// The routes and their OpenAPI document.
@@ -99,6 +106,7 @@ pub fn router(app: App) -> axum::Router {
         .route("/api/v1/openapi.json", get(move || std::future::ready(document.clone())))
         .fallback(nothing)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(from_fn_with_state(Access::new(app.clone()), guard))
         .with_state(app)
 }
 

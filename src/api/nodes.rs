@@ -7,8 +7,9 @@ use axum::extract::{Path, State};
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::access::Changer;
 use super::problem::Problem;
-use super::state::{App, Changer};
+use super::state::App;
 use super::wire::{List, Node, time};
 use crate::model::{Actor, AuditEvent, NodeId};
 use crate::store::audit::append_event;

@@ -11,9 +11,10 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::Body;
+use super::access::Changer;
 use super::problem::Problem;
 use super::schedules::instant;
-use super::state::{App, Changer, Live};
+use super::state::{App, Live};
 use super::wire::{Job, Orders, Selection, Touched};
 use crate::jobs::{kind, remove_logs};
 use crate::model::{Actor, AuditEvent, Event, JobId, JobState, JsonText, Priority};

@@ -1,7 +1,8 @@
 //! Errors on the wire: `application/problem+json` (RFC 9457), one envelope for everything.
 
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::jobs;
@@ -23,6 +24,9 @@ pub struct Problem {
     /// Every single thing that is wrong with the request's body.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// After how many seconds it may work, as in the header `Retry-After`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u32>,
 }
 
 /// Something wrong at one place of a body.
@@ -42,6 +46,7 @@ impl Problem {
             title: title.to_owned(),
             detail: detail.into(),
             errors: Vec::new(),
+            retry_after: None,
         }
     }
 
@@ -53,6 +58,11 @@ impl Problem {
     /// 400.
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", "Bad request", detail)
+    }
+
+    /// 401.
+    pub(super) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "A valid token is needed", detail)
     }
 
     /// 403.
@@ -75,6 +85,14 @@ impl Problem {
     pub fn invalid_params(kind: &str, prefix: &str, problems: &[jobs::Problem]) -> Self {
         let errors = problems.iter().map(|problem| FieldError::of(prefix, problem)).collect();
         Self::invalid(format!("the params of kind `{kind}` are not valid"), errors)
+    }
+
+    /// 429, with when it may work.
+    pub(super) fn too_many(detail: impl Into<String>, wait: SignedDuration) -> Self {
+        let seconds = wait.as_secs() + i64::from(wait.subsec_nanos() > 0);
+        let retry_after = Some(u32::try_from(seconds.max(1)).unwrap_or(u32::MAX));
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        Self { retry_after, ..Self::new(status, "too-many", "Too many requests", detail) }
     }
 
     /// 503: it works on the daemon's side only, and the daemon does not run.
@@ -128,6 +146,15 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_string(&self).unwrap_or_default();
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+        let mut answer = (status, kind, body).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            let how = HeaderValue::from_static("Bearer realm=\"sexton\"");
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, how);
+        }
+        if let Some(seconds) = self.retry_after {
+            answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        answer
     }
 }

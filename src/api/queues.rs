@@ -7,8 +7,9 @@ use axum::extract::{Path, State};
 use serde_json::json;
 
 use super::Body;
+use super::access::Changer;
 use super::problem::{FieldError, Problem};
-use super::state::{App, Changer};
+use super::state::App;
 use super::wire::{List, Origin, Pause, PauseRequest, Queue, QueueOrigins, QueueRequest, time};
 use crate::model::{AuditEvent, QueueChange, QueueSettings, ScheduleId};
 use crate::store::audit::append_event;

@@ -11,9 +11,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Body;
+use super::access::Changer;
 use super::paging::{Paging, list};
 use super::problem::Problem;
-use super::state::{App, Changer};
+use super::state::App;
 use super::wire::{Last, List, Occurrence, Pause, PauseRequest, RunRequest, Schedule, time};
 use crate::catalog::Catalog;
 use crate::jobs::kind;

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::request::Parts;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
@@ -134,22 +132,4 @@ pub(crate) fn user_name(uid: u32) -> Option<String> {
         let name = fields.next()?;
         (fields.nth(1)? == number).then(|| name.to_owned())
     })
-}
-
-/// The extractor of who asks for a change. Over TCP nothing can be changed: there are no tokens yet, and an open port must not be
-/// able to run commands.
-pub(super) struct Changer(pub(super) Actor);
-
-impl FromRequestParts<App> for Changer {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Problem> {
-        let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|info| info.0.clone());
-        match peer.unwrap_or(Peer::InProcess) {
-            Peer::Remote(_) => Err(Problem::forbidden(
-                "changes are only taken on the Unix socket; the TCP listener is for reading",
-            )),
-            local => Ok(Self(local.actor())),
-        }
-    }
 }

@@ -13,9 +13,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::access::{Changer, Stranger};
 use super::problem::Problem;
 use super::schedules::upcoming;
-use super::state::{App, Changer, Live};
+use super::state::{App, Live};
 use super::wire::{List, Status, Upcoming, Worker, time};
 use crate::audit::{self, Filter};
 use crate::catalog::Catalog;
@@ -128,7 +129,7 @@ fn failing(store: &Store, live: &Live) -> Option<String> {
 
 /// Whether it works: the scheduler ticks and the database can be written.
 #[utoipa::path(get, path = "/healthz", responses((status = 200, body = Value), (status = 503, body = Value)))]
-pub(super) async fn healthz(State(app): State<App>) -> Response {
+pub(super) async fn healthz(State(app): State<App>, Stranger(is_stranger): Stranger) -> Response {
     let why = match &app.live {
         Some(live) => failing(&app.store, live),
         None => Some("the daemon is not running".to_owned()),
@@ -136,6 +137,7 @@ pub(super) async fn healthz(State(app): State<App>) -> Response {
     match why {
         None => axum::Json(json!({ "status": "ok" })).into_response(),
         Some(why) => {
+            let why = (!is_stranger).then_some(why);
             let body = axum::Json(json!({ "status": "failing", "why": why }));
             (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
         }
@@ -144,14 +146,15 @@ pub(super) async fn healthz(State(app): State<App>) -> Response {
 
 /// Whether it can take work: the store answers and the scheduler ticks.
 #[utoipa::path(get, path = "/readyz", responses((status = 200, body = Value), (status = 503, body = Value)))]
-pub(super) async fn readyz(State(app): State<App>) -> Response {
+pub(super) async fn readyz(State(app): State<App>, Stranger(is_stranger): Stranger) -> Response {
     let answers = app.store.read(|conn| nodes::list(conn, 1).map(|_| ())).await.is_ok();
     let works = app.live.as_ref().is_some_and(|live| {
         let pool = live.pool.status();
         failing(&app.store, live).is_none() && pool.store_error.is_none() && !pool.draining
     });
     let status = if answers && works { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({ "ready": answers && works, "problems": problems(&app, &app.catalog()) });
+    let problems = (!is_stranger).then(|| problems(&app, &app.catalog()));
+    let body = json!({ "ready": answers && works, "problems": problems });
     (status, axum::Json(body)).into_response()
 }
 

@@ -197,7 +197,7 @@ fn exit_of(problem: &Problem) -> Exit {
     match problem.kind.as_str() {
         "not-found" => Exit::NotFound,
         "no-daemon" => Exit::NoDaemon,
-        "busy" | "storage" => Exit::TryAgain,
+        "busy" | "storage" | "too-many" => Exit::TryAgain,
         "invalid" | "bad-request" => Exit::Usage,
         _ => Exit::Failed,
     }

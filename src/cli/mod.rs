@@ -14,6 +14,7 @@ mod queues;
 mod schedules;
 mod session;
 mod system;
+mod tokens;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -139,6 +140,7 @@ async fn dispatch(session: &Session, command: Command) -> Outcome {
         Command::Queues(args) => queues::queues(session, args.action).await,
         Command::Workers => system::workers(session).await,
         Command::Nodes { action } => nodes::nodes(session, action).await,
+        Command::Token { action } => tokens::tokens(session, action).await,
         Command::Events => system::events(session).await,
         Command::Audit(args) => system::audit(session, &args).await,
         Command::Db(command) => database::run(session, command).await,

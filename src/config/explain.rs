@@ -42,6 +42,7 @@ fn values(settings: &Settings) -> Vec<(String, Option<String>)> {
         ("workers.ageing", Some(quoted(workers.ageing))),
         ("api.socket", Some(quoted(&api.socket))),
         ("api.listen", api.listen.map(|listen| quoted(listen.to_string()))),
+        ("api.anonymous", Some(quoted(api.anonymous.as_str()))),
         ("log.dir", Some(quoted(&log.dir))),
         ("log.format", Some(quoted(log.format.as_str()))),
         ("log.level", Some(quoted(log.level.as_str()))),

@@ -50,6 +50,7 @@ pub const KEYS: &[Key] = &[
     text("queues.*.timeout", DURATION),
     text("api.socket", "the path of the Unix socket"),
     text("api.listen", "an address like 127.0.0.1:7373"),
+    text("api.anonymous", "none or read"),
     text("log.dir", FOLDER),
     text("log.format", "auto, text, json or journald"),
     text("log.level", "a level like info, or a filter like \"info,sexton::scheduler=debug\""),

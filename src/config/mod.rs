@@ -20,7 +20,7 @@ pub use keys::{KEYS, Key};
 pub use listen::{DEFAULT_PORT, ListenAddress, ListenError};
 pub use load::{Loaded, Request, SYSTEM_FILE, load, resolve};
 pub use log_filter::{LogFilter, LogFilterError};
-pub use raw::{AuditJobs, LogFormat, Rotation};
+pub use raw::{Anonymous, AuditJobs, LogFormat, Rotation};
 pub use settings::{
     ApiSettings, AuditSettings, LeaseSettings, LogSettings, Retention, ScheduleDefaults, Settings,
     WorkerSettings,

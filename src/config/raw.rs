@@ -86,6 +86,7 @@ pub(super) struct RawQueue {
 pub(super) struct RawApi {
     pub(super) socket: Option<PathBuf>,
     pub(super) listen: Option<ListenAddress>,
+    pub(super) anonymous: Option<Anonymous>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -179,6 +180,17 @@ pub enum AuditJobs {
     Failures,
 }
 
+/// What may be done over TCP without a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Anonymous {
+    /// Nothing but asking whether the daemon is well.
+    #[default]
+    None,
+    /// Whatever a token with the role `read` may do.
+    Read,
+}
+
 /// Gives each word of an enum back as it is written in the file.
 macro_rules! written_as {
     ($type:ty { $($variant:ident => $word:literal),+ $(,)? }) => {
@@ -194,4 +206,5 @@ macro_rules! written_as {
 
 written_as!(LogFormat { Auto => "auto", Text => "text", Json => "json", Journald => "journald" });
 written_as!(Rotation { Never => "never", Hourly => "hourly", Daily => "daily" });
+written_as!(Anonymous { None => "none", Read => "read" });
 written_as!(AuditJobs { All => "all", Failures => "failures" });

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::tz::TimeZone;
 
 use super::raw::{Raw, RawQueue};
-use super::{AuditJobs, ListenAddress, LogFilter, LogFormat, Rotation};
+use super::{Anonymous, AuditJobs, ListenAddress, LogFilter, LogFormat, Rotation};
 use crate::jobs::Kind;
 use crate::model::{
     ByteSize, HumanDuration, NodeIdentity, Priority, QueueSettings, RetryPolicy, is_node_name,
@@ -67,6 +67,8 @@ pub struct ApiSettings {
     pub socket: PathBuf,
     /// The TCP address; `None`: off.
     pub listen: Option<ListenAddress>,
+    /// What may be done there without a token.
+    pub anonymous: Anonymous,
 }
 
 /// `[log]`
@@ -309,6 +311,7 @@ impl Settings {
                     &data_dir.join("sexton.sock"),
                 ),
                 listen: raw.api.listen,
+                anonymous: raw.api.anonymous.unwrap_or_default(),
             },
             audit: AuditSettings {
                 dir: raw

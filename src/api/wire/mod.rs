@@ -8,9 +8,10 @@ mod order;
 mod queue;
 mod schedule;
 mod submission;
+mod token;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::store::Micros;
 pub use daemon::{Node, Status, Upcoming, Worker};
@@ -21,6 +22,7 @@ pub use order::{Orders, Selection, Touched};
 pub use queue::{Origin, Queue, QueueOrigins, QueueRequest};
 pub use schedule::{Last, Occurrence, Pause, PauseRequest, RunRequest, Schedule};
 pub use submission::{DependsOn, Item, Needs, Submission};
+pub use token::{NewToken, Token, TokenChangeRequest, TokenRequest};
 
 /// RFC 3339 in UTC with microseconds, always of the same length.
 #[must_use]
@@ -39,4 +41,11 @@ pub struct List<T> {
     pub items: Vec<T>,
     /// Give it as `cursor` to get the next page; null on the last one.
     pub next_cursor: Option<String>,
+}
+
+/// Tells null, which is given, from nothing.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }

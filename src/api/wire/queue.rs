@@ -2,9 +2,9 @@
 
 use std::num::NonZeroU16;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
-use super::Pause;
+use super::{Pause, given};
 use crate::model::{HumanDuration, Rate};
 
 /// A queue.
@@ -76,11 +76,4 @@ pub struct QueueRequest {
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub timeout: Option<Option<HumanDuration>>,
-}
-
-/// Tells null, which is given, from nothing.
-fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }

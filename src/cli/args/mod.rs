@@ -9,6 +9,7 @@ mod orders;
 mod queues;
 mod schedules;
 mod system;
+mod tokens;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ pub(super) use orders::{Reprioritise, Retry, Select};
 pub(super) use queues::{LimitAction, Limits, QueueAction, QueueSet, QueueSetting, Queues};
 pub(super) use schedules::{Pause, Run, Why};
 pub(super) use system::{Audit, AuditAction, Config};
+pub(super) use tokens::{TokenAction, TokenCreate, TokenSet, TokenSetting};
 
 /// Where the options that all commands have stand in their help: behind the command's own.
 const COMMON: usize = 900;
@@ -119,6 +121,13 @@ pub enum Command {
         /// What to do; list them.
         #[command(subcommand)]
         action: Option<NodeAction>,
+    },
+    /// The tokens that let programs use the API over TCP: make, change and revoke them.
+    #[command(visible_alias = "tokens")]
+    Token {
+        /// What to do; list them.
+        #[command(subcommand)]
+        action: Option<TokenAction>,
     },
     /// Follow what happens, one JSON object a line.
     Events,

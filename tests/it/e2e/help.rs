@@ -3,7 +3,7 @@
 use crate::harness::daemon::{Home, answer};
 
 /// Every command with a help text of its own.
-const COMMANDS: [&str; 38] = [
+const COMMANDS: [&str; 42] = [
     "",
     "serve",
     "validate",
@@ -28,6 +28,10 @@ const COMMANDS: [&str; 38] = [
     "limits set",
     "workers",
     "nodes",
+    "token",
+    "token create",
+    "token set",
+    "token revoke",
     "events",
     "audit",
     "audit verify",

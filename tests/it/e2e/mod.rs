@@ -17,4 +17,5 @@ mod orders;
 mod overlap;
 mod queues;
 mod reload;
+mod tokens;
 mod whole_batches;
