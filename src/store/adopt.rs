@@ -87,7 +87,7 @@ fn adopt_one(
         number: number - 1,
         charged: running.charged,
     };
-    let Some(row) = load(conn, std::slice::from_ref(&ready))?.remove(&ready.job_id) else {
+    let Some(row) = load(conn, ready.job_id)? else {
         return Ok(None);
     };
     let job = claimed(conn, &ready, row, started_at)?;

@@ -1,13 +1,15 @@
 //! The rows of jobs without the queue: what the engine writes for jobs that do nothing, by its own statements on one connection.
 //!
 //! No checks, no other thread, no claims by limit and pause, no audit log. What it reaches is what the disk, the layout and the
-//! statements allow; it is what measurements stand beside.
+//! statements allow; it is what measurements stand beside. On PostgreSQL its statements are about as many rows at once as those of the
+//! engine.
 
 use diesel::prelude::*;
 
+use super::claim::JobRow;
 use super::hot::{
     DeleteReady, DeleteRunning, InsertAttempt, InsertJob, InsertReady, InsertResult, InsertRunning,
-    JobToRun, LastRowId, Returning,
+    JobToRun, execute_and_load, execute_each, new_job_ids,
 };
 use super::schema::jobs_ready;
 use super::{Conn, DatabaseUrl, Purpose, StoreError, migrations, on_each_backend};
@@ -45,13 +47,7 @@ impl Bare {
     /// When the database refuses.
     pub fn submit(&mut self, params: &str, count: usize) -> Result<(), StoreError> {
         let clock_us = &mut self.clock_us;
-        self.conn.transaction(|conn| {
-            for _ in 0..count {
-                *clock_us += 1;
-                insert(conn, params, *clock_us)?;
-            }
-            Ok(())
-        })
+        self.conn.transaction(|conn| insert(conn, params, clock_us, count))
     }
 
     /// Ends what was claimed the last time and claims up to `count` jobs, in one commit. Returns how many it claimed.
@@ -62,17 +58,25 @@ impl Bare {
         self.clock_us += 1;
         let (now_us, running) = (self.clock_us, std::mem::take(&mut self.running));
         self.running = self.conn.transaction(|conn| {
-            for job in &running {
-                finish(conn, *job, now_us)?;
-            }
+            finish(conn, &running, now_us)?;
             claim(conn, count, now_us)
         })?;
         Ok(self.running.len())
     }
 }
 
-fn insert(conn: &mut Conn, params: &str, now_us: i64) -> Result<(), StoreError> {
-    let job = InsertJob {
+fn insert(
+    conn: &mut Conn,
+    params: &str,
+    clock_us: &mut i64,
+    count: usize,
+) -> Result<(), StoreError> {
+    let ids = new_job_ids(conn, count)?;
+    let first_us = *clock_us + 1;
+    *clock_us += i64::try_from(count).unwrap_or(i64::MAX);
+    let times = || ids.iter().zip(first_us..);
+    let job = |(id, now_us): (&i64, i64)| InsertJob {
+        id: *id,
         submission: 0,
         kind: "noop",
         schedule: None,
@@ -89,15 +93,15 @@ fn insert(conn: &mut Conn, params: &str, now_us: i64) -> Result<(), StoreError> 
         actor: "bench",
         node_id: NODE,
     };
-    let job_id: i64 = match conn {
-        Conn::Sqlite(conn) => {
-            job.execute(conn)?;
-            LastRowId {}.get_result(conn)?
-        }
-        Conn::Postgres(conn) => Returning(job).get_result(conn)?,
+    execute_each(conn, times().map(job))?;
+    let ready = |(id, now_us): (&i64, i64)| InsertReady {
+        subqueue: QUEUE,
+        rank: now_us,
+        job_id: *id,
+        number: 0,
+        charged: 0,
     };
-    let ready = InsertReady { subqueue: QUEUE, rank: now_us, job_id, number: 0, charged: 0 };
-    on_each_backend!(conn, |inner| ready.execute(inner)?);
+    execute_each(conn, times().map(ready))?;
     Ok(())
 }
 
@@ -108,31 +112,28 @@ fn claim(conn: &mut Conn, count: usize, now_us: i64) -> Result<Vec<i64>, StoreEr
         .select((jobs_ready::rank, jobs_ready::job_id))
         .limit(i64::try_from(count).unwrap_or(i64::MAX));
     let ready: Vec<(i64, i64)> = on_each_backend!(&mut *conn, |inner| first.load(inner)?);
-    for &(rank, job_id) in &ready {
-        let delete = DeleteReady { subqueue: QUEUE, rank, job_id };
-        let insert = InsertRunning {
-            job_id,
-            number: 1,
-            charged: 0,
-            node_id: NODE,
-            started_at: now_us,
-            subqueue: QUEUE,
-        };
-        let job = JobToRun { id: job_id };
-        on_each_backend!(&mut *conn, |inner| {
-            delete.execute(inner)?;
-            insert.execute(inner)?;
-            // Read like the engine does; nobody needs it.
-            job.execute(inner)?;
-        });
-    }
+    let delete =
+        |(rank, job_id): &(i64, i64)| DeleteReady { subqueue: QUEUE, rank: *rank, job_id: *job_id };
+    let insert = |(_, job_id): &(i64, i64)| InsertRunning {
+        job_id: *job_id,
+        number: 1,
+        charged: 0,
+        node_id: NODE,
+        started_at: now_us,
+        subqueue: QUEUE,
+    };
+    let moved = (ready.iter().map(delete).collect(), ready.iter().map(insert).collect());
+    // Read like the engine does; nobody needs it.
+    let asked = ready.iter().map(|(_, job_id)| JobToRun { id: *job_id }).collect();
+    let _jobs: Vec<JobRow> = execute_and_load(conn, moved, asked)?;
     Ok(ready.into_iter().map(|(_, job_id)| job_id).collect())
 }
 
-fn finish(conn: &mut Conn, job_id: i64, now_us: i64) -> Result<(), StoreError> {
-    let running = DeleteRunning { job_id, number: 1, node_id: NODE };
-    let attempt = InsertAttempt {
-        job_id,
+fn finish(conn: &mut Conn, jobs: &[i64], now_us: i64) -> Result<(), StoreError> {
+    let running = |job_id: &i64| DeleteRunning { job_id: *job_id, number: 1, node_id: NODE };
+    execute_each(conn, jobs.iter().map(running))?;
+    let attempt = |job_id: &i64| InsertAttempt {
+        job_id: *job_id,
         number: 1,
         outcome: "success",
         node_id: NODE,
@@ -142,8 +143,9 @@ fn finish(conn: &mut Conn, job_id: i64, now_us: i64) -> Result<(), StoreError> {
         error: None,
         output_tail: None,
     };
-    let result = InsertResult {
-        job_id,
+    execute_each(conn, jobs.iter().map(attempt))?;
+    let result = |job_id: &i64| InsertResult {
+        job_id: *job_id,
         state: "completed",
         finished_at: now_us,
         attempts: 1,
@@ -151,10 +153,6 @@ fn finish(conn: &mut Conn, job_id: i64, now_us: i64) -> Result<(), StoreError> {
         error: None,
         result: None,
     };
-    on_each_backend!(conn, |inner| {
-        running.execute(inner)?;
-        attempt.execute(inner)?;
-        result.execute(inner)?;
-    });
+    execute_each(conn, jobs.iter().map(result))?;
     Ok(())
 }

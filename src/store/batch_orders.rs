@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::batches::{ITEM, OPEN, close, counts, is_open, wait_for};
 use super::by_hand::STEP_JOBS;
+use super::dependencies::Over;
 use super::hot::{DeleteDependency, EndItem};
 use super::jobs::SubmitContext;
 use super::removal::{self, Cancelled, Redriven};
@@ -234,8 +235,9 @@ fn retry_some(
     match counts(conn, JobId(batch))? {
         Some(counts) if next.is_none() && counts.left() == 0 => {
             let by = marks(conn, batch)?.and_then(|marks| marks.cancelled_by);
-            let end = close(conn, batch, counts, by, context.now)?;
-            dependencies::release(conn, batch, end, context.now)
+            let at = context.now;
+            let state = close(conn, batch, counts, by, at)?;
+            dependencies::release(conn, Over { id: batch, state, at })
         }
         _ => Ok(()),
     }

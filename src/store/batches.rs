@@ -3,14 +3,21 @@
 //! The batch itself waits in no room and is run by nobody. Each end of an item counts in its row, and the last one ends it. What an item
 //! does, when it is retried and what came of it is its own job's business.
 
+use std::collections::{BTreeMap, HashMap};
+
 use diesel::prelude::*;
 use jiff::Timestamp;
 
-use super::hot::{CountItem, DeleteDependency, EndItem, InsertDependency, InsertItem};
-use super::jobs::{SubmitContext, submit_one};
+use super::dependencies::Over;
+use super::finish::{self, End};
+use super::hot::{
+    BatchOfItem, CountItems, DeleteDependency, EndItem, InsertDependency, InsertItem, execute_each,
+    load_each, new_job_ids,
+};
+use super::jobs::{self, New, SubmitContext};
 use super::schema::{batch_items, batches, job_dependencies, job_results, jobs_running};
-use super::{Conn, StoreError, batch_orders, finish, on_each_backend};
-use crate::model::{BatchCounts, FinalState, JobId, JobSettings, JobState, NewJob};
+use super::{Conn, StoreError, batch_orders, on_each_backend};
+use crate::model::{BatchCounts, FinalState, JobId, JobSettings, JobState, NewItem, NewJob};
 
 /// What an item's job is to its batch, beside what jobs can need of others.
 pub(super) const ITEM: &str = "item";
@@ -19,10 +26,13 @@ pub(super) const ITEM: &str = "item";
 pub(super) const OPEN: i16 = 1;
 const CLOSED: i16 = 0;
 
+/// How many items are made at once. It bounds what a large batch takes of memory.
+const ITEMS_AT_ONCE: usize = 1000;
+
 /// Makes the items of a batch that was just inserted.
-pub(super) fn submit_items(
+pub(super) fn submit_items<'a>(
     conn: &mut Conn,
-    batch: &NewJob,
+    batch: &'a NewJob,
     id: i64,
     submission: i64,
     context: SubmitContext,
@@ -38,27 +48,37 @@ pub(super) fn submit_items(
     );
     diesel::insert_into(batches::table).values(row).execute(conn)?;
     let submission = if submission == 0 { id } else { submission };
-    let mut job = template(batch, JobId(id));
-    for (position, item) in (0_i32..).zip(&batch.items) {
-        job.params = item.params.clone();
-        job.settings.item = Some(item.name.clone());
-        if item.node.is_some() {
-            job.settings.node.clone_from(&item.node);
-        }
-        let done = submit_one(conn, &job, submission, context)?;
-        let job_id = done.id.0;
-        let row = InsertItem { batch_id: id, position, name: &item.name, job_id };
-        on_each_backend!(conn, |inner| row.execute(inner)?);
-        wait_for(conn, id, job_id)?;
+    let positions: Vec<(i32, &'a NewItem)> = (0_i32..).zip(&batch.items).collect();
+    for some in positions.chunks(ITEMS_AT_ONCE) {
+        let ids = new_job_ids(conn, some.len())?;
+        let items: Vec<NewJob> = some.iter().map(|(_, item)| item_job(batch, id, item)).collect();
+        let new = ids.iter().zip(&items);
+        let new: Vec<New<'_>> =
+            new.map(|(id, job)| New { id: *id, submission, job, context }).collect();
+        jobs::write(conn, &new)?;
+        let row = |((position, item), job_id): (&(i32, &'a NewItem), &i64)| InsertItem {
+            batch_id: id,
+            position: *position,
+            name: &item.name,
+            job_id: *job_id,
+        };
+        execute_each(conn, some.iter().zip(&ids).map(row))?;
+        execute_each(conn, ids.iter().map(|item| waits_for(id, *item)))?;
     }
     Ok(())
 }
 
-/// What the jobs of all items share: everything of the batch but its items, its key and its schedule.
-fn template(batch: &NewJob, id: JobId) -> NewJob {
+/// The job of an item: everything of the batch but its items, its key and its schedule.
+fn item_job(batch: &NewJob, id: i64, item: &NewItem) -> NewJob {
+    let settings = JobSettings {
+        batch: Some(JobId(id)),
+        item: Some(item.name.clone()),
+        node: item.node.clone().or_else(|| batch.settings.node.clone()),
+        ..batch.settings.clone()
+    };
     NewJob {
         kind: batch.kind.clone(),
-        params: batch.params.clone(),
+        params: item.params.clone(),
         priority: batch.priority,
         queue: batch.queue.clone(),
         run_at: batch.run_at,
@@ -67,7 +87,7 @@ fn template(batch: &NewJob, id: JobId) -> NewJob {
         unique: None,
         depends_on: batch.depends_on.clone(),
         depends_on_earlier: Vec::new(),
-        settings: JobSettings { batch: Some(id), ..batch.settings.clone() },
+        settings,
         items: Vec::new(),
         on_every_node: false,
         actor: batch.actor.clone(),
@@ -75,39 +95,54 @@ fn template(batch: &NewJob, id: JobId) -> NewJob {
 }
 
 pub(super) fn wait_for(conn: &mut Conn, batch: i64, item: i64) -> Result<(), StoreError> {
-    let row = InsertDependency { job_id: batch, depends_on: item, needs: ITEM };
+    let row = waits_for(batch, item);
     on_each_backend!(conn, |inner| row.execute(inner)?);
     Ok(())
 }
 
-/// Counts an item that is over. Returns how the batch ended, when it was the last one.
-pub(super) fn item_over(
-    conn: &mut Conn,
-    batch: i64,
-    item: i64,
-    end: FinalState,
-    now: Timestamp,
-) -> Result<Option<FinalState>, StoreError> {
-    let one = |which: FinalState| i32::from(which == end);
-    let count = CountItem {
-        completed: one(FinalState::Completed),
-        failed: one(FinalState::Failed),
-        cancelled: one(FinalState::Cancelled),
-        job_id: batch,
-    };
-    let no_more = DeleteDependency { job_id: batch, depends_on: item };
-    let ended = EndItem { state: end.state().as_str(), job_id: item };
-    let counted: Option<Counted> = on_each_backend!(conn, |inner| {
-        no_more.execute(inner)?;
-        ended.execute(inner)?;
-        count.get_result(inner).optional()?
-    });
-    let Some(counted) = counted else { return Ok(None) };
-    let counts = counted.counts();
-    if counts.left() > 0 {
-        return Ok(None);
+fn waits_for(batch: i64, item: i64) -> InsertDependency<'static> {
+    InsertDependency { job_id: batch, depends_on: item, needs: ITEM }
+}
+
+/// Those of some jobs that are items of batches, each behind its batch.
+pub(super) fn items_among(conn: &mut Conn, jobs: &[Over]) -> Result<Vec<(i64, Over)>, StoreError> {
+    let asked = jobs.iter().map(|over| BatchOfItem { depends_on: over.id });
+    let found: HashMap<i64, i64> = load_each(conn, asked)?.into_iter().collect();
+    Ok(jobs.iter().filter_map(|over| Some((*found.get(&over.id)?, *over))).collect())
+}
+
+/// Counts items that are over, each behind its batch. Returns the batches of which they were the last ones, which are over now.
+pub(super) fn items_over(conn: &mut Conn, items: &[(i64, Over)]) -> Result<Vec<Over>, StoreError> {
+    let no_more =
+        |(batch, item): &(i64, Over)| DeleteDependency { job_id: *batch, depends_on: item.id };
+    execute_each(conn, items.iter().map(no_more))?;
+    let ended =
+        |(_, item): &(i64, Over)| EndItem { state: item.state.state().as_str(), job_id: item.id };
+    execute_each(conn, items.iter().map(ended))?;
+    // In the order of their numbers, so that nodes at the same batches do not wait for each other.
+    let mut counts: BTreeMap<i64, (CountItems, Timestamp)> = BTreeMap::new();
+    for (batch, item) in items {
+        let none = CountItems { completed: 0, failed: 0, cancelled: 0, job_id: *batch };
+        let (count, at) = counts.entry(*batch).or_insert((none, item.at));
+        *at = item.at;
+        *match item.state {
+            FinalState::Completed => &mut count.completed,
+            FinalState::Failed => &mut count.failed,
+            FinalState::Cancelled => &mut count.cancelled,
+        } += 1;
     }
-    close(conn, batch, counts, counted.cancelled_by, now).map(Some)
+    let mut over = Vec::new();
+    for (id, (count, at)) in counts {
+        let counted: Option<Counted> =
+            on_each_backend!(conn, |inner| count.get_result(inner).optional()?);
+        let Some(counted) = counted else { continue };
+        let counts = counted.counts();
+        if counts.left() == 0 {
+            let state = close(conn, id, counts, counted.cancelled_by, at)?;
+            over.push(Over { id, state, at });
+        }
+    }
+    Ok(over)
 }
 
 #[derive(Debug, Queryable)]
@@ -147,7 +182,7 @@ pub(super) fn close(
     now: Timestamp,
 ) -> Result<FinalState, StoreError> {
     diesel::update(batches::table.find(batch)).set(batches::is_open.eq(CLOSED)).execute(conn)?;
-    let (end, error) = match (cancelled_by, counts) {
+    let (state, error) = match (cancelled_by, counts) {
         (_, BatchCounts { total, completed, .. }) if completed == total => {
             (FinalState::Completed, None)
         }
@@ -158,8 +193,17 @@ pub(super) fn close(
         }
     };
     let result = serde_json::json!(counts);
-    finish::close(conn, batch, end, now, 0, 0, error.as_deref(), Some(&result))?;
-    Ok(end)
+    let end = End {
+        id: batch,
+        state,
+        at: now,
+        attempts: 0,
+        charged: 0,
+        error: error.as_deref(),
+        result: Some(&result),
+    };
+    finish::close(conn, &end)?;
+    Ok(state)
 }
 
 /// How far a batch is; none for a job that is no batch.

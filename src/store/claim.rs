@@ -7,10 +7,12 @@ use jiff::Timestamp;
 
 use super::breakers::{self, HeldTo};
 use super::finish::finish;
-use super::hot::{DeleteReady, InsertRunning, JobToRun};
+use super::hot::{
+    DeleteReady, InsertRunning, JobToRun, SubqueuesWithWork, execute_and_load, load_each,
+};
 use super::jobs::from_json;
-use super::schema::{attempts, job_checkpoints, jobs, jobs_ready};
-use super::{Conn, Micros, StoreError, buckets, limits, on_each_backend, priorities, queues};
+use super::schema::{attempts, job_checkpoints, jobs_ready};
+use super::{Conn, Micros, StoreError, buckets, limits, priorities, queues};
 use crate::model::{
     AfterAttempt, Chain, FinalState, FinishedAttempt, HumanDuration, JobId, JobSettings, JsonText,
     Labels, NodeId, NodeIdentity, Outcome, Priority, ScheduleId, Subqueue,
@@ -143,13 +145,10 @@ pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Claim, StoreErro
             room.take(subqueue).then_some(row)
         })
         .collect();
-    for row in &ready {
-        start(conn, row, request)?;
-    }
+    let mut rows = start(conn, &ready, request)?;
     buckets::store(conn, room.buckets())?;
     breakers::store_probes(conn, room.all_passages(), &ready)?;
     let opens_at = room.opens_at(not_exhausted.into_iter());
-    let mut rows = load(conn, &ready)?;
     let mut jobs = Vec::with_capacity(ready.len());
     let mut params_bytes = 0;
     for ready in &ready {
@@ -225,17 +224,32 @@ fn fail(
 /// The parts of queues that have ready jobs, as they are written and as they are meant, found by skipping from name to name: a DISTINCT
 /// would read every row.
 pub(super) fn subqueues_with_work(conn: &mut Conn) -> Result<Vec<(String, Subqueue)>, StoreError> {
-    let mut subqueues: Vec<(String, Subqueue)> = Vec::new();
-    loop {
-        let after = subqueues.last().map(|(name, _)| name.clone()).unwrap_or_default();
-        let first = jobs_ready::table
-            .filter(jobs_ready::subqueue.gt(after))
-            .select(diesel::dsl::min(jobs_ready::subqueue));
-        let next: Option<String> = on_each_backend!(conn, |inner| first.get_result(inner)?);
-        let Some(name) = next else { return Ok(subqueues) };
+    let names: Vec<String> = match conn {
+        Conn::Sqlite(conn) => {
+            let mut names: Vec<String> = Vec::new();
+            while let Some(name) = subqueue_after(conn, names.last())? {
+                names.push(name);
+            }
+            names
+        }
+        // The server does the skipping, which would be a round trip for each name.
+        Conn::Postgres(conn) => SubqueuesWithWork {}.load(conn)?,
+    };
+    let meant = |name: String| {
         let Ok(subqueue) = name.parse::<Subqueue>();
-        subqueues.push((name, subqueue));
-    }
+        (name, subqueue)
+    };
+    Ok(names.into_iter().map(meant).collect())
+}
+
+fn subqueue_after(
+    conn: &mut SqliteConnection,
+    name: Option<&String>,
+) -> QueryResult<Option<String>> {
+    jobs_ready::table
+        .filter(jobs_ready::subqueue.gt(name.map_or("", String::as_str)))
+        .select(diesel::dsl::min(jobs_ready::subqueue))
+        .get_result(conn)
 }
 
 fn first_ready(conn: &mut Conn, subqueue: &str, limit: usize) -> Result<Vec<Ready>, StoreError> {
@@ -250,9 +264,18 @@ fn first_ready(conn: &mut Conn, subqueue: &str, limit: usize) -> Result<Vec<Read
     })
 }
 
-fn start(conn: &mut Conn, row: &Ready, request: &ClaimRequest) -> Result<(), StoreError> {
-    let ready = DeleteReady { subqueue: &row.subqueue, rank: row.rank, job_id: row.job_id };
-    let running = InsertRunning {
+/// Moves jobs from the ready ones to those that run, and reads them.
+fn start<'a>(
+    conn: &mut Conn,
+    ready: &'a [Ready],
+    request: &ClaimRequest,
+) -> Result<HashMap<i64, JobRow>, StoreError> {
+    let left = |row: &'a Ready| DeleteReady {
+        subqueue: &row.subqueue,
+        rank: row.rank,
+        job_id: row.job_id,
+    };
+    let running = |row: &'a Ready| InsertRunning {
         job_id: row.job_id,
         number: row.number + 1,
         charged: row.charged,
@@ -260,11 +283,10 @@ fn start(conn: &mut Conn, row: &Ready, request: &ClaimRequest) -> Result<(), Sto
         started_at: request.now.as_microsecond(),
         subqueue: &row.subqueue,
     };
-    on_each_backend!(conn, |inner| {
-        ready.execute(inner)?;
-        running.execute(inner)?;
-    });
-    Ok(())
+    let moved = (ready.iter().map(left).collect(), ready.iter().map(running).collect());
+    let asked = ready.iter().map(|row| JobToRun { id: row.job_id }).collect();
+    let rows: Vec<JobRow> = execute_and_load(conn, moved, asked)?;
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
 #[derive(Debug, Queryable)]
@@ -282,35 +304,9 @@ pub(super) struct JobRow {
     rank: i64,
 }
 
-pub(super) fn load(conn: &mut Conn, ready: &[Ready]) -> Result<HashMap<i64, JobRow>, StoreError> {
-    let rows: Vec<JobRow> = match conn {
-        // One statement that stays prepared, a row at a time: a list of ids has another text for every length.
-        Conn::Sqlite(conn) => {
-            let mut rows = Vec::with_capacity(ready.len());
-            for row in ready {
-                rows.extend(JobToRun { id: row.job_id }.get_result(conn).optional()?);
-            }
-            rows
-        }
-        Conn::Postgres(conn) => {
-            let ids: Vec<i64> = ready.iter().map(|row| row.job_id).collect();
-            let columns = (
-                jobs::id,
-                jobs::kind,
-                jobs::queue,
-                jobs::params,
-                jobs::priority,
-                jobs::schedule,
-                jobs::nominal_at,
-                jobs::labels,
-                jobs::settings,
-                jobs::run_at,
-                jobs::rank,
-            );
-            jobs::table.filter(jobs::id.eq_any(ids)).select(columns).load(conn)?
-        }
-    };
-    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+/// The row of a job; none when there is no such job.
+pub(super) fn load(conn: &mut Conn, id: i64) -> Result<Option<JobRow>, StoreError> {
+    Ok(load_each(conn, [JobToRun { id }])?.pop())
 }
 
 /// What a worker has to know of a job whose execution began at that instant.

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use diesel::prelude::*;
 use jiff::Timestamp;
 
-use super::hot::{DeleteDependency, Dependants, InsertDependency};
+use super::finish::{self, End};
+use super::hot::{DeleteDependency, Dependants, InsertDependency, execute_each};
 use super::schema::{job_dependencies, job_results, jobs, jobs_blocked};
 use super::whereabouts::{hold, hold_blocked};
-use super::{Conn, Micros, StoreError, batches, finish, jobs as rows, on_each_backend};
+use super::{Conn, Micros, StoreError, batches, jobs as rows, on_each_backend};
 use crate::model::{
     Dependency, DependencyNeeds, FinalState, JobId, JobSettings, JobState, NewJob,
     OnDependencyFailure,
@@ -22,11 +23,14 @@ const ANY: &str = "any";
 
 /// Keeps what new jobs depend on where it is until the transaction ends: a job that ended in between, on another node, would not know of
 /// those that wait for it. In the order of their numbers, so that two submissions do not wait for each other.
-pub(super) fn hold_all(conn: &mut Conn, new: &[NewJob]) -> Result<(), StoreError> {
+pub(super) fn hold_all<'a>(
+    conn: &mut Conn,
+    new: impl Iterator<Item = &'a NewJob>,
+) -> Result<(), StoreError> {
     if matches!(conn, Conn::Sqlite(_)) {
         return Ok(());
     }
-    let on = new.iter().flat_map(|job| job.depends_on.iter().map(|dependency| dependency.on.0));
+    let on = new.flat_map(|job| job.depends_on.iter().map(|dependency| dependency.on.0));
     for id in on.collect::<BTreeSet<i64>>() {
         hold(conn, id)?;
     }
@@ -42,6 +46,10 @@ pub(super) fn add(conn: &mut Conn, id: JobId, job: &NewJob) -> Result<bool, Stor
         // Its own number can be guessed before it is given, and it would wait for itself for ever.
         if on == id.0 {
             return Err(StoreError::Conflict(format!("job {on} cannot depend on itself")));
+        }
+        // So can that of one that is written together with it, and two could wait for each other.
+        if on > id.0 {
+            return Err(no_such(on));
         }
         let end = end_of(conn, on)?;
         let is_met = match (needs, &end) {
@@ -75,11 +83,12 @@ pub(super) fn add(conn: &mut Conn, id: JobId, job: &NewJob) -> Result<bool, Stor
         return Err(StoreError::Conflict(why.to_owned()));
     }
     waits_for.retain(|(_, needs)| *needs != DependencyNeeds::Any || !any.has_completed);
-    for (depends_on, needs) in &waits_for {
-        let (job_id, needs) = (id.0, needs.as_str());
-        let row = InsertDependency { job_id, depends_on: *depends_on, needs };
-        on_each_backend!(conn, |inner| row.execute(inner)?);
-    }
+    let row = |(depends_on, needs): &(i64, DependencyNeeds)| InsertDependency {
+        job_id: id.0,
+        depends_on: *depends_on,
+        needs: needs.as_str(),
+    };
+    execute_each(conn, waits_for.iter().map(row))?;
     Ok(!waits_for.is_empty())
 }
 
@@ -105,7 +114,11 @@ fn end_of(conn: &mut Conn, on: i64) -> Result<Option<String>, StoreError> {
         .select(job_results::state.nullable())
         .first(conn)
         .optional()?;
-    state.ok_or_else(|| StoreError::NotFound(format!("there is no job {on} to depend on")))
+    state.ok_or_else(|| no_such(on))
+}
+
+fn no_such(on: i64) -> StoreError {
+    StoreError::NotFound(format!("there is no job {on} to depend on"))
 }
 
 /// Each job once, however often it is named; the stricter need counts. One of several that is needed by itself as well is no such choice.
@@ -136,37 +149,58 @@ enum Fate {
     Cancelled(String),
 }
 
+/// A job that is over, as far as others that wait for it want to know.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Over {
+    /// The job.
+    pub(super) id: i64,
+    /// How it ended.
+    pub(super) state: FinalState,
+    /// When.
+    pub(super) at: Timestamp,
+}
+
+/// A job that waits for another one.
+#[derive(Debug, Queryable)]
+struct Dependant {
+    id: i64,
+    needs: String,
+}
+
 /// Tells the jobs that waited for one that is over: they become ready, go on waiting, or are cancelled.
 ///
 /// A cancelled one is over as well, so this goes on until nobody is left; a list instead of recursion, because chains can be long.
-pub(super) fn release(
-    conn: &mut Conn,
-    over: i64,
-    end: FinalState,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let mut ended = vec![(over, end)];
-    while let Some((over, end)) = ended.pop() {
-        let dependants = Dependants { depends_on: over };
-        let waiting: Vec<(i64, String)> = on_each_backend!(conn, |inner| dependants.load(inner)?);
-        for (id, needs) in waiting {
+pub(super) fn release(conn: &mut Conn, over: Over) -> Result<(), StoreError> {
+    let mut ended = vec![over];
+    while let Some(over) = ended.pop() {
+        let dependants = Dependants { depends_on: over.id };
+        let waiting: Vec<Dependant> = on_each_backend!(conn, |inner| dependants.load(inner)?);
+        for Dependant { id, needs } in waiting {
             if needs == batches::ITEM {
-                let batch_end = batches::item_over(conn, id, over, end, now)?;
-                ended.extend(batch_end.map(|end| (id, end)));
+                ended.extend(batches::items_over(conn, &[(id, over)])?);
                 continue;
             }
             // Where the ends of two of its dependencies are recorded side by side, the second one has to see what the first one did.
             if !hold_blocked(conn, id)? {
                 continue;
             }
-            match fate(conn, id, over, &needs, end)? {
+            match fate(conn, id, over.id, &needs, over.state)? {
                 Fate::Waits => {}
-                Fate::Released => enter_if_free(conn, id, now)?,
+                Fate::Released => enter_if_free(conn, id, over.at)?,
                 Fate::Cancelled(why) => {
                     forget(conn, id)?;
                     diesel::delete(jobs_blocked::table.find(id)).execute(conn)?;
-                    finish::close(conn, id, FinalState::Cancelled, now, 0, 0, Some(&why), None)?;
-                    ended.push((id, FinalState::Cancelled));
+                    let end = End {
+                        id,
+                        state: FinalState::Cancelled,
+                        at: over.at,
+                        attempts: 0,
+                        charged: 0,
+                        error: Some(&why),
+                        result: None,
+                    };
+                    finish::close(conn, &end)?;
+                    ended.push(Over { id, state: FinalState::Cancelled, at: over.at });
                 }
             }
         }

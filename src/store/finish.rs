@@ -1,14 +1,18 @@
 //! The end of an attempt, and what it means for its job.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 use jiff::Timestamp;
 
+use super::dependencies::Over;
 use super::hot::{
-    DeleteLive, DeleteRunning, InsertAttempt, InsertResult, NoteEnd, NoteForFollowers, TiesOfJob,
+    DeleteLive, DeleteRunning, InsertAttempt, InsertResult, InsertScheduled, NoteEnd,
+    NoteForFollowers, TiesOfJob, execute_and_load, load_each,
 };
 use super::jobs::{from_json, to_json};
-use super::schema::{attempts, job_checkpoints, jobs_running, jobs_scheduled, unique_keys};
-use super::{Conn, Micros, StoreError, dependencies, jobs as rows, on_each_backend};
+use super::schema::{attempts, job_checkpoints, jobs_running, unique_keys};
+use super::{Conn, Micros, StoreError, batches, dependencies, jobs as rows, on_each_backend};
 use crate::model::{
     AfterAttempt, FinalState, FinishedAttempt, JobId, JobSettings, JobState, JsonText, NodeId,
     OnEnd, Outcome, ScheduleId,
@@ -30,6 +34,8 @@ pub enum Finished {
 
 /// Records ended attempts, each on its own: one that is fenced does not hinder the others.
 ///
+/// What all of them leave is written together, a table at a time. The rest follows in the order in which they ended.
+///
 /// # Errors
 /// When the database refuses; nothing is recorded then.
 pub fn finish(
@@ -37,73 +43,154 @@ pub fn finish(
     node: NodeId,
     ended: &[FinishedAttempt],
 ) -> Result<Vec<Finished>, StoreError> {
-    ended.iter().map(|attempt| finish_one(conn, node, attempt)).collect()
+    let owned = take(conn, node, ended)?;
+    let owners = || owned.iter().flatten();
+    let attempts = owners().map(|owned| attempt_row(node, owned.attempt)).collect();
+    let ends: Vec<End<'_>> = owners().filter_map(Owned::end).collect();
+    let mut ties = write_results(conn, attempts, &ends)?;
+    let batches_over = count_items(conn, &ends, &mut ties)?;
+    let mut finished = Vec::with_capacity(ended.len());
+    for owned in &owned {
+        finished.push(match owned {
+            None => Finished::Fenced,
+            Some(owned) => finish_one(conn, owned, &ties)?,
+        });
+    }
+    for batch in batches_over {
+        dependencies::release(conn, batch)?;
+    }
+    Ok(finished)
 }
 
-/// What a running job's row says that its end depends on.
-#[derive(Debug, Queryable)]
-struct Running {
+/// Counts those of the jobs that are items of batches, for which nobody else waits then. Returns the batches that are over with them.
+fn count_items(
+    conn: &mut Conn,
+    ends: &[End<'_>],
+    ties: &mut HashMap<i64, Ties>,
+) -> Result<Vec<Over>, StoreError> {
+    let is_waited_for = |end: &&End<'_>| ties.get(&end.id).is_some_and(|ties| ties.dependants > 0);
+    let waited_for: Vec<Over> = ends.iter().filter(is_waited_for).map(Over::from).collect();
+    if waited_for.is_empty() {
+        return Ok(Vec::new());
+    }
+    let items = batches::items_among(conn, &waited_for)?;
+    for (_, item) in &items {
+        if let Some(ties) = ties.get_mut(&item.id) {
+            ties.dependants -= 1;
+        }
+    }
+    batches::items_over(conn, &items)
+}
+
+/// An attempt that ended and owned its job until then.
+struct Owned<'a> {
+    attempt: &'a FinishedAttempt,
+    number: i32,
+    /// Executions of the job that count against the retry limit, this one included.
     charged: i32,
-    cancel_requested_at: Option<Micros>,
+    /// What becomes of the job.
+    next: AfterAttempt,
 }
 
-fn finish_one(
+/// Takes the jobs away from those attempts that own them, in the order of their numbers, in which others hold several of them as well.
+fn take<'a>(
     conn: &mut Conn,
     node: NodeId,
-    attempt: &FinishedAttempt,
+    ended: &'a [FinishedAttempt],
+) -> Result<Vec<Option<Owned<'a>>>, StoreError> {
+    /// What a running job's row says that its end depends on.
+    type Running = (i64, i32, i32, Option<Micros>);
+    let mut names: Vec<(i64, i32)> = ended.iter().map(name).collect();
+    names.sort_unstable();
+    let rows = names.iter().map(|(job_id, number)| DeleteRunning {
+        job_id: *job_id,
+        number: *number,
+        node_id: node.0,
+    });
+    let running: Vec<Running> = load_each(conn, rows)?;
+    let mut running: HashMap<(i64, i32), (i32, Option<Micros>)> = running
+        .into_iter()
+        .map(|(job, number, charged, cancelled)| ((job, number), (charged, cancelled)))
+        .collect();
+    // A report that comes twice finds its row once.
+    let owned = |attempt: &'a FinishedAttempt| {
+        let (charged, cancel_requested_at) = running.remove(&name(attempt))?;
+        // A cancel that came while the attempt was ending must not be undone by its retry.
+        let next = match attempt.next {
+            AfterAttempt::End(end) => AfterAttempt::End(end),
+            _ if cancel_requested_at.is_some() => AfterAttempt::End(FinalState::Cancelled),
+            other => other,
+        };
+        let charged = charged + i32::from(attempt.outcome.is_charged());
+        Some(Owned { attempt, number: name(attempt).1, charged, next })
+    };
+    Ok(ended.iter().map(owned).collect())
+}
+
+/// An attempt's job and number, as they are stored.
+fn name(attempt: &FinishedAttempt) -> (i64, i32) {
+    (attempt.job.0, i32::try_from(attempt.number).unwrap_or(i32::MAX))
+}
+
+impl Owned<'_> {
+    /// How the job ends, if it does.
+    fn end(&self) -> Option<End<'_>> {
+        let AfterAttempt::End(state) = self.next else { return None };
+        let error = self.attempt.error.as_deref();
+        Some(End {
+            id: self.attempt.job.0,
+            state,
+            at: self.attempt.finished_at,
+            attempts: self.number,
+            charged: self.charged,
+            error: error.filter(|_| state != FinalState::Completed),
+            result: self.attempt.result.as_ref(),
+        })
+    }
+}
+
+/// What follows from the end of an attempt beside the rows that each leaves.
+fn finish_one(
+    conn: &mut Conn,
+    owned: &Owned<'_>,
+    ties: &HashMap<i64, Ties>,
 ) -> Result<Finished, StoreError> {
-    let id = attempt.job.0;
-    let number = i32::try_from(attempt.number).unwrap_or(i32::MAX);
-    let owned = DeleteRunning { job_id: id, number, node_id: node.0 };
-    let running: Option<Running> =
-        on_each_backend!(conn, |inner| owned.get_result(inner).optional()?);
-    let Some(running) = running else { return Ok(Finished::Fenced) };
-    record(conn, node, attempt)?;
+    let Owned { attempt, number, charged, next } = owned;
+    let (id, at) = (attempt.job.0, attempt.finished_at);
     if attempt.next != AfterAttempt::End(FinalState::Completed)
         && let Some(checkpoint) = &attempt.checkpoint
     {
         keep_checkpoint(conn, id, checkpoint)?;
     }
-    // A cancel that came while the attempt was ending must not be undone by its retry.
-    let next = match attempt.next {
-        AfterAttempt::End(end) => AfterAttempt::End(end),
-        _ if running.cancel_requested_at.is_some() => AfterAttempt::End(FinalState::Cancelled),
-        other => other,
-    };
-    let charged = running.charged + i32::from(attempt.outcome.is_charged());
-    let ended_schedule = match next {
-        AfterAttempt::End(end) => {
-            let error = attempt.error.as_deref().filter(|_| end != FinalState::Completed);
-            let result = attempt.result.as_ref();
-            let at = attempt.finished_at;
-            let schedule = close(conn, id, end, at, number, charged, error, result)?;
-            dependencies::release(conn, id, end, at)?;
-            schedule
+    let mut ended_schedule = None;
+    match next {
+        AfterAttempt::End(_) => {
+            if let (Some(end), Some(ties)) = (owned.end(), ties.get(&id)) {
+                ended_schedule = untie(conn, &end, ties)?;
+                if ties.dependants > 0 {
+                    dependencies::release(conn, Over::from(&end))?;
+                }
+            }
         }
-        AfterAttempt::RetryAt(at) | AfterAttempt::SnoozeUntil(at) => {
+        AfterAttempt::RetryAt(again) | AfterAttempt::SnoozeUntil(again) => {
             // Through the scheduled room even when it is due at once, so that its state reads `retrying` until it is promoted.
-            let row = (
-                jobs_scheduled::run_at.eq(at.as_microsecond()),
-                jobs_scheduled::job_id.eq(id),
-                jobs_scheduled::number.eq(number),
-                jobs_scheduled::charged.eq(charged),
-            );
-            diesel::insert_into(jobs_scheduled::table).values(row).execute(conn)?;
-            None
+            let (run_at, number, charged) = (again.as_microsecond(), *number, *charged);
+            let row = InsertScheduled { run_at, job_id: id, number, charged };
+            on_each_backend!(conn, |inner| row.execute(inner)?);
         }
         AfterAttempt::GiveBack => {
-            let place = rows::place_of(conn, id, number, charged)?;
-            rows::enter(conn, &place, attempt.finished_at, attempt.finished_at)?;
-            None
+            let place = rows::place_of(conn, id, *number, *charged)?;
+            rows::enter(conn, &place, at, at)?;
         }
-    };
+    }
     Ok(Finished::Recorded { state: next.state(), ended_schedule })
 }
 
-fn record(conn: &mut Conn, node: NodeId, attempt: &FinishedAttempt) -> Result<(), StoreError> {
-    let row = InsertAttempt {
-        job_id: attempt.job.0,
-        number: i32::try_from(attempt.number).unwrap_or(i32::MAX),
+fn attempt_row(node: NodeId, attempt: &FinishedAttempt) -> InsertAttempt<'_> {
+    let (job_id, number) = name(attempt);
+    InsertAttempt {
+        job_id,
+        number,
         outcome: attempt.outcome.as_str(),
         node_id: node.0,
         started_at: attempt.started_at.as_microsecond(),
@@ -111,37 +198,66 @@ fn record(conn: &mut Conn, node: NodeId, attempt: &FinishedAttempt) -> Result<()
         exit_code: attempt.exit_code,
         error: attempt.error.as_deref(),
         output_tail: attempt.output_tail.as_deref(),
-    };
-    on_each_backend!(conn, |inner| row.execute(inner)?);
-    Ok(())
+    }
+}
+
+/// A job that is over.
+#[derive(Debug)]
+pub(super) struct End<'a> {
+    /// The job.
+    pub(super) id: i64,
+    /// How it ended.
+    pub(super) state: FinalState,
+    /// When.
+    pub(super) at: Timestamp,
+    /// Executions until then.
+    pub(super) attempts: i32,
+    /// Executions that counted against the retry limit.
+    pub(super) charged: i32,
+    /// Why it did not end well.
+    pub(super) error: Option<&'a str>,
+    /// What came of it.
+    pub(super) result: Option<&'a serde_json::Value>,
+}
+
+impl From<&End<'_>> for Over {
+    fn from(end: &End<'_>) -> Self {
+        Self { id: end.id, state: end.state, at: end.at }
+    }
 }
 
 /// Ends a job: its result row, its unique key, its schedule's live list. Returns the schedule that made it.
-#[expect(clippy::too_many_arguments, reason = "they are the columns of the row")]
-pub(super) fn close(
+pub(super) fn close(conn: &mut Conn, end: &End<'_>) -> Result<Option<ScheduleId>, StoreError> {
+    let ties = write_results(conn, Vec::new(), std::slice::from_ref(end))?;
+    ties.get(&end.id).map_or(Ok(None), |ties| untie(conn, end, ties))
+}
+
+/// Writes these attempts and the result rows of jobs, and tells by what each of the jobs is still tied.
+fn write_results<'a>(
     conn: &mut Conn,
-    id: i64,
-    end: FinalState,
-    at: Timestamp,
-    attempts: i32,
-    charged: i32,
-    error: Option<&str>,
-    result: Option<&serde_json::Value>,
-) -> Result<Option<ScheduleId>, StoreError> {
-    let result = result.map(|value| to_json("result", value)).transpose()?;
-    let row = InsertResult {
-        job_id: id,
-        state: end.state().as_str(),
-        finished_at: at.as_microsecond(),
-        attempts,
-        charged,
-        error,
+    attempts: Vec<InsertAttempt<'_>>,
+    ends: &'a [End<'a>],
+) -> Result<HashMap<i64, Ties>, StoreError> {
+    let text = |end: &End<'_>| end.result.map(|value| to_json("result", value)).transpose();
+    let results: Vec<Option<String>> = ends.iter().map(text).collect::<Result<_, _>>()?;
+    let row = |(end, result): (&'a End<'a>, _)| InsertResult {
+        job_id: end.id,
+        state: end.state.state().as_str(),
+        finished_at: end.at.as_microsecond(),
+        attempts: end.attempts,
+        charged: end.charged,
+        error: end.error,
         result,
     };
-    let ties: Ties = on_each_backend!(conn, |inner| {
-        row.execute(inner)?;
-        TiesOfJob { id }.get_result(inner)?
-    });
+    let results = ends.iter().zip(results).map(row).collect();
+    let asked = ends.iter().map(|end| TiesOfJob { id: end.id }).collect();
+    let ties: Vec<Ties> = execute_and_load(conn, (attempts, results), asked)?;
+    Ok(ties.into_iter().map(|ties| (ties.id, ties)).collect())
+}
+
+/// Lets go of what a job that is over has held, and tells those who follow its schedule. Returns the schedule.
+fn untie(conn: &mut Conn, end: &End<'_>, ties: &Ties) -> Result<Option<ScheduleId>, StoreError> {
+    let id = end.id;
     if ties.unique_key.is_some() {
         let held = unique_keys::table
             .filter(unique_keys::job_id.eq(id))
@@ -153,13 +269,13 @@ pub(super) fn close(
     on_each_backend!(conn, |inner| live.execute(inner)?);
     // A dry run has not done what others wait for.
     let is_real = !ties.is_dry_run()?;
-    let at = at.as_microsecond();
-    let succeeded_at = (end == FinalState::Completed && is_real).then_some(at);
+    let at = end.at.as_microsecond();
+    let succeeded_at = (end.state == FinalState::Completed && is_real).then_some(at);
     let note = NoteEnd { at, succeeded_at, schedule };
     on_each_backend!(conn, |inner| note.execute(inner)?);
     if ties.followers > 0 && is_real {
-        let state = end.state().as_str();
-        let on_end = OnEnd::of(end).as_str();
+        let state = end.state.state().as_str();
+        let on_end = OnEnd::of(end.state).as_str();
         let note = NoteForFollowers { ended_at: at, job_id: id, state, schedule, on_end };
         on_each_backend!(conn, |inner| note.execute(inner)?);
     }
@@ -169,12 +285,15 @@ pub(super) fn close(
 /// What a job that is over leaves behind.
 #[derive(Debug, Queryable)]
 struct Ties {
+    id: i64,
     schedule: Option<String>,
     unique_key: Option<String>,
     /// Of a schedule's job.
     settings: Option<String>,
     /// How many entries name its schedule as one that is followed.
     followers: i64,
+    /// How many jobs wait for it.
+    dependants: i64,
 }
 
 impl Ties {
@@ -222,7 +341,7 @@ pub fn rescue(
             checkpoint: None,
             next,
         };
-        finish_one(conn, dead, &attempt)?;
+        finish(conn, dead, &[attempt])?;
     }
     Ok(left.into_iter().map(|(id, ..)| JobId(id)).collect())
 }

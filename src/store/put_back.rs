@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use diesel::prelude::*;
 use jiff::Timestamp;
 
+use super::dependencies::Over;
+use super::finish::{self, End};
 use super::jobs::{enter, place_of};
 use super::schema::jobs_running;
-use super::{Conn, StoreError, dependencies, finish, on_each_backend};
+use super::{Conn, StoreError, dependencies, on_each_backend};
 use crate::model::{AttemptName, FinalState, JobId, NodeId};
 
 /// What a claimed job's row says that matters to one that never started.
@@ -82,6 +84,16 @@ fn put_one_back(
         return enter(conn, &place, now, now);
     };
     let why = format!("cancelled by {by}");
-    finish::close(conn, id, FinalState::Cancelled, now, begun, charged, Some(&why), None)?;
-    dependencies::release(conn, id, FinalState::Cancelled, now)
+    let state = FinalState::Cancelled;
+    let end = End {
+        id,
+        state,
+        at: now,
+        attempts: begun,
+        charged,
+        error: Some(&why),
+        result: None,
+    };
+    finish::close(conn, &end)?;
+    dependencies::release(conn, Over { id, state, at: now })
 }

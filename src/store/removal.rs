@@ -3,11 +3,13 @@
 use diesel::prelude::*;
 use jiff::Timestamp;
 
+use super::dependencies::Over;
+use super::finish::{self, End};
 use super::hot::InsertLive;
 use super::jobs::{Place, SubmitContext, enter, place_of, take_key_again};
 use super::schema::{job_replacements, job_results, jobs, jobs_running, jobs_scheduled};
 use super::whereabouts::{Whereabouts, hold};
-use super::{Conn, StoreError, batch_orders, batches, dependencies, finish, on_each_backend};
+use super::{Conn, StoreError, batch_orders, batches, dependencies, on_each_backend};
 use crate::model::{Actor, FinalState, JobId, JobState, MAX_RETRY_DELAY};
 
 /// What came of a request to cancel a job.
@@ -38,8 +40,17 @@ pub fn cancel(
     if let Some((number, charged)) = place.leave(conn, id.0)? {
         dependencies::forget(conn, id.0)?;
         let why = format!("cancelled by {by}");
-        finish::close(conn, id.0, FinalState::Cancelled, now, number, charged, Some(&why), None)?;
-        dependencies::release(conn, id.0, FinalState::Cancelled, now)?;
+        let end = End {
+            id: id.0,
+            state: FinalState::Cancelled,
+            at: now,
+            attempts: number,
+            charged,
+            error: Some(&why),
+            result: None,
+        };
+        finish::close(conn, &end)?;
+        dependencies::release(conn, Over { id: id.0, state: FinalState::Cancelled, at: now })?;
         return Ok(Cancelled::Done);
     }
     match place {

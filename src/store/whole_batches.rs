@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use diesel::prelude::*;
 
 use super::batches::ItemRecord;
-use super::hot::{InsertWholeItem, UpdateWholeItem};
+use super::hot::{InsertWholeItem, UpdateWholeItem, execute_each};
 use super::schema::{jobs_running, whole_batch_items, whole_batches};
 use super::{Conn, StoreError, on_each_backend};
 use crate::model::{
@@ -17,13 +17,17 @@ use crate::model::{
 };
 
 /// Notes the items of a job that was just inserted.
-pub(super) fn submit_items(conn: &mut Conn, id: i64, items: &[NewItem]) -> Result<(), StoreError> {
+pub(super) fn submit_items<'a>(
+    conn: &mut Conn,
+    id: i64,
+    items: &'a [NewItem],
+) -> Result<(), StoreError> {
     open(conn, id, i32::try_from(items.len()).unwrap_or(i32::MAX))?;
-    for (position, item) in (0_i32..).zip(items) {
+    let row = |(position, item): (i32, &'a NewItem)| {
         let params = Some(item.params.as_str()).filter(|params| *params != "{}");
-        let row = InsertWholeItem { job_id: id, position, name: &item.name, params };
-        on_each_backend!(conn, |inner| row.execute(inner)?);
-    }
+        InsertWholeItem { job_id: id, position, name: &item.name, params }
+    };
+    execute_each(conn, (0_i32..).zip(items).map(row))?;
     Ok(())
 }
 

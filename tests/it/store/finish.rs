@@ -1,7 +1,8 @@
 //! The end of an attempt, and what it means for its job.
 
 use sexton::model::{
-    AfterAttempt, FinalState, FinishedAttempt, JobState, JsonText, NewJob, Outcome, Priority,
+    AfterAttempt, Dependency, DependencyNeeds, FinalState, FinishedAttempt, JobState, JsonText,
+    NewJob, Outcome, Priority,
 };
 use sexton::queue::{MOST_LOSSES, after_loss};
 use sexton::store::claim::ClaimedJob;
@@ -15,6 +16,9 @@ on_both_backends![
     a_stale_report_is_fenced_and_changes_nothing,
     another_nodes_report_is_fenced,
     one_fenced_report_does_not_hinder_the_others,
+    a_report_that_comes_twice_counts_once,
+    of_two_attempts_of_a_job_only_the_one_that_owns_it_counts,
+    ends_of_jobs_that_others_wait_for_may_be_reported_together,
     a_failed_attempt_waits_is_promoted_and_runs_again,
     only_charged_outcomes_count_against_the_limit,
     an_interrupted_attempt_gives_the_job_its_old_place_back,
@@ -97,6 +101,58 @@ async fn one_fenced_report_does_not_hinder_the_others(queue: Queue) {
     let node = queue.node;
     let answers = queue.write(move |conn| finish::finish(conn, node, &reports)).await;
     assert_eq!(answers, [Finished::Fenced, recorded(JobState::Completed)]);
+}
+
+async fn a_report_that_comes_twice_counts_once(queue: Queue) {
+    let id = queue.submit(0, job()).await;
+    let claimed = queue.claim_one(1).await;
+    let (node, report) = (queue.node, succeeded(&claimed, 2));
+    let reports = vec![report.clone(), report];
+    let finished = queue.write(move |conn| finish::finish(conn, node, &reports)).await;
+    assert_eq!(finished, [recorded(JobState::Completed), Finished::Fenced]);
+    assert_eq!(queue.attempts(id).await.len(), 1);
+}
+
+async fn of_two_attempts_of_a_job_only_the_one_that_owns_it_counts(queue: Queue) {
+    let id = queue.submit(0, job()).await;
+    let first = queue.claim_one(1).await;
+    queue.finish(retried(&first, 1, 2)).await;
+    queue.promote(2).await;
+    let second = queue.claim_one(2).await;
+    let node = queue.node;
+    let reports = vec![succeeded(&first, 3), retried(&second, 3, 9), succeeded(&first, 4)];
+    let finished = queue.write(move |conn| finish::finish(conn, node, &reports)).await;
+    assert_eq!(finished, [Finished::Fenced, recorded(JobState::Retrying), Finished::Fenced]);
+    assert_eq!(queue.attempts(id).await.len(), 2);
+    assert_eq!(queue.state(id).await, JobState::Retrying);
+}
+
+async fn ends_of_jobs_that_others_wait_for_may_be_reported_together(queue: Queue) {
+    let first = queue.submit_all(0, vec![job(), job(), job()]).await;
+    let needs = |needs: &[DependencyNeeds]| {
+        let on = first.iter().zip(needs).map(|(on, needs)| Dependency { on: *on, needs: *needs });
+        NewJob { depends_on: on.collect(), ..job() }
+    };
+    use DependencyNeeds::{Any, Finished as Over, Success};
+    // The first one completes, the second one fails, the third one completes.
+    let any = queue.submit(0, needs(&[Any, Any, Any])).await;
+    let over = queue.submit(0, needs(&[Success, Over, Success])).await;
+    let all = queue.submit(0, needs(&[Success, Success, Success])).await;
+    let after = Dependency { on: all, needs: Over };
+    let last = queue.submit(0, NewJob { depends_on: vec![after], ..job() }).await;
+    let claimed = queue.claim(0, 10).await;
+    assert_eq!(claimed.len(), 3);
+    let failure = AfterAttempt::End(FinalState::Failed);
+    let reports = vec![
+        succeeded(&claimed[0], 1),
+        ended(&claimed[1], 1, Outcome::Failure, failure),
+        succeeded(&claimed[2], 1),
+    ];
+    let node = queue.node;
+    queue.write(move |conn| finish::finish(conn, node, &reports)).await;
+    assert_eq!(queue.state(all).await, JobState::Cancelled);
+    let ready: Vec<_> = queue.claim(2, 10).await.into_iter().map(|job| job.id).collect();
+    assert_eq!(ready, [any, over, last]);
 }
 
 async fn a_failed_attempt_waits_is_promoted_and_runs_again(queue: Queue) {

@@ -6,6 +6,8 @@ use sexton::model::{
     Dependency, DependencyNeeds, FinalState, HumanDuration, JobId, JobState, JsonText, Labels,
     NewJob, UniqueKey,
 };
+use sexton::store::StoreError;
+use sexton::store::finish::{Finished, finish};
 use sexton::store::jobs;
 use sexton::store::prune::{self, PruneJobs};
 use sexton::store::removal::Redriven;
@@ -15,6 +17,8 @@ use crate::harness::{Queue, at, job, on_both_backends, soon, succeeded};
 
 on_both_backends![
     a_job_that_would_wait_for_itself_is_refused,
+    a_job_cannot_wait_for_one_that_comes_after_it,
+    a_call_of_thousands_is_worked_off_as_submitted,
     an_acknowledged_job_survives_reopening,
     ids_increase_and_are_never_reused,
     a_job_comes_back_as_it_was_submitted,
@@ -101,6 +105,46 @@ async fn a_job_that_would_wait_for_itself_is_refused(queue: Queue) {
     let expected = ["job 2 cannot depend on itself", "there is no job 2 to depend on"];
     assert!(expected.contains(&refused.as_str()), "{refused}");
     assert_eq!(queue.claim(0, 10).await.len(), 1, "only the first one is there");
+}
+
+async fn a_job_cannot_wait_for_one_that_comes_after_it(queue: Queue) {
+    let before = queue.submit(0, job()).await;
+    // Numbers can be guessed; the second one is submitted by the same call.
+    for ahead in 2..5 {
+        let on = Dependency { on: JobId(before.0 + ahead), needs: DependencyNeeds::Success };
+        let new = NewJob { depends_on: vec![on], ..job() };
+        let refused = queue.try_submit(0, vec![new, job(), job(), job()]).await;
+        assert!(matches!(refused, Err(StoreError::NotFound(_))), "{refused:?}");
+    }
+    assert_eq!(queue.claim(0, 10).await.len(), 1, "only the first one is there");
+}
+
+async fn a_call_of_thousands_is_worked_off_as_submitted(queue: Queue) {
+    const JOBS: usize = 2_345;
+    let late = |index: usize| if index.is_multiple_of(5) { soon(9) } else { job() };
+    let params = |index: usize| JsonText::from(&serde_json::json!({ "index": index }));
+    let new = (0..JOBS).map(|index| NewJob { params: params(index), ..late(index) });
+    let ids = queue.submit_all(0, new.collect()).await;
+    assert!(ids.is_sorted() && ids.len() == JOBS);
+    let first = queue.claim(0, JOBS).await;
+    assert_eq!(first.len(), JOBS - JOBS.div_ceil(5));
+    assert_eq!(queue.promote(9).await, JOBS.div_ceil(5));
+    let second = queue.claim(9, JOBS).await;
+    let claimed: Vec<_> = first.into_iter().chain(second).collect();
+    for one in &claimed {
+        let index = ids.binary_search(&one.id).unwrap();
+        assert_eq!(one.params, serde_json::json!({ "index": index }));
+    }
+    let reports: Vec<_> = claimed.iter().map(|one| succeeded(one, 9)).collect();
+    let node = queue.node;
+    let finished = queue.write(move |conn| finish(conn, node, &reports)).await;
+    let done = Finished::Recorded { state: JobState::Completed, ended_schedule: None };
+    assert_eq!(finished, vec![done; JOBS]);
+    for place in [0, 999, 1000, 2000, JOBS - 1] {
+        assert_eq!(queue.state(ids[place]).await, JobState::Completed);
+        assert_eq!(queue.attempts(ids[place]).await.len(), 1);
+    }
+    assert_eq!(queue.claim(10, 10).await, []);
 }
 
 async fn a_unique_key_is_held_while_its_job_lives(queue: Queue) {
