@@ -18,14 +18,14 @@ use super::submission::{Submitted, check_submission};
 use super::wire::{Attempt, ItemState, Job, List, Submission, Tripped, WaitsFor, time};
 use crate::model::{Actor, Event, FinalState, JobId, JobState, NewJob};
 use crate::queue::{Ageing, expected_end};
-use crate::store::Conn;
+use crate::store::{Conn, Store, StoreError};
 use crate::store::batches::{self, ItemRecord};
 use crate::store::breakers;
 use crate::store::dependencies::waits_for;
 use crate::store::history::{self, AttemptRecord, JobFilter, JobRecord};
 use crate::store::idempotency::{Key, Outcome, submit_once};
 use crate::store::jobs::{SubmitContext, submit};
-use crate::store::tokens::charge;
+use crate::store::tokens::{Toll, charge};
 use crate::store::whole_batches;
 
 /// With how many of the jobs that it waits for a single job is shown.
@@ -209,19 +209,7 @@ pub(super) async fn create(
     let context = SubmitContext { now, node: live.node, ageing };
     let jobs = Arc::new(jobs);
     let rows = Arc::clone(&jobs);
-    let count = handed_in(&jobs);
-    let write = app.store.write(move |conn| {
-        if let Some(toll) = &toll
-            && let Err(shortage) = charge(conn, toll, count, now)?
-        {
-            return Ok(Err(too_fast(toll, count, shortage)));
-        }
-        let outcome = match &key {
-            Some(key) => submit_once(conn, key, &rows, context)?,
-            None => Outcome::Submitted(submit(conn, &rows, context)?),
-        };
-        Ok(Ok(outcome))
-    });
+    let write = hand_in(&app.store, rows, key, toll, context);
     let submitted = match live.signals.work_of(write).await?? {
         Outcome::Submitted(submitted) => submitted,
         Outcome::Repeated(ids) => return repeated(&app, ids, is_bulk).await,
@@ -253,6 +241,33 @@ pub(super) async fn create(
     };
     let location = [(header::LOCATION, format!("/api/v1/jobs/{id}"))];
     Ok((status, location, axum::Json(estimated(&app, record))).into_response())
+}
+
+/// Writes a submission: by itself where it brings a key or a token with a rate, and with all others that come at the same time where it does not.
+async fn hand_in(
+    store: &Store,
+    jobs: Arc<Vec<NewJob>>,
+    key: Option<Key>,
+    toll: Option<Toll>,
+    context: SubmitContext,
+) -> Result<Result<Outcome, Problem>, StoreError> {
+    if key.is_none() && toll.is_none() {
+        return store.submit(jobs, context).await.map(|submitted| Ok(Outcome::Submitted(submitted)));
+    }
+    let count = handed_in(&jobs);
+    let write = store.write(move |conn| {
+        if let Some(toll) = &toll
+            && let Err(shortage) = charge(conn, toll, count, context.now)?
+        {
+            return Ok(Err(too_fast(toll, count, shortage)));
+        }
+        let outcome = match &key {
+            Some(key) => submit_once(conn, key, &jobs, context)?,
+            None => Outcome::Submitted(submit(conn, &jobs, context)?),
+        };
+        Ok(Ok(outcome))
+    });
+    write.await
 }
 
 /// How many jobs that is for the rate of a token: each item of a batch is one.

@@ -22,7 +22,7 @@ use crate::jobs::{Answer, Context, Handler, RunPaths};
 use crate::model::{Actor, Event, JsonText, NewJob, NodeId, NodeIdentity};
 use crate::queue::{Ageing, Limits, Signals};
 use crate::store::audit::AuditSource;
-use crate::store::jobs::{SubmitContext, submit};
+use crate::store::jobs::SubmitContext;
 use crate::store::{DatabaseUrl, Purpose, Store, StoreError, maintenance, nodes};
 use crate::worker::{Departure, Pool, PoolHandle, PoolSettings, Registry};
 
@@ -133,7 +133,7 @@ impl Engine {
         let jobs: Vec<NewJob> = (0..count)
             .map(|_| NewJob::new("noop", params.clone(), context.now, Actor::named("bench")))
             .collect();
-        self.store.write(move |conn| submit(conn, &jobs, context).map(drop)).await?;
+        self.store.submit(Arc::new(jobs), context).await?;
         Ok(())
     }
 

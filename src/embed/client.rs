@@ -17,7 +17,7 @@ use crate::store::StoreError;
 use crate::store::batches::{self, ItemRecord};
 use crate::store::by_hand::{self, Came, Order, OrderedBy};
 use crate::store::history::{self, JobRecord};
-use crate::store::jobs::{SubmitContext, submit};
+use crate::store::jobs::SubmitContext;
 use crate::store::removal::Cancelled;
 
 /// How long after a commit a watched job is looked at again, so that a busy database is not asked for each of its commits.
@@ -131,8 +131,7 @@ impl Client {
         let jobs = check_submissions(submissions, is_bulk, &self.kinds, now, &self.actor)
             .map_err(|problem| ClientError::Refused(Refusal(problem)))?;
         let context = SubmitContext { now, node: *node, ageing: *ageing };
-        let write = store.write(move |conn| submit(conn, &jobs, context));
-        let submitted = signals.work_of(write).await?;
+        let submitted = signals.work_of(store.submit(Arc::new(jobs), context)).await?;
         let ids: Vec<JobId> = submitted.iter().map(|job| job.id).collect();
         let _nobody_listens = events.send(Event::JobsSubmitted { jobs: ids.clone() });
         Ok(ids)

@@ -3,6 +3,7 @@
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use super::condition::Fault;
+use crate::model::Chain;
 
 /// Why a read or a write did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +103,15 @@ impl StoreError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Busy | Self::NotCommitted(_) | Self::Fault(Fault::NotWritable(_)))
+    }
+
+    /// What an operation is told that was not written because of this, which concerns its whole group.
+    pub(super) fn of_the_group(&self) -> Self {
+        match self {
+            Self::Busy => Self::Busy,
+            Self::NotCommitted(why) => Self::NotCommitted(why.clone()),
+            other => Self::NotCommitted(Chain(other).to_string()),
+        }
     }
 
     /// What this says about the database as a whole, where it says anything.

@@ -18,6 +18,7 @@
 //!
 //! A simulation drives the same lanes without threads, see `driven`.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -62,9 +63,19 @@ pub(super) enum Class {
 }
 
 /// Work for a connection, together with the caller who waits for its answer.
-pub(super) trait Operation: Send {
+pub(super) trait Operation: Any + Send {
     /// Does the work and keeps the answer. Returns whether it worked. It may be called again after what it did was rolled back.
     fn run(&mut self, conn: &mut Conn) -> bool;
+
+    /// The same in a savepoint of its own, after something has failed. What was one with others is done by itself here.
+    fn run_apart(&mut self, conn: &mut Conn) -> bool {
+        self.run(conn)
+    }
+
+    /// Makes an operation that waits behind this one, and has not run either, a part of it. Gives it back where that cannot be.
+    fn take_up(&mut self, next: Box<dyn Operation>) -> Option<Box<dyn Operation>> {
+        Some(next)
+    }
 
     /// What is wrong below the database, where its last run has met that.
     fn fault(&self) -> Option<&Fault>;
@@ -107,15 +118,20 @@ pub(super) type Waiting = mpsc::Receiver<Box<dyn Operation>>;
 /// An operation with those that wait behind it, up to the bound of a group.
 pub(super) fn group(first: Box<dyn Operation>, waiting: &mut Waiting) -> Group {
     let mut group = vec![first];
-    join(&mut group, waiting);
+    join(&mut group, 0, waiting);
     group
 }
 
-fn join(group: &mut Group, waiting: &mut Waiting) {
-    while group.len() < MAX_GROUP
-        && let Ok(next) = waiting.try_recv()
-    {
-        group.push(next);
+/// Joins what waits to a group of which those that are not `new` have run. Neighbours that can be one become one, so that nothing overtakes
+/// anything.
+fn join(group: &mut Group, new: usize, waiting: &mut Waiting) {
+    for _ in group.len()..MAX_GROUP {
+        let Ok(next) = waiting.try_recv() else { break };
+        let rest = match group[new..].last_mut() {
+            Some(last) => last.take_up(next),
+            None => Some(next),
+        };
+        group.extend(rest);
     }
 }
 
@@ -292,7 +308,7 @@ impl Writer {
         let early = group.len();
         if run_together(&mut conn, group, 0) {
             if !self.reserve.is_spent() {
-                join(group, waiting);
+                join(group, early, waiting);
             }
             if run_together(&mut conn, group, early) {
                 return Ok(Run::Through(conn));
@@ -506,7 +522,7 @@ fn run_apart(conn: &mut Conn, group: &mut Group) -> Result<(), DieselError> {
     while index < group.len() {
         let operation = &mut group[index];
         let run = AssertUnwindSafe(|| {
-            conn.transaction(|conn| match operation.run(conn) {
+            conn.transaction(|conn| match operation.run_apart(conn) {
                 true => Ok(()),
                 false => Err(DieselError::RollbackTransaction),
             })
@@ -527,9 +543,6 @@ fn run_apart(conn: &mut Conn, group: &mut Group) -> Result<(), DieselError> {
 /// Answers operations that could not be run.
 pub(super) fn refuse(group: Group, error: &StoreError) {
     for operation in group {
-        operation.answer(Some(match error {
-            StoreError::Busy => StoreError::Busy,
-            other => StoreError::NotCommitted(Chain(other).to_string()),
-        }));
+        operation.answer(Some(error.of_the_group()));
     }
 }

@@ -19,6 +19,7 @@ mod reconnect;
 mod reserve;
 mod sequences;
 mod soundness;
+mod submissions;
 mod time;
 pub mod wakeups;
 mod whereabouts;
@@ -60,6 +61,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{oneshot, watch};
 
+use crate::model::NewJob;
+
 pub use condition::{Condition, Fault, Reopenings};
 pub use connection::{Conn, DatabaseUrl, Purpose};
 pub use driven::{Pace, Step};
@@ -68,8 +71,10 @@ pub use time::Micros;
 
 use condition::Watched;
 use connection::on_each_backend;
+use jobs::{SubmitContext, Submitted};
 use lane::{Class, Lane, Operation, Reader, Threads, Writer};
 use reserve::Reserve;
+use submissions::Submissions;
 
 /// How many threads read.
 const READERS: usize = 3;
@@ -266,13 +271,33 @@ impl Store {
         self.hand_in(what, Class::Results).await
     }
 
+    /// Enqueues jobs: all of them or, on an error, none. What several callers submit at the same time is written together.
+    ///
+    /// # Errors
+    /// As those of [`jobs::submit`] and [`Self::write`].
+    pub async fn submit(
+        &self,
+        jobs: Arc<Vec<NewJob>>,
+        context: SubmitContext,
+    ) -> Result<Vec<Submitted>, StoreError> {
+        let writer = self.writer.as_ref().ok_or(StoreError::Closed)?;
+        let (caller, answer) = oneshot::channel();
+        self.seen_by_caller(
+            round_trip(writer, Box::new(Submissions::one(jobs, context, caller)), answer).await,
+        )
+    }
+
     async fn hand_in<T, F>(&self, what: F, class: Class) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
         let writer = self.writer.as_ref().ok_or(StoreError::Closed)?;
-        let answer = round_trip(writer, what, class).await;
+        self.seen_by_caller(call(writer, what, class).await)
+    }
+
+    /// An answer with what is known of the database beside it.
+    fn seen_by_caller<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         // Those whose write was only near the trouble are told of it too: the client of a full disk should hear of the disk.
         match (answer, &*self.condition.borrow()) {
             (Err(StoreError::NotCommitted(_)), Condition::NotWritable(why)) => {
@@ -299,7 +324,7 @@ impl Store {
             Some(what) => what(conn),
             None => Err(StoreError::Closed),
         };
-        round_trip(&self.readers, once, Class::Plain).await
+        call(&self.readers, once, Class::Plain).await
     }
 
     /// Whether this handle can write.
@@ -351,8 +376,8 @@ type Answer<T, F> = (Result<T, StoreError>, F);
 
 impl<T, F> Operation for Call<T, F>
 where
-    T: Send,
-    F: FnMut(&mut Conn) -> Result<T, StoreError> + Send,
+    T: Send + 'static,
+    F: FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
 {
     fn run(&mut self, conn: &mut Conn) -> bool {
         let answer = (self.what)(conn);
@@ -395,13 +420,21 @@ fn announce_unless(is_quiet: bool, commits: &watch::Sender<u64>) {
     }
 }
 
-async fn round_trip<T, F>(lane: &Lane, what: F, class: Class) -> Result<T, StoreError>
+async fn call<T, F>(lane: &Lane, what: F, class: Class) -> Result<T, StoreError>
 where
     T: Send + 'static,
     F: FnMut(&mut Conn) -> Result<T, StoreError> + Send + 'static,
 {
     let (caller, answer) = oneshot::channel();
-    lane.send(Box::new(Call { what, class, answer: None, caller })).await?;
+    round_trip(lane, Box::new(Call { what, class, answer: None, caller }), answer).await
+}
+
+async fn round_trip<T, F>(
+    lane: &Lane,
+    operation: Box<dyn Operation>,
+    answer: oneshot::Receiver<Answer<T, F>>,
+) -> Result<T, StoreError> {
+    lane.send(operation).await?;
     match answer.await {
         Ok((answer, _what)) => answer,
         Err(_dropped) => Err(did_not_end()),

@@ -1,5 +1,6 @@
 //! A queue in a fresh database, and short words for what tests do with it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -132,7 +133,7 @@ impl Queue {
         new: Vec<NewJob>,
     ) -> Result<Vec<Submitted>, StoreError> {
         let context = self.context(second);
-        self.store.write(move |conn| jobs::submit(conn, &new, context)).await
+        self.store.submit(Arc::new(new), context).await
     }
 
     pub(crate) async fn submit_all(&self, second: i64, new: Vec<NewJob>) -> Vec<JobId> {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use sexton::model::JobState;
-use sexton::store::schema::meta;
+use sexton::model::{Dependency, DependencyNeeds, JobId, JobState, JsonText, NewJob, UniqueKey};
+use sexton::store::jobs::Submitted;
+use sexton::store::schema::{jobs, meta};
 use sexton::store::{Condition, DatabaseUrl, Fault, Store, StoreError, nodes};
 
 use crate::harness::{Queue, TestDatabase, job, on_both_backends};
@@ -17,6 +18,8 @@ on_both_backends![
     a_panicking_write_does_not_take_the_writer_down,
     a_panicking_write_takes_back_only_itself,
     writes_of_a_group_follow_each_other_also_when_one_fails,
+    submissions_that_wait_together_are_each_told_of_their_own_jobs,
+    a_refused_submission_does_not_hinder_those_that_are_written_with_it,
     a_panicking_read_does_not_take_the_reader_down,
     a_read_sees_one_snapshot,
     a_read_cannot_write,
@@ -168,6 +171,73 @@ async fn writes_of_a_group_follow_each_other_also_when_one_fails(queue: Queue) {
     first.expect("it is kept");
     assert!(matches!(refused, Err(StoreError::Database(_))));
     assert_eq!(second.expect("it is kept"), 1, "it sees what came before it, and only that");
+}
+
+/// Hands all of these in while the writer is held up, so that they are written together.
+async fn submit_together(
+    queue: &Queue,
+    calls: Vec<Vec<NewJob>>,
+) -> Vec<Result<Vec<Submitted>, StoreError>> {
+    let release = hold_up(&queue.store).await;
+    let context = queue.context(0);
+    let submit = |jobs| queue.store.submit(Arc::new(jobs), context);
+    // Each has handed in its jobs when it is asked for the first time, and the release comes after all of them.
+    let all = futures_util::future::join_all(calls.into_iter().map(submit));
+    let (answers, ()) = tokio::join!(all, async { drop(release) });
+    answers
+}
+
+fn marked(call: usize, place: usize) -> NewJob {
+    let params = JsonText::from(&serde_json::json!({ "call": call, "place": place }));
+    NewJob { params, ..job() }
+}
+
+async fn submissions_that_wait_together_are_each_told_of_their_own_jobs(queue: Queue) {
+    let call = |index: usize| (0..=index % 3).map(|place| marked(index, place)).collect();
+    let answers = submit_together(&queue, (0..50).map(call).collect()).await;
+    let mut all = Vec::new();
+    for (index, answer) in answers.into_iter().enumerate() {
+        let submitted = answer.expect("it is accepted");
+        assert_eq!(submitted.len(), index % 3 + 1);
+        for (place, done) in submitted.iter().enumerate() {
+            assert_eq!(done.state, Some(JobState::Pending));
+            let stored = queue.job(done.id).await;
+            assert_eq!(stored.params, serde_json::json!({ "call": index, "place": place }));
+            // The rows of a call carry the number of its first one.
+            let id = done.id.0;
+            let row = jobs::table.find(id).select(jobs::submission);
+            let first: i64 = queue.read(move |conn| Ok(row.first(conn)?)).await;
+            assert_eq!(first, if place == 0 { 0 } else { submitted[0].id.0 });
+            all.push(id);
+        }
+    }
+    assert!(all.is_sorted(), "{all:?}");
+    assert_eq!(queue.claim(0, 200).await.len(), all.len());
+}
+
+async fn a_refused_submission_does_not_hinder_those_that_are_written_with_it(queue: Queue) {
+    let on = Dependency { on: JobId(999), needs: DependencyNeeds::Success };
+    let lost = || NewJob { depends_on: vec![on], ..job() };
+    let key =
+        || NewJob { unique: Some(UniqueKey { key: "one".to_owned(), period: None }), ..job() };
+    let calls = vec![
+        vec![marked(0, 0)],
+        vec![marked(1, 0), lost()],
+        vec![key(), marked(2, 1)],
+        vec![key()],
+        vec![lost()],
+        vec![marked(5, 0)],
+    ];
+    let answers = submit_together(&queue, calls).await;
+    let accepted: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+    assert_eq!(accepted, [true, false, true, true, false, true]);
+    for refused in [&answers[1], &answers[4]] {
+        let why = refused.as_ref().unwrap_err();
+        assert!(matches!(why, StoreError::NotFound(_)), "{why:?}");
+    }
+    let (holder, taken) = (&answers[2].as_ref().unwrap()[0], &answers[3].as_ref().unwrap()[0]);
+    assert_eq!((taken.id, taken.state), (holder.id, None));
+    assert_eq!(queue.claim(0, 10).await.len(), 4, "nothing of a refused call is there");
 }
 
 async fn a_panicking_read_does_not_take_the_reader_down(queue: Queue) {
