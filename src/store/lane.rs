@@ -48,6 +48,10 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// How often a transaction that finds the database locked is begun again; SQLite itself waits five seconds each time.
 const BEGIN_ATTEMPTS: u32 = 12;
 
+/// After how many groups PostgreSQL makes new plans for its prepared statements. A plan that was made while a table was empty reads all of
+/// it, and would be kept until the server has looked at the table the next time, which can take a minute.
+const GROUPS_A_PLAN: u32 = 64;
+
 /// How often a group is run whose connection is lost or that waits for another group which waits for it.
 const GROUP_ATTEMPTS: u32 = 5;
 
@@ -200,6 +204,8 @@ pub(super) struct Writer {
     identity: Identity,
     condition: Watched,
     reserve: Reserve,
+    /// How many groups the plans of prepared statements have served.
+    groups_planned: u32,
 }
 
 /// A group of operations that have run in a transaction which is not committed yet. Dropped, it is rolled back.
@@ -246,7 +252,7 @@ impl Ended {
 impl Writer {
     pub(super) fn new(url: DatabaseUrl, conn: Conn, condition: Watched, reserve: Reserve) -> Self {
         let identity = Identity::of(&url);
-        Self { url, conn: Some(conn), identity, condition, reserve }
+        Self { url, conn: Some(conn), identity, condition, reserve, groups_planned: 0 }
     }
 
     /// Runs a group of operations in one transaction and leaves it open. Those that arrive while it runs belong to it; those that arrive
@@ -254,6 +260,7 @@ impl Writer {
     /// and there is nothing to commit.
     pub(super) fn run(&mut self, group: Group, waiting: &mut Waiting) -> Option<Open> {
         let mut group = self.admitted(group)?;
+        self.renew_plans();
         match self.try_run(&mut group, waiting) {
             Ok(conn) => Some(Open { conn, group }),
             Err(error) => {
@@ -273,6 +280,18 @@ impl Writer {
         let why = "the disk is full, and the room that is left is kept for results".to_owned();
         refuse(others, &Fault::NotWritable(why).into());
         (!results.is_empty()).then_some(results)
+    }
+
+    /// Lets PostgreSQL plan again from time to time.
+    fn renew_plans(&mut self) {
+        self.groups_planned += 1;
+        if self.groups_planned >= GROUPS_A_PLAN
+            && let Some(Conn::Postgres(conn)) = &mut self.conn
+        {
+            self.groups_planned = 0;
+            // A connection that cannot do that is gone, which the transaction will find out.
+            let _gone = conn.batch_execute("DISCARD PLANS");
+        }
     }
 
     /// Notes what is wrong below the database.
