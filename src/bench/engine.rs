@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::BenchError;
 use super::figure::milliseconds;
+use super::memory::resident;
 use crate::audit::writer::{self, AuditHandle};
 use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::config::AuditJobs;
@@ -26,8 +27,8 @@ use crate::store::jobs::SubmitContext;
 use crate::store::{DatabaseUrl, Purpose, Store, StoreError, maintenance, nodes};
 use crate::worker::{Departure, Pool, PoolHandle, PoolSettings, Registry};
 
-/// How many jobs of a backlog are submitted in a call.
-const BACKLOG_CALL: usize = 10_000;
+/// How many jobs of a backlog are submitted in a call. Few, because the memory that a call takes counts as the engine's.
+const BACKLOG_CALL: usize = 1000;
 
 /// How long an engine is left alone before the next job comes, so that it is idle.
 const QUIET: Duration = Duration::from_millis(5);
@@ -65,6 +66,8 @@ pub struct Drained {
     pub rate: f64,
     /// By how much the database has grown for each job.
     pub bytes_per_job: f64,
+    /// How much memory this process had when all of them were waiting, in bytes.
+    pub resident_bytes: u64,
 }
 
 /// Counts what ended, and lets those wait who want to know.
@@ -256,6 +259,7 @@ impl Engine {
                 engine.submit(call).await?;
                 left -= call;
             }
+            let resident_bytes = resident()?;
             let workers = engine.work(slots).await?;
             let (began, count) = (workers.began, Arc::clone(&workers.count));
             let started = engine.unless_stopped(async {
@@ -269,7 +273,7 @@ impl Engine {
             started?;
             let rate = jobs as f64 / since(began).as_secs_f64();
             let grown = engine.bytes()?.saturating_sub(empty);
-            Ok(Drained { rate, bytes_per_job: grown as f64 / jobs as f64 })
+            Ok(Drained { rate, bytes_per_job: grown as f64 / jobs as f64, resident_bytes })
         })
     }
 

@@ -6,6 +6,7 @@
 
 mod engine;
 mod figure;
+mod memory;
 mod place;
 
 use serde::Serialize;
@@ -20,11 +21,14 @@ pub use engine::{Drained, Engine, Submissions, params_text};
 pub use figure::{Figure, milliseconds, percentile};
 pub use place::Place;
 
-/// How many single submissions are measured, one after the other.
-const SUBMISSIONS: usize = 500;
+/// From how many callers how many single submissions each are measured.
+const CALLERS: [(usize, usize); 2] = [(1, 500), (32, 500)];
 
 /// How many calls of how many jobs are measured.
 const BULK: (usize, usize) = (10, 1000);
+
+/// How many jobs of a backlog the bare program submits in a commit.
+const BARE_CALL: usize = 10_000;
 
 /// How many jobs are picked up in an idle system.
 const PICKUPS: usize = 200;
@@ -96,7 +100,9 @@ pub fn run(
         figures: Vec::new(),
     };
     let mut bench = Bench { plan, place, stop, tell };
-    report.figures.extend(bench.submissions()?);
+    for (callers, each) in CALLERS {
+        report.figures.extend(bench.submissions(callers, each)?);
+    }
     report.figures.push(bench.bulk()?);
     report.figures.extend(bench.pickup()?);
     for jobs in &plan.jobs {
@@ -123,19 +129,24 @@ impl Bench<'_> {
         Ok(Bare::open(&self.place.fresh()?)?)
     }
 
-    fn submissions(&mut self) -> Result<[Figure; 3], BenchError> {
-        (self.tell)("single submissions");
+    /// Each of the callers submits one job after the other. The bare program puts as many into a commit as there are callers.
+    fn submissions(&mut self, callers: usize, each: usize) -> Result<[Figure; 3], BenchError> {
+        let name = match callers {
+            1 => "submit, one at a time".to_owned(),
+            _ => format!("submit, {callers} callers"),
+        };
+        (self.tell)(&name);
         let mut figures = [
-            Figure::new("submit, one at a time", "jobs/s"),
-            Figure::new("submit, one at a time: wait, p50", "ms"),
-            Figure::new("submit, one at a time: wait, p99", "ms"),
+            Figure::new(&name, "jobs/s"),
+            Figure::new(&format!("{name}: wait, p50"), "ms"),
+            Figure::new(&format!("{name}: wait, p99"), "ms"),
         ];
         for _ in 0..self.plan.repeats {
-            let measured = self.engine()?.submit_from(1, SUBMISSIONS)?;
+            let measured = self.engine()?.submit_from(callers, each)?;
             figures[0].add(measured.rate());
             figures[1].add(percentile(&measured.waits, 50.0));
             figures[2].add(percentile(&measured.waits, 99.0));
-            figures[0].beside(self.bare_submissions(1, SUBMISSIONS)?);
+            figures[0].beside(self.bare_submissions(callers, each)?);
         }
         Ok(figures)
     }
@@ -163,18 +174,20 @@ impl Bench<'_> {
         Ok([middle, tail])
     }
 
-    fn drain(&mut self, jobs: usize, workers: usize) -> Result<[Figure; 2], BenchError> {
+    fn drain(&mut self, jobs: usize, workers: usize) -> Result<[Figure; 3], BenchError> {
         let name = format!("drain {jobs}, {workers} workers");
         (self.tell)(&name);
         let mut rate = Figure::new(&name, "jobs/s");
         let mut bytes = Figure::new(&format!("{name}: disk a job"), "bytes");
+        let mut resident = Figure::new(&format!("{name}: memory before"), "MB");
         for _ in 0..self.plan.repeats {
             let drained = self.engine()?.drain(jobs, workers)?;
             rate.add(drained.rate);
             bytes.add(drained.bytes_per_job);
+            resident.add(drained.resident_bytes as f64 / 1e6);
             rate.beside(self.bare_drain(jobs, workers)?);
         }
-        Ok([rate, bytes])
+        Ok([rate, bytes, resident])
     }
 
     /// The rows of `rounds` submissions of `group` jobs each. Returns jobs a second.
@@ -190,8 +203,14 @@ impl Bench<'_> {
 
     /// The rows of a drain, `group` jobs a commit. Returns jobs a second.
     fn bare_drain(&mut self, jobs: usize, group: usize) -> Result<f64, BenchError> {
-        let mut bare = self.bare()?;
-        bare.submit(&params_text(), jobs)?;
+        let (mut bare, params) = (self.bare()?, params_text());
+        let mut left = jobs;
+        while left > 0 {
+            self.go_on()?;
+            let call = left.min(BARE_CALL);
+            bare.submit(&params, call)?;
+            left -= call;
+        }
         let start = SystemClock.since_boot();
         while bare.work(group)? > 0 {
             self.go_on()?;

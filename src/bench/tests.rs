@@ -27,13 +27,18 @@ fn everything_is_measured_and_nothing_is_left() {
             "submit, one at a time",
             "submit, one at a time: wait, p50",
             "submit, one at a time: wait, p99",
+            "submit, 32 callers",
+            "submit, 32 callers: wait, p50",
+            "submit, 32 callers: wait, p99",
             "submit, 1,000 in a call",
             "pickup when idle, p50",
             "pickup when idle, p99",
             "drain 20, 1 workers",
             "drain 20, 1 workers: disk a job",
+            "drain 20, 1 workers: memory before",
             "drain 20, 3 workers",
             "drain 20, 3 workers: disk a job",
+            "drain 20, 3 workers: memory before",
         ]
     );
     for figure in &report.figures {
@@ -44,7 +49,7 @@ fn everything_is_measured_and_nothing_is_left() {
         assert!(all.clone().all(|value| value.is_finite() && *value >= 0.0), "{figure:?}");
         assert!(!is_compared || all.clone().all(|value| *value > 0.0), "{figure:?}");
     }
-    assert_eq!(told.len(), 5, "{told:?}");
+    assert_eq!(told.len(), 6, "{told:?}");
     drop(place);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -112,7 +117,7 @@ fn a_database_that_somebody_gives_is_emptied_and_must_have_been_empty() {
         crate::store::migrations::remove(&mut conn).unwrap();
         let mut place = Place::given(url).unwrap();
         let report = run(&plan(), &mut place, &CancellationToken::new(), &mut |_| {}).unwrap();
-        assert_eq!(report.figures.len(), 10);
+        assert_eq!(report.figures.len(), 15);
         place.clear().unwrap();
         assert!(maintenance::is_blank(&mut conn).unwrap());
     }
