@@ -1,0 +1,154 @@
+//! Looking back: jobs, attempts and occurrences, by filter and page.
+
+mod attempts;
+mod occurrences;
+mod record;
+
+use diesel::prelude::*;
+use jiff::Timestamp;
+
+use super::schema::{
+    job_labels, job_replacements, job_results, jobs, jobs_blocked, jobs_ready, jobs_running,
+    jobs_scheduled,
+};
+use super::{Conn, StoreError, batches};
+use crate::model::JobState;
+
+pub use attempts::{AttemptRecord, DayNumbers, attempts, day_numbers, latest_durations};
+pub use occurrences::{LastRun, OccurrenceFilter, OccurrenceRecord, last_run, occurrences};
+pub use record::{JobRecord, by_ids, job};
+
+/// Which jobs to list; everything that is set must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JobFilter {
+    /// In this state.
+    pub state: Option<JobState>,
+    /// Of this kind.
+    pub kind: Option<String>,
+    /// Made by this schedule.
+    pub schedule: Option<String>,
+    /// In this queue.
+    pub queue: Option<String>,
+    /// With these marks, each as `key=value`.
+    pub labels: Vec<String>,
+    /// Submitted then or later.
+    pub since: Option<Timestamp>,
+    /// Submitted before.
+    pub until: Option<Timestamp>,
+    /// Leaving out those whose work another job does with other params.
+    pub without_replaced: bool,
+}
+
+/// A page of a list that is ordered by falling id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// How many rows at the most.
+    pub limit: i64,
+    /// Only rows with a smaller id than this.
+    pub before: Option<i64>,
+}
+
+/// A page of the jobs that pass the filter, newest first.
+///
+/// # Errors
+/// When the database refuses, or a row cannot be read.
+pub fn jobs(conn: &mut Conn, filter: &JobFilter, page: Page) -> Result<Vec<JobRecord>, StoreError> {
+    let ids = job_ids(conn, filter, page)?;
+    by_ids(conn, &ids)
+}
+
+/// The ids of a page of the jobs that pass the filter, newest first.
+///
+/// # Errors
+/// When the database refuses.
+pub fn job_ids(conn: &mut Conn, filter: &JobFilter, page: Page) -> Result<Vec<i64>, StoreError> {
+    let mut query =
+        jobs::table.select(jobs::id).order(jobs::id.desc()).limit(page.limit).into_boxed();
+    if let Some(before) = page.before {
+        query = query.filter(jobs::id.lt(before));
+    }
+    if let Some(kind) = &filter.kind {
+        query = query.filter(jobs::kind.eq(kind));
+    }
+    if let Some(schedule) = &filter.schedule {
+        query = query.filter(jobs::schedule.eq(schedule));
+    }
+    if let Some(queue) = &filter.queue {
+        query = query.filter(jobs::queue.eq(queue));
+    }
+    for label in &filter.labels {
+        let marked =
+            job_labels::table.filter(job_labels::label.eq(label)).select(job_labels::job_id);
+        query = query.filter(jobs::id.eq_any(marked));
+    }
+    if let Some(since) = filter.since {
+        query = query.filter(jobs::created_at.ge(since.as_microsecond()));
+    }
+    if let Some(until) = filter.until {
+        query = query.filter(jobs::created_at.lt(until.as_microsecond()));
+    }
+    if filter.without_replaced {
+        let replaced = job_replacements::table.select(job_replacements::job_id);
+        query = query.filter(jobs::id.ne_all(replaced));
+    }
+    let results = job_results::table.select(job_results::job_id);
+    let running = jobs_running::table.select(jobs_running::job_id);
+    let blocked = jobs_blocked::table.select(jobs_blocked::job_id);
+    let retrying =
+        jobs_scheduled::table.filter(jobs_scheduled::number.gt(0)).select(jobs_scheduled::job_id);
+    query = match filter.state {
+        None => query,
+        Some(JobState::Running) => {
+            query.filter(jobs::id.eq_any(running).or(jobs::id.eq_any(batches::open_ids())))
+        }
+        Some(JobState::Blocked) => query.filter(jobs::id.eq_any(blocked)),
+        Some(JobState::Retrying) => query.filter(jobs::id.eq_any(retrying)),
+        Some(JobState::Pending) => {
+            let ready = jobs_ready::table.select(jobs_ready::job_id);
+            let ahead = jobs_scheduled::table
+                .filter(jobs_scheduled::number.eq(0))
+                .select(jobs_scheduled::job_id);
+            query.filter(jobs::id.eq_any(ready).or(jobs::id.eq_any(ahead)))
+        }
+        Some(over) => {
+            query.filter(jobs::id.eq_any(results.filter(job_results::state.eq(over.as_str()))))
+        }
+    };
+    Ok(query.load(conn)?)
+}
+
+/// How many jobs are in each state.
+///
+/// # Errors
+/// When the database refuses.
+pub fn counts(conn: &mut Conn) -> Result<Vec<(JobState, i64)>, StoreError> {
+    let mut counts = live_counts(conn)?;
+    for state in [JobState::Completed, JobState::Failed, JobState::Cancelled] {
+        let over: i64 = job_results::table
+            .filter(job_results::state.eq(state.as_str()))
+            .count()
+            .get_result(conn)?;
+        counts.push((state, over));
+    }
+    Ok(counts)
+}
+
+/// How many jobs are in each state that is not final. Unlike the others these are never many for long, so it costs little.
+///
+/// # Errors
+/// When the database refuses.
+pub fn live_counts(conn: &mut Conn) -> Result<Vec<(JobState, i64)>, StoreError> {
+    let ready: i64 = jobs_ready::table.count().get_result(conn)?;
+    let ahead: i64 =
+        jobs_scheduled::table.filter(jobs_scheduled::number.eq(0)).count().get_result(conn)?;
+    let retrying: i64 =
+        jobs_scheduled::table.filter(jobs_scheduled::number.gt(0)).count().get_result(conn)?;
+    let running: i64 = jobs_running::table.count().get_result(conn)?;
+    let blocked: i64 = jobs_blocked::table.count().get_result(conn)?;
+    Ok(vec![
+        (JobState::Blocked, blocked),
+        (JobState::Pending, ready + ahead),
+        (JobState::Running, running),
+        (JobState::Retrying, retrying),
+    ])
+}
