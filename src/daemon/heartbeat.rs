@@ -81,11 +81,10 @@ impl Heartbeat {
             let now = self.clock.since_boot();
             let lease = OwnLease { renewed: *renewed.borrow_and_update(), settings: &self.lease };
             let allows = lease.allows(now);
-            let ends = allows != Allows::Work;
-            if ends && !std::mem::replace(&mut is_told, ends) {
+            if allows != Allows::Work && !is_told {
                 tracing::warn!("the lease is nearly over; what this node runs is given back");
             }
-            is_told = ends;
+            is_told = allows != Allows::Work;
             match allows {
                 Allows::Work => {}
                 Allows::Ending => self.pool.interrupt_all(),
@@ -106,7 +105,8 @@ impl Heartbeat {
         renewed: &watch::Sender<Duration>,
     ) -> Infallible {
         let every = self.lease.heartbeat.get();
-        let mut look = ticks(every.min(LOOK_EVERY));
+        // Finer than the beats, or one that is missed by a hair is as late as a whole one.
+        let mut look = ticks((every / 4).min(LOOK_EVERY));
         let mut tried = None;
         let mut refused = Once::default();
         let called = Arc::clone(&company.called);

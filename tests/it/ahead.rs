@@ -102,6 +102,8 @@ impl Handler for Script {
 
 impl Script {
     async fn play(&self, context: &Context) -> Answer {
+        // Whoever else has a worker goes first.
+        tokio::task::yield_now().await;
         let done = Answer::Done(Value::Null);
         if context.job.queue != "long" {
             return done;

@@ -244,7 +244,7 @@ fn m3_a_program_that_ignores_being_told_to_end_is_dead_before_others_take_its_jo
         let [pid, both] = ["pid", "both"].map(name);
         // The second run looks whether the first one is alive: there, and no zombie that nobody has reaped yet.
         let script = format!(
-            "if [ -e {pid} ]; then grep -qs '^State:[[:space:]]*[^ZX]' /proc/$(cat {pid})/status && touch {both}; exit 0; fi; \
+            "if [ -e {pid} ]; then grep -qs '^State:[[:space:]][RSDTt]' /proc/$(cat {pid})/status && touch {both}; exit 0; fi; \
              trap '' TERM; echo $$ > {pid}.new; mv {pid}.new {pid}; while :; do sleep 0.05; done"
         );
         let params = json!({ "shell": script, "on_restart": on_restart });

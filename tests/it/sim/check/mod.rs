@@ -27,7 +27,7 @@ pub(super) fn check(world: &World) -> Vec<String> {
     let promises = world.promises.lock().unwrap_or_else(PoisonError::into_inner);
     let files = world.files.lock().unwrap_or_else(PoisonError::into_inner);
     jobs::check(&history, &log, &promises, &mut wrong);
-    queues::check(&history, &files, &mut wrong);
+    queues::check(&history, &files, &world.trace, &mut wrong);
     following::check(&history, world, &mut wrong);
     // One that did not come to its end has more to decide and more to write.
     if let Some(settled) = &world.settled {

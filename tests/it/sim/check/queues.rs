@@ -6,6 +6,7 @@ use sexton::schedule::Overlap;
 
 use super::super::files::Files;
 use super::super::history::{Change, History};
+use super::super::trace::Trace;
 use super::super::world::{NARROW_SLOTS, SLOTS};
 use super::Wrong;
 
@@ -28,9 +29,12 @@ struct Replay<'a> {
     over: BTreeMap<i64, Vec<&'a str>>,
     /// Claimed since the last change that was no part of a claim.
     batch: Vec<i64>,
+    /// How often a job was claimed for which there was no worker, and how often one was put back.
+    ahead: u32,
+    put_back: u32,
 }
 
-pub(super) fn check(history: &History, files: &Files, wrong: &mut Wrong) {
+pub(super) fn check(history: &History, files: &Files, trace: &Trace, wrong: &mut Wrong) {
     let mut replay = Replay {
         queue_of: history.jobs.iter().map(|job| (job.id, job.queue.as_str())).collect(),
         ..Replay::default()
@@ -43,6 +47,8 @@ pub(super) fn check(history: &History, files: &Files, wrong: &mut Wrong) {
         replay.take(change, &policies, wrong);
     }
     replay.end_batch(wrong);
+    let Replay { ahead, put_back, .. } = replay;
+    trace.line(format_args!("{ahead} jobs were claimed ahead, {put_back} were put back"));
 }
 
 /// What each schedule's job was to do about those that were live.
@@ -105,6 +111,7 @@ impl<'a> Replay<'a> {
         wrong.unless(begun == claimed || begun + 1 == claimed, || {
             format!("job {job} was claimed as attempt {claimed} and is ready after {begun}")
         });
+        self.put_back += u32::from(begun + 1 == claimed);
         self.executions.insert(job, begun);
     }
 
@@ -125,6 +132,7 @@ impl<'a> Replay<'a> {
         let (all, narrow) = of_node.fold((0, 0), |(all, narrow), (job, _)| {
             (all + 1, narrow + u16::from(self.queue_of.get(job) == Some(&"narrow")))
         });
+        self.ahead += u32::from(all > SLOTS);
         // Those of queues without workers of their own may wait for a worker of the node.
         wrong.unless(all <= SLOTS + MOST_AHEAD && narrow <= NARROW_SLOTS, || {
             format!("job {job} of {queue} was claimed as number {all} on its node, {narrow} of them narrow")
