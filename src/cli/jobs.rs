@@ -2,19 +2,15 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::args::{Filter, Items, Jobs, Logs, Submit};
-use super::client::Client;
+use super::follow::follow_log;
 use super::output::{Exit, Failure, Outcome, json, line, out, plain, table, text, when};
 use super::queues::trip;
 use super::schedules::{finish, items, paging, parse_json, query, tell_more};
 use super::session::Session;
-
-/// How often a log that is followed is looked at.
-const POLL: Duration = Duration::from_millis(200);
 
 pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
     let params = args.params.as_deref().map_or_else(|| Ok(json!({})), read_params)?;
@@ -263,48 +259,9 @@ pub(super) async fn logs(session: &Session, args: &Logs) -> Outcome {
     }
 }
 
-fn log_path(id: i64, attempt: Option<u32>, offset: u64) -> String {
+pub(super) fn log_path(id: i64, attempt: Option<u32>, offset: u64) -> String {
     let pairs = [("attempt", attempt.map(|n| n.to_string())), ("offset", Some(offset.to_string()))];
     format!("/api/v1/jobs/{id}/log{}", query(&pairs))
-}
-
-/// Shows a job's output until the job is over, from attempt to attempt.
-pub(super) async fn follow_log(
-    client: &Client,
-    id: i64,
-    attempt: Option<u32>,
-) -> Result<(), Failure> {
-    let (mut shown, mut offset) = (attempt, 0);
-    loop {
-        let part = client.get(&log_path(id, shown, offset)).await?;
-        let current =
-            part.get("attempt").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
-        let running = part.get("running") == Some(&Value::Bool(true));
-        let over = part.get("final") == Some(&Value::Bool(true));
-        let piece = part.get("text").and_then(Value::as_str).unwrap_or_default();
-        out(&plain(piece));
-        offset += piece.len() as u64;
-        offset = part.get("next_offset").and_then(Value::as_u64).unwrap_or(offset);
-        // An attempt that had not begun has number 0 and no log; ask again without a number.
-        shown = current.filter(|number| *number > 0).or(shown);
-        if piece.is_empty() {
-            if over && !running {
-                return Ok(());
-            }
-            if !running && attempt.is_none() {
-                let latest = client.get(&log_path(id, None, 0)).await?;
-                let latest = latest
-                    .get("attempt")
-                    .and_then(Value::as_u64)
-                    .and_then(|n| u32::try_from(n).ok());
-                if latest != shown {
-                    (shown, offset) = (latest, 0);
-                    continue;
-                }
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
 }
 
 /// `host:a=2`: the number comes last, because a key may hold anything.

@@ -6,6 +6,7 @@ mod client;
 mod database;
 mod doctor;
 mod files;
+mod follow;
 mod jobs;
 mod nodes;
 mod orders;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::args::{Page, Pause, Run, Why};
 use super::client::Client;
-use super::jobs::follow_log;
+use super::follow::follow_log;
 use super::output::{Exit, Failure, Outcome, json, line, note, plain, table, text, when};
 use super::session::Session;
 
