@@ -26,7 +26,7 @@ fn node(pair: &Pair) -> Daemon {
     Daemon::start_in(home)
 }
 
-fn submit(daemon: &Daemon, script: &str, more: Value) -> i64 {
+fn submit(daemon: &Daemon, script: &str, more: &Value) -> i64 {
     let mut job = json!({ "kind": "command", "params": { "shell": script }, "max_attempts": 3 });
     job.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
     let made = daemon.post("/api/v1/jobs", &job);
@@ -59,11 +59,11 @@ fn runs(pid: &str) -> bool {
 fn fail_over(order: Order) {
     let Some(mut pair) = Pair::start() else { return };
     let daemon = node(&pair);
-    let done: Vec<i64> = (0..5).map(|_| submit(&daemon, "true", json!({}))).collect();
+    let done: Vec<i64> = (0..5).map(|_| submit(&daemon, "true", &json!({}))).collect();
     done.iter().for_each(|id| drop(daemon.job_in(*id, "completed")));
-    let long = submit(&daemon, &alone(&daemon, "long"), json!({}));
-    let first = submit(&daemon, &alone(&daemon, "first"), json!({}));
-    let second = submit(&daemon, &alone(&daemon, "second"), json!({ "depends_on": [first] }));
+    let long = submit(&daemon, &alone(&daemon, "long"), &json!({}));
+    let first = submit(&daemon, &alone(&daemon, "first"), &json!({}));
+    let second = submit(&daemon, &alone(&daemon, "second"), &json!({ "depends_on": [first] }));
     for id in [long, first] {
         daemon.job_in(id, "running");
     }
@@ -74,7 +74,7 @@ fn fail_over(order: Order) {
     daemon.open("first");
     daemon.job_in(first, "completed");
     daemon.job_in(second, "running");
-    let lost = submit(&daemon, &alone(&daemon, "lost"), json!({}));
+    let lost = submit(&daemon, &alone(&daemon, "lost"), &json!({}));
     daemon.job_in(lost, "running");
     eventually("they run", || {
         let begun = ["second.pids", "lost.pids"].map(|file| lines(&daemon, file).len());
@@ -119,7 +119,7 @@ fn fail_over(order: Order) {
     for id in done {
         assert_eq!(daemon.job(id)["state"], "completed", "what was replicated is there");
     }
-    let next = submit(&daemon, "true", json!({}));
+    let next = submit(&daemon, "true", &json!({}));
     daemon.job_in(next, "completed");
     let nodes = daemon.cli(["nodes", "--json"]).exits(0).json();
     assert_eq!(items(&nodes).len(), 1, "it is the node that it was: {nodes:#}");
