@@ -14,7 +14,7 @@ use sexton::clock::{ManualClock, SharedClock, SystemClock};
 use sexton::jobs::command::Keepers;
 use sexton::jobs::{Answer, Context, Failure, Handler, RunPaths};
 use sexton::model::{
-    Actor, Backoff, Event, HumanDuration, JobId, JobSettings, JobState, NewJob, Outcome,
+    Actor, Backoff, Event, HumanDuration, JobId, JobSettings, JobState, NewJob, Outcome, Priority,
     QueueChange, RetryPolicy,
 };
 use sexton::queue::{Ageing, Limits, Signals};
@@ -40,6 +40,7 @@ on_both_backends![
     interrupted_attempts_are_given_back_and_not_charged,
     slots_are_all_used_and_never_exceeded,
     a_queues_limit_holds,
+    a_reserved_worker_that_becomes_free_stays_reserved,
     an_operators_timeout_for_a_queue_holds_for_jobs_that_do_not_say,
     what_a_rate_holds_back_starts_when_the_rate_lets_it,
     a_kind_without_a_handler_is_an_error,
@@ -376,6 +377,33 @@ async fn slots_are_all_used_and_never_exceeded(queue: Queue) {
         assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
     }
     assert_eq!(gauge.most.load(Ordering::SeqCst), SLOTS);
+}
+
+async fn a_reserved_worker_that_becomes_free_stays_reserved(queue: Queue) {
+    let release = Arc::new(Semaphore::new(0));
+    let handlers_release = Arc::clone(&release);
+    let settings = PoolSettings { reserved_high: 1, ..PoolSettings::plain(2) };
+    let mut workers = Workers::start(queue, settings, move |context| {
+        let release = Arc::clone(&handlers_release);
+        async move {
+            if context.job.priority < Priority::HIGH {
+                return until_stopped(context).await;
+            }
+            release.acquire().await.unwrap().forget();
+            done()
+        }
+    });
+    let urgent = NewJob { priority: Priority::HIGH, ..job() };
+    for new in [urgent.clone(), job()] {
+        let id = workers.submit(new).await;
+        assert_eq!(workers.started().await, id);
+    }
+    workers.submit(job()).await;
+    release.add_permits(1);
+    assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
+    // The worker that the urgent job has left is not the waiting job's.
+    let id = workers.submit(urgent).await;
+    assert_eq!(workers.started().await, id);
 }
 
 async fn a_queues_limit_holds(queue: Queue) {
