@@ -8,17 +8,18 @@ use tokio::sync::{Notify, watch};
 
 use super::heartbeat::Heartbeat;
 use super::lease::Seen;
-use crate::clock::{DatabaseClock, Sample, WORTH_TELLING};
+use super::others::DatabaseTime;
+use crate::clock::{Sample, WORTH_TELLING};
 use crate::model::{Chain, NodeId};
 use crate::store::nodes::{Node, Orders};
-use crate::store::{Store, StoreError, nodes};
+use crate::store::{StoreError, nodes};
 
 /// For how long nodes may have different schedules before it is worth telling: a deployment reaches them one after the other.
 const DIFFERENT_FOR: Duration = Duration::from_secs(60);
 
 /// What a node among others works with.
 pub(super) struct Company {
-    clock: Arc<DatabaseClock>,
+    time: DatabaseTime,
     /// Notified when another node has left orders.
     pub(super) called: Arc<Notify>,
     /// Notified when a ledger was changed on another node.
@@ -38,13 +39,13 @@ pub(super) struct Company {
 
 impl Company {
     pub(super) fn new(
-        clock: Arc<DatabaseClock>,
+        time: DatabaseTime,
         called: Arc<Notify>,
         ledger_changed: Arc<Notify>,
         complaints: watch::Sender<Vec<String>>,
     ) -> Self {
         Self {
-            clock,
+            time,
             called,
             ledger_changed,
             reopenings: 0,
@@ -60,8 +61,8 @@ impl Company {
 
     /// How far this machine's clock is ahead of the database's, in microseconds.
     pub(super) fn skew(&self) -> Option<i64> {
-        let ahead = self.last_sample?.ahead_by();
-        Some(i64::try_from((-ahead).as_micros()).unwrap_or(i64::MAX))
+        let ahead = self.last_sample?.machine_ahead_by();
+        Some(i64::try_from(ahead.as_micros()).unwrap_or(i64::MAX))
     }
 
     /// What is done with each beat, and makes up for every message that was lost.
@@ -78,8 +79,8 @@ impl Company {
     }
 
     async fn try_look(&mut self, own: &Heartbeat) -> Result<(), StoreError> {
-        let sample = sample(&own.store, &self.clock).await?;
-        learn(&self.clock, sample);
+        let sample = self.time.sample(&own.store).await?;
+        self.time.learn(sample);
         self.last_sample = Some(sample);
         own.rescue_silent(&mut self.others).await?;
         let running = own.store.read(nodes::running).await?;
@@ -122,27 +123,6 @@ impl Company {
         if is_another || known.is_some_and(|known| known != ledger_changes) {
             self.ledger_changed.notify_one();
         }
-    }
-}
-
-/// Asks the database for its time.
-pub(super) async fn sample(store: &Store, clock: &DatabaseClock) -> Result<Sample, StoreError> {
-    let own = Arc::clone(clock.own());
-    let ask = move |conn: &mut crate::store::Conn| {
-        let asked_at = own.now();
-        let database = nodes::database_time(conn)?;
-        Ok(Sample { asked_at, database, answered_at: own.now() })
-    };
-    store.read(ask).await
-}
-
-/// Puts the clock right by a sample, and says so.
-pub(super) fn learn(clock: &DatabaseClock, sample: Sample) {
-    if let Some(correction) = clock.learn(sample) {
-        tracing::warn!(
-            correction_ms = i64::try_from(correction.as_millis()).unwrap_or(i64::MAX),
-            "this machine's clock is not the database's; times are put right by that from now on"
-        );
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::engine::{Engine, Parts, Threads};
+use super::engine::{Engine, Others, Parts, Threads};
 use super::lock::{self, DataLock};
 use super::place;
-use super::startup::{StartError, database_clock, identity, make_directories, open_store};
+use super::startup::{StartError, identity, make_directories, open_store};
 use crate::clock::{CautiousClock, SharedClock, SystemClock};
 use crate::config::Settings;
 use crate::jobs::RunPaths;
@@ -29,18 +29,15 @@ pub(crate) async fn start(
     let paths = Arc::new(RunPaths::under(&settings.data_dir));
     make_directories(&settings, &paths)?;
     let store = open_store(&settings).await?;
-    let database_clock = database_clock(&store, &clock).await?;
-    let clock = match &database_clock {
-        Some(shared) => Arc::clone(shared) as SharedClock,
-        None => clock,
-    };
+    let others = Others::of(&store, &clock).await?;
+    let clock = others.as_ref().map_or(clock, Others::clock);
     let parts = Parts {
         history: Arc::new(History::new(store.clone(), Arc::clone(&paths))),
         ages: CautiousClock::new(Arc::clone(&clock), upkeep::remembered_clock(&store).await?),
         identity: identity(&settings),
         settings,
         clock,
-        database_clock,
+        others,
         store,
         paths,
         registry,

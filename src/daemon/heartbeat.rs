@@ -18,7 +18,7 @@ use crate::model::{Chain, JobId, NodeId};
 use crate::queue::{Signals, after_loss};
 use crate::scheduler::Alarm;
 use crate::store::nodes::Beat;
-use crate::store::{Conn, DatabaseUrl, Store, StoreError, finish, nodes};
+use crate::store::{Conn, Store, StoreError, finish, nodes};
 use crate::worker::PoolHandle;
 
 /// What the heartbeat works with.
@@ -48,7 +48,7 @@ impl Heartbeat {
         }
     }
 
-    /// On SQLite the lock on the data directory shows that there is nobody else.
+    /// The lock on an SQLite database shows that there is nobody else.
     async fn run_alone(self, stop: CancellationToken) {
         let mut look = ticks(self.lease.heartbeat.get());
         let mut refused = Once::default();
@@ -155,9 +155,9 @@ impl Heartbeat {
         };
         let write = move |conn: &mut Conn| nodes::heartbeat(conn, node, &beat);
         // Where others write as well, it is also the moment at which the audit log looks for what they have done.
-        match self.store.url() {
-            DatabaseUrl::Sqlite(_) => self.store.write_quietly(write).await,
-            DatabaseUrl::Postgres(_) => self.store.write(write).await,
+        match self.signals.is_alone() {
+            true => self.store.write_quietly(write).await,
+            false => self.store.write(write).await,
         }
     }
 

@@ -12,6 +12,7 @@ mod heartbeat;
 mod lease;
 mod lock;
 mod numbers;
+mod others;
 mod place;
 mod shutdown;
 mod signals;
@@ -99,8 +100,13 @@ pub fn schedule_defaults(settings: &Settings) -> Defaults {
 /// Whose rows the audit log tells of: on SQLite all of them, on PostgreSQL this node's.
 #[must_use]
 pub fn audit_source(settings: &Settings) -> AuditSource {
-    match settings.database {
-        DatabaseUrl::Sqlite(_) => AuditSource::Everything,
-        DatabaseUrl::Postgres(_) => AuditSource::Node(settings.node.name.clone()),
+    audit_source_of(matches!(settings.database, DatabaseUrl::Sqlite(_)), settings)
+}
+
+/// The same for a node of which it is known whether it is alone.
+fn audit_source_of(is_alone: bool, settings: &Settings) -> AuditSource {
+    match is_alone {
+        true => AuditSource::Everything,
+        false => AuditSource::Node(settings.node.name.clone()),
     }
 }

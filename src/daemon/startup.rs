@@ -9,18 +9,18 @@ use futures_util::FutureExt;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::sync::watch;
 
-use super::engine::{Engine, Identity, Parts, Threads};
+use super::engine::{Engine, Identity, Others, Parts, Threads};
 use super::heartbeat;
 use super::lock::{self, DataLock, LockError};
 use super::numbers::Numbers;
 use super::place::{self, PlaceError};
 use super::standing::Standing;
-use super::{FailureKind, audit_source, company, supervisor};
+use super::{FailureKind, audit_source, supervisor};
 use crate::api::{self, ServeError};
 use crate::audit::writer::AuditError;
 use crate::audit::{AuditHealth, Rewound, rewound};
 use crate::catalog::{Catalog, ReloadReport, Watcher, Watching};
-use crate::clock::{CautiousClock, DatabaseClock, SharedClock, SystemClock};
+use crate::clock::{CautiousClock, SharedClock, SystemClock};
 use crate::config::Settings;
 use crate::jobs::RunPaths;
 use crate::jobs::cleanup::CleanupHandler;
@@ -144,17 +144,14 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     end_strays(Spared::Trees(keepers.pids())).await;
 
     let store = open_store(&settings).await?;
-    let database_clock = database_clock(&store, &clock).await?;
-    let clock = match &database_clock {
-        Some(shared) => Arc::clone(shared) as SharedClock,
-        None => clock,
-    };
+    let others = Others::of(&store, &clock).await?;
+    let clock = others.as_ref().map_or(clock, Others::clock);
     let history = Arc::new(History::new(store.clone(), Arc::clone(&paths)));
     let ages = CautiousClock::new(Arc::clone(&clock), upkeep::remembered_clock(&store).await?);
     let mut engine = Engine::start(Parts {
         settings: Arc::clone(&settings),
         clock: Arc::clone(&clock),
-        database_clock,
+        others,
         store: store.clone(),
         identity: identity(&settings),
         paths,
@@ -248,19 +245,6 @@ async fn refuse_rewound(store: &Store, settings: &Settings) -> Result<(), StartE
             lacks,
         }),
     }
-}
-
-/// The clock of a database that other nodes use as well, measured before anything is decided by it.
-pub(super) async fn database_clock(
-    store: &Store,
-    own: &SharedClock,
-) -> Result<Option<Arc<DatabaseClock>>, StoreError> {
-    if matches!(store.url(), DatabaseUrl::Sqlite(_)) {
-        return Ok(None);
-    }
-    let clock = DatabaseClock::new(Arc::clone(own));
-    company::learn(&clock, company::sample(store, &clock).await?);
-    Ok(Some(Arc::new(clock)))
 }
 
 pub(super) fn identity(settings: &Settings) -> Identity {

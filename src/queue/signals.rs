@@ -43,6 +43,12 @@ impl Signals {
         (Self { work, cancels: sender, others }, receiver)
     }
 
+    /// Whether no other node can work on the queue.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.others.is_none()
+    }
+
     /// Says that there may be work.
     pub fn work(&self) {
         self.work.notify_one();

@@ -30,6 +30,9 @@ pub enum Step {
 pub trait Pace: Send + Sync + 'static {
     /// The step is taken when this has ended. Steps of writes come one after the other, and reads in between.
     fn before(&self, step: Step) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// The transaction of the last group is over, if there was one: where several stores are driven on one database, the next may begin.
+    fn is_over(&self) {}
 }
 
 /// Does what the writer's thread does.
@@ -43,15 +46,20 @@ pub(super) async fn write(
         let begun = pace.before(Step::Run).await;
         let group = group(first, &mut operations);
         if let Err(error) = begun {
+            pace.is_over();
             refuse(group, &error);
             continue;
         }
-        let Some(open) = writer.run(group, &mut operations) else { continue };
+        let Some(open) = writer.run(group, &mut operations) else {
+            pace.is_over();
+            continue;
+        };
         let is_quiet = open.is_quiet();
         let mut ended = match pace.before(Step::Commit).await {
             Ok(()) => writer.commit(open),
             Err(error) => open.take_back(Chain(&error).to_string()),
         };
+        pace.is_over();
         if ended.outcome.is_ok()
             && let Err(error) = pace.before(Step::Answer).await
         {

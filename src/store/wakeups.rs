@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -76,25 +77,22 @@ impl FromStr for News {
     }
 }
 
-/// The way to the other nodes of a database. Cheap to clone; the thread ends with the last of them.
-#[derive(Debug, Clone)]
+/// Is told what other nodes say.
+pub type Heard = Box<dyn Fn(News) + Send>;
+
+/// The way to the other nodes of a database. Cheap to clone; what is behind it ends with the last of them.
+#[derive(Clone)]
 pub struct Wakeups {
-    outbox: mpsc::Sender<News>,
+    tell: Arc<dyn Fn(News) + Send + Sync>,
     trouble: watch::Receiver<Option<String>>,
 }
 
 impl Wakeups {
-    /// Opens it where there can be other nodes.
+    /// Opens the one on a PostgreSQL.
     ///
     /// # Errors
     /// When no thread can be had. A server that cannot be reached is tried again and again.
-    pub fn open(
-        url: &DatabaseUrl,
-        heard: impl Fn(News) + Send + 'static,
-    ) -> Result<Option<Self>, StoreError> {
-        if matches!(url, DatabaseUrl::Sqlite(_)) {
-            return Ok(None);
-        }
+    pub fn open(url: &DatabaseUrl, heard: Heard) -> Result<Self, StoreError> {
         let (outbox, inbox) = mpsc::channel();
         let (tell_trouble, trouble) = watch::channel(None);
         let post = Post { url: url.clone(), heard, trouble: tell_trouble, line: None };
@@ -104,13 +102,22 @@ impl Wakeups {
             path: "(thread sexton-wakeups)".into(),
             source,
         })?;
-        Ok(Some(Self { outbox, trouble }))
+        let tell = move |news| {
+            // A thread that is gone has said why; the heartbeats of the others look anyway.
+            let _gone = outbox.send(news);
+        };
+        Ok(Self { tell: Arc::new(tell), trouble })
+    }
+
+    /// Another one, which has no trouble that it knows of.
+    #[must_use]
+    pub fn through(tell: impl Fn(News) + Send + Sync + 'static) -> Self {
+        Self { tell: Arc::new(tell), trouble: watch::channel(None).1 }
     }
 
     /// Says something to all other nodes, soon.
     pub fn tell(&self, news: News) {
-        // A thread that is gone has said why; the heartbeats of the others look anyway.
-        let _gone = self.outbox.send(news);
+        (self.tell)(news);
     }
 
     /// Why messages do not arrive, while they do not.
@@ -120,10 +127,16 @@ impl Wakeups {
     }
 }
 
+impl fmt::Debug for Wakeups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wakeups").field("trouble", &self.trouble).finish_non_exhaustive()
+    }
+}
+
 /// The thread.
-struct Post<F> {
+struct Post {
     url: DatabaseUrl,
-    heard: F,
+    heard: Heard,
     trouble: watch::Sender<Option<String>>,
     line: Option<Line>,
 }
@@ -137,7 +150,7 @@ struct Line {
     deaf_for: Option<u32>,
 }
 
-impl<F: Fn(News)> Post<F> {
+impl Post {
     fn run(mut self, inbox: &mpsc::Receiver<News>) {
         let mut unsent: BTreeSet<News> = BTreeSet::new();
         loop {

@@ -15,7 +15,7 @@ use crate::scheduler::Draws;
 use crate::store::adopt::{Adopted, Adoption, adopt};
 use crate::store::audit::append_event;
 use crate::store::nodes::NewNode;
-use crate::store::{Conn, DatabaseUrl, Store, StoreError, nodes};
+use crate::store::{Conn, Store, StoreError, nodes};
 use crate::worker::TakenOver;
 
 /// What a node has when it has joined.
@@ -33,13 +33,13 @@ pub(super) async fn join(
     settings: &Settings,
     identity: Identity,
     keepers: &Keepers,
+    is_alone: bool,
 ) -> Result<Joined, StoreError> {
     let now = clock.now();
     let lease_until = now + settings.lease.duration.get();
     let Identity { node: identity, instance, fresh_seed } = identity;
     let host = identity.name.clone();
     let new = NewNode { identity, instance };
-    let alone = matches!(store.url(), DatabaseUrl::Sqlite(_));
     let kept = keepers.attempts();
     let known = kept.clone();
     let (node, seed, adoption, rescued) = store
@@ -59,7 +59,7 @@ pub(super) async fn join(
             }
             let mut rescued: Vec<JobId> = Vec::new();
             // Where others may be alive, the heartbeat finds out who is not.
-            let dead = if alone { nodes::others(conn, node)? } else { Vec::new() };
+            let dead = if is_alone { nodes::others(conn, node)? } else { Vec::new() };
             for other in dead {
                 rescued.extend(rescue(conn, NodeId(other.id), now)?);
             }

@@ -19,7 +19,7 @@ use super::essentials::Essentials;
 use crate::api::{App, Live};
 use crate::audit::{AuditHandle, AuditHealth};
 use crate::catalog::{Catalog, ReloadReport, Reloader};
-use crate::clock::{CautiousClock, DatabaseClock, SharedClock};
+use crate::clock::{CautiousClock, SharedClock};
 use crate::config::Settings;
 use crate::jobs::RunPaths;
 use crate::jobs::command::Keepers;
@@ -30,6 +30,7 @@ use crate::store::Store;
 use crate::upkeep::History;
 use crate::worker::{Draw, LearnedDurations, PoolHandle, Registry};
 
+pub use super::others::{AskTime, OpenWire, Others};
 pub(super) use stop::report_panic;
 
 /// Whether the engine has threads beside the runtime's.
@@ -61,8 +62,8 @@ pub struct Parts {
     pub settings: Arc<Settings>,
     /// What time it is.
     pub clock: SharedClock,
-    /// The same clock, where it is put right by the one of a database that other nodes use as well.
-    pub database_clock: Option<Arc<DatabaseClock>>,
+    /// How it meets the other nodes of its database, where there can be any. What time it is then follows from theirs.
+    pub others: Option<Others>,
     /// Where everything stays.
     pub store: Store,
     /// Who it is.

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::join::{Joined, join};
-use super::{Engine, Parts, Threads};
+use super::{Engine, Others, Parts, Threads};
 use crate::audit::AuditHandle;
 use crate::audit::writer::{self as audit_writer, AuditError};
 use crate::catalog::{Catalog, LookOn, Reading, Reloader};
@@ -18,7 +18,7 @@ use crate::daemon::company::Company;
 use crate::daemon::essentials::Essentials;
 use crate::daemon::heartbeat::Heartbeat;
 use crate::daemon::startup::StartError;
-use crate::daemon::{audit_source, schedule_defaults};
+use crate::daemon::{audit_source_of, schedule_defaults};
 use crate::jobs::command::CommandHandler;
 use crate::jobs::{DeclaredHandler, KINDS, kind};
 use crate::model::{Actor, AuditEvent, Chain, JobId, NodeId};
@@ -26,7 +26,7 @@ use crate::queue::{Ageing, Limits, Signals};
 use crate::scheduler::{Alarm, Enqueuer, Scheduler, Ticker};
 use crate::store::audit::append_event;
 use crate::store::jobs::SubmitContext;
-use crate::store::wakeups::{News, Wakeups};
+use crate::store::wakeups::{Heard, News};
 use crate::store::{Store, StoreError, batch_orders, breakers};
 use crate::upkeep::Upkeep;
 use crate::worker::{Find, FindLimits, LearnedDurations, Pool, PoolSettings, TakenOver};
@@ -49,7 +49,7 @@ impl Engine {
         let Parts {
             settings,
             clock,
-            database_clock,
+            others,
             store,
             identity,
             paths,
@@ -62,10 +62,10 @@ impl Engine {
         } = parts;
         let node_identity = identity.node.clone();
         let Joined { node, draws, taken_over } =
-            join(&store, &clock, &settings, identity, &keepers).await?;
+            join(&store, &clock, &settings, identity, &keepers, others.is_none()).await?;
         let audit_options = audit_writer::Options {
             folder: settings.audit.dir.clone(),
-            source: audit_source(&settings),
+            source: audit_source_of(others.is_none(), &settings),
             jobs: settings.audit.jobs,
         };
         let audit = start_audit(&store, &clock, audit_options, threads).await?;
@@ -96,11 +96,13 @@ impl Engine {
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let (work, called, ledger_changed) =
             (Arc::<Notify>::default(), Arc::<Notify>::default(), Arc::<Notify>::default());
-        let others = match &database_clock {
-            Some(_) => listen(&store, [&work, &called, &ledger_changed])?,
-            None => None,
+        let (time, wakeups) = match others {
+            Some(Others { time, wire }) => {
+                (Some(time), Some(wire(listener([&work, &called, &ledger_changed]))?))
+            }
+            None => (None, None),
         };
-        let (signals, signal_receiver) = Signals::among(work, others);
+        let (signals, signal_receiver) = Signals::among(work, wakeups);
         let pool = Pool {
             store: store.clone(),
             node,
@@ -164,7 +166,7 @@ impl Engine {
             pool: pool.clone(),
             signals,
             reloader: Arc::clone(&reloader),
-            company: database_clock.map(|clock| Company::new(clock, called, ledger, complain)),
+            company: time.map(|time| Company::new(time, called, ledger, complain)),
         };
         let heartbeat = tokio::spawn(heartbeat.run(stop.clone()));
         let serving = vec![essentials.follow("the heartbeat", heartbeat)];
@@ -203,13 +205,10 @@ impl Engine {
 }
 
 /// Hears of what happens on the other nodes of the database.
-fn listen(
-    store: &Store,
-    [work, called, ledger_changed]: [&Arc<Notify>; 3],
-) -> Result<Option<Wakeups>, StoreError> {
+fn listener([work, called, ledger_changed]: [&Arc<Notify>; 3]) -> Heard {
     let wakes = [(News::Work, work), (News::Orders, called), (News::Ledger, ledger_changed)];
     let wakes = wakes.map(|(news, wakes)| (news, Arc::clone(wakes)));
-    Wakeups::open(store.url(), move |heard| {
+    Box::new(move |heard| {
         wakes.iter().filter(|(news, _)| *news == heard).for_each(|(_, wakes)| wakes.notify_one());
     })
 }

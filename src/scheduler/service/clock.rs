@@ -13,10 +13,10 @@ use crate::clock::SharedClock;
 use crate::model::{Actor, AuditEvent, Chain, ScheduleId};
 use crate::scheduler::due::CORRECTION_AFTER;
 use crate::scheduler::plausible::Evidence;
+use crate::store::StoreError;
 use crate::store::audit::append_event;
 use crate::store::removal::hurry_overdue_retries;
 use crate::store::schedules as ledgers;
-use crate::store::{DatabaseUrl, StoreError};
 
 /// How often to look whether a clock that is not believed has become plausible.
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(10);
@@ -79,8 +79,8 @@ impl State {
     }
 
     /// Whether no other node can run the same schedules.
-    fn is_alone(&self) -> bool {
-        matches!(self.own.enqueuer.store.url(), DatabaseUrl::Sqlite(_))
+    pub(super) fn is_alone(&self) -> bool {
+        self.own.enqueuer.signals.is_alone()
     }
 
     /// Lets what follows elapsed time go on over the stretch that comes again. Not where there are other nodes: their clocks were not set

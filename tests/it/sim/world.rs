@@ -333,7 +333,7 @@ impl World {
             settings: Arc::clone(&self.settings),
             ages: CautiousClock::new(Arc::clone(&clock), remembered),
             clock,
-            database_clock: None,
+            others: None,
             history: Arc::new(History::new(store.clone(), Arc::clone(&paths))),
             store,
             identity: Identity {
