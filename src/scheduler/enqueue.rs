@@ -95,6 +95,7 @@ impl Enqueuer {
             instants: 1,
             actor: run.actor,
             cause: Cause::Hand,
+            basis: None,
             plan,
         };
         let (context, overlap, given) = (self.context(), schedule.run.overlap, run.nominal_at);

@@ -27,11 +27,11 @@ use super::enqueue::Enqueuer;
 use super::spread::Spread;
 use crate::catalog::{Catalog, Diff, ReloadReport, Reloader};
 use crate::model::AuditEvent;
-use crate::model::{Actor, Cause, Chain, Event, ScheduleId};
+use crate::model::{Actor, Cause, Chain, Event, Ledger, ScheduleId};
 use crate::schedule::{Overlap, Schedule, Trigger};
 use crate::store::StoreError;
 use crate::store::audit::append_event;
-use crate::store::schedules::{self as ledgers, Definition, Plan, Recorded};
+use crate::store::schedules::{self as ledgers, Basis, Definition, Plan, Recorded};
 use crate::store::wakeups::News;
 
 /// How long to wait before a pass is tried again after the store refused it.
@@ -308,7 +308,11 @@ impl State {
         for decision in decisions {
             let Some(slot) = self.slots.get(&decision.schedule) else { continue };
             overlap.insert(decision.schedule.clone(), slot.schedule.run.overlap);
-            let instant = slot.instant(decision, unmet.get(&decision.schedule), now);
+            let mut instant = slot.instant(decision, unmet.get(&decision.schedule), now);
+            if self.hangs_on_others(decision, &slot.schedule) {
+                let Ledger { decided_until, last_end, .. } = slot.ledger;
+                instant.basis = Some(Basis { decided_until, last_end });
+            }
             if let Plan::Wait { until } = instant.plan {
                 self.lookout.look_by(until.min(now + LOOK_EVERY));
             }
@@ -327,7 +331,21 @@ impl State {
             }
         }
         self.note(&recorded);
+        for decision in decisions {
+            let slot = self.slots.get(&decision.schedule);
+            let hangs = slot.is_some_and(|slot| self.hangs_on_others(decision, &slot.schedule));
+            let instant = (&decision.schedule, decision.nominal_at);
+            if hangs && !recorded.iter().any(|row| (&row.schedule, row.nominal_at) == instant) {
+                // Another node was faster; what comes next hangs on its run.
+                self.run_ended(&decision.schedule).await;
+            }
+        }
         Ok(())
+    }
+
+    /// Whether an instant would be another one if another node has run the schedule meanwhile.
+    fn hangs_on_others(&self, decision: &DueDecision, schedule: &Schedule) -> bool {
+        decision.cause == Cause::Rule && from_end(schedule) && !self.is_alone()
     }
 
     /// Takes over what was recorded.
@@ -416,6 +434,9 @@ impl State {
             (Ok((Some(ledger), live)), Some(slot)) => {
                 slot.read_again(ledger);
                 slot.live = !live.is_empty();
+                if slot.live {
+                    self.lookout.look_by(self.own.enqueuer.clock.now() + LOOK_EVERY);
+                }
                 self.set_next(id, Some(Timestamp::MIN));
             }
             (Err(error), _) => {

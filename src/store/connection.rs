@@ -188,9 +188,13 @@ fn with_patience(url: &str) -> String {
     told
 }
 
+/// A node that is frozen in a transaction holds up all others that want the same rows, and its machine goes on answering for it. So the
+/// server ends such a session; the node runs the group again when it goes on.
 fn postgres_session(purpose: Purpose) -> &'static str {
     match purpose {
-        Purpose::Write => "SET synchronous_commit = on; SET client_min_messages = warning;",
+        Purpose::Write => {
+            "SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '20s'; SET client_min_messages = warning;"
+        }
         // A read is a snapshot over several statements, as it is on SQLite.
         Purpose::Read => {
             "SET default_transaction_isolation = 'repeatable read'; SET default_transaction_read_only = on; \

@@ -191,6 +191,7 @@ impl State {
                 instants: 1,
                 actor: Actor::scheduler(),
                 cause: Cause::Wait,
+                basis: None,
                 plan,
             });
         }

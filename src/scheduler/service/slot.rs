@@ -62,6 +62,7 @@ impl Slot {
             instants: decision.instants,
             actor: Actor::scheduler(),
             cause: decision.cause,
+            basis: None,
             plan,
         }
     }

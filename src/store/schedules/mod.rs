@@ -17,7 +17,7 @@ use crate::model::{JobId, OnEnd, ScheduleId};
 pub use crate::model::{Ledger, Pause};
 
 pub use following::{ends_to_follow, forget_old_ends};
-pub use record::{Instant, Plan, Recorded, record};
+pub use record::{Basis, Instant, Plan, Recorded, record};
 pub use waiting::{Wait, waits};
 
 #[derive(Queryable)]

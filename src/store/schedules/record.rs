@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use jiff::Timestamp;
 
-use super::{following, live_jobs, waiting};
+use super::{following, ledger, live_jobs, waiting};
 use crate::model::{
     Actor, Cause, Decision, Dependency, DependencyNeeds, JobId, NewJob, OverlapVerdict, ScheduleId,
 };
@@ -30,8 +30,31 @@ pub struct Instant {
     pub actor: Actor,
     /// What made it.
     pub cause: Cause,
+    /// What it was worked out from, where other nodes may have changed that meanwhile and the instant hangs on it.
+    pub basis: Option<Basis>,
     /// What to record.
     pub plan: Plan,
+}
+
+/// What the instants of a rule that counts from the end of the last run are worked out from. They have other names wherever it differs, so
+/// that no row of one node would keep another from running the schedule a moment later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Basis {
+    /// Until when everything was decided.
+    pub decided_until: Timestamp,
+    /// When the last run ended.
+    pub last_end: Option<Timestamp>,
+}
+
+impl Basis {
+    /// Whether it is still so, and no run is going on.
+    fn holds(self, conn: &mut Conn, schedule: &ScheduleId) -> Result<bool, StoreError> {
+        hold(conn, schedule)?;
+        let is_the_same = ledger(conn, schedule)?.is_some_and(|ledger| {
+            (ledger.decided_until, ledger.last_end) == (self.decided_until, self.last_end)
+        });
+        Ok(is_the_same && live_jobs(conn, schedule)?.is_empty())
+    }
 }
 
 /// What to record about an instant.
@@ -69,7 +92,8 @@ pub struct Recorded {
 
 /// Records instants and makes their jobs, in one transaction.
 ///
-/// An instant that has a row already was decided before, by another node or before a crash; it is left alone and not returned. `overlap`
+/// An instant that has a row already was decided before, by another node or before a crash; it is left alone and not returned, as is one
+/// whose basis does not hold any more. `overlap`
 /// decides from the schedule's live jobs whether a new one may join them.
 ///
 /// # Errors
@@ -82,6 +106,11 @@ pub fn record(
 ) -> Result<Vec<Recorded>, StoreError> {
     let mut recorded = Vec::with_capacity(instants.len());
     for instant in instants {
+        if let Some(basis) = instant.basis
+            && !basis.holds(conn, &instant.schedule)?
+        {
+            continue;
+        }
         if instant.cause != Cause::Rule {
             hold(conn, &instant.schedule)?;
         }

@@ -43,6 +43,7 @@ between_nodes![
     a_job_that_is_brought_back_is_not_pruned,
     two_runs_by_hand_do_not_both_find_the_schedule_idle,
     groups_that_wait_for_each_other_are_both_written,
+    m2_the_server_ends_the_transaction_of_a_node_that_is_frozen,
 ];
 
 /// The other node's transaction, which is committed when this is dropped.
@@ -266,6 +267,7 @@ async fn two_runs_by_hand_do_not_both_find_the_schedule_idle(queue: Queue) {
             instants: 1,
             actor: Actor::named("test"),
             cause: Cause::Hand,
+            basis: None,
             plan: Plan::Enqueue(Box::new(NewJob {
                 schedule: Some((id.clone(), nominal_at)),
                 ..job()
@@ -326,4 +328,16 @@ async fn groups_that_wait_for_each_other_are_both_written(queue: Queue) {
         })
         .await;
     assert!(values.iter().all(|value| value == "12" || value == "21"), "{values:?}");
+}
+
+async fn m2_the_server_ends_the_transaction_of_a_node_that_is_frozen(queue: Queue) {
+    #[derive(QueryableByName)]
+    struct Setting {
+        #[diesel(sql_type = BigInt)]
+        ms: i64,
+    }
+    let ask = "SELECT setting::bigint AS ms FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'";
+    let setting: Setting =
+        queue.write(move |conn| Ok(diesel::sql_query(ask).get_result(conn)?)).await;
+    assert_eq!(setting.ms, 20_000, "by itself a server waits for ever");
 }

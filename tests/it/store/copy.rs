@@ -112,6 +112,7 @@ async fn fill(queue: &Queue) -> JobId {
         instants: 1,
         actor: Actor::scheduler(),
         cause: Cause::Rule,
+        basis: None,
         plan: Plan::Enqueue(Box::new(new)),
     };
     let definition = Definition {

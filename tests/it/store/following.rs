@@ -67,6 +67,7 @@ fn instant(name: &str, second: i64, cause: Cause, plan: Plan) -> Instant {
         instants: 1,
         actor: Actor::scheduler(),
         cause,
+        basis: None,
         plan,
     }
 }

@@ -128,6 +128,7 @@ async fn settle(queue: &Queue, schedule: &str, seconds: &[i64], decision: Decisi
             instants: 1,
             actor: sexton::model::Actor::scheduler(),
             cause: Cause::Hand,
+            basis: None,
             plan: Plan::Settle(decision),
         })
         .collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sexton::model::{
     Actor, Cause, Decision, FinalState, JobId, JobState, NewJob, OverlapVerdict, Pause, ScheduleId,
 };
-use sexton::store::schedules::{self, Definition, Instant, Plan, Recorded};
+use sexton::store::schedules::{self, Basis, Definition, Instant, Plan, Recorded};
 use tokio::sync::Barrier;
 
 use crate::harness::{Queue, at, job, on_both_backends, succeeded};
@@ -28,6 +28,7 @@ on_both_backends![
     a_ledger_outlives_its_schedule,
     a_pause_is_remembered_until_it_is_taken_back,
     the_end_of_the_last_job_is_remembered,
+    m1_an_instant_that_hangs_on_the_last_end_is_none_when_another_node_has_run_the_schedule,
     two_runs_by_hand_in_one_instant_are_two_rows,
 ];
 
@@ -61,6 +62,7 @@ fn instant(second: i64) -> Instant {
         instants: 1,
         actor: Actor::scheduler(),
         cause: Cause::Rule,
+        basis: None,
         plan: Plan::Enqueue(Box::new(new)),
     }
 }
@@ -303,6 +305,24 @@ async fn the_end_of_the_last_job_is_remembered(queue: Queue) {
     queue.through(80, failed, FinalState::Failed).await;
     assert_eq!(ledger(&queue, "nightly").await.last_end, Some(at(81)));
     assert_eq!(ledger(&queue, "nightly").await.last_success, Some(at(71)));
+}
+
+async fn m1_an_instant_that_hangs_on_the_last_end_is_none_when_another_node_has_run_the_schedule(
+    queue: Queue,
+) {
+    adopt(&queue, 0, "nightly", "r").await;
+    let at_first = Basis { decided_until: at(0), last_end: None };
+    let counted = |second, basis| Instant { basis: Some(basis), ..instant(second) };
+    let enqueue = |_: &[JobId]| OverlapVerdict::Enqueue;
+    assert_eq!(record(&queue, 60, counted(60, at_first), enqueue).await.len(), 1);
+    // Of that another node has not heard, and it names the next instant by what it knows: while the job runs, and when it is over.
+    assert_eq!(record(&queue, 61, counted(61, at_first), enqueue).await, []);
+    let claimed = queue.claim_one(61).await;
+    queue.finish(succeeded(&claimed, 70)).await;
+    assert_eq!(record(&queue, 72, counted(72, at_first), enqueue).await, []);
+    assert_eq!(ledger(&queue, "nightly").await.decided_until, at(60));
+    let by_now = Basis { decided_until: at(60), last_end: Some(at(71)) };
+    assert_eq!(record(&queue, 131, counted(131, by_now), enqueue).await.len(), 1);
 }
 
 async fn two_runs_by_hand_in_one_instant_are_two_rows(queue: Queue) {

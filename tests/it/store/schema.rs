@@ -316,6 +316,7 @@ async fn the_views_show_states_as_words_and_times_as_text(queue: Queue) {
         instants: 2,
         actor: Actor::scheduler(),
         cause: Cause::Hand,
+        basis: None,
         plan: Plan::Settle(Decision::Missed),
     };
     let context = queue.context(4000);
