@@ -18,7 +18,6 @@ use super::submission::{Submitted, check_submission};
 use super::wire::{Attempt, ItemState, Job, List, Submission, Tripped, WaitsFor, time};
 use crate::model::{Actor, Event, FinalState, JobId, JobState, NewJob};
 use crate::queue::{Ageing, expected_end};
-use crate::store::{Conn, Store, StoreError};
 use crate::store::batches::{self, ItemRecord};
 use crate::store::breakers;
 use crate::store::dependencies::waits_for;
@@ -27,6 +26,7 @@ use crate::store::idempotency::{Key, Outcome, submit_once};
 use crate::store::jobs::{SubmitContext, submit};
 use crate::store::tokens::{Toll, charge};
 use crate::store::whole_batches;
+use crate::store::{Conn, Store, StoreError};
 
 /// With how many of the jobs that it waits for a single job is shown.
 const MAX_SHOWN: i64 = 100;
@@ -252,7 +252,10 @@ async fn hand_in(
     context: SubmitContext,
 ) -> Result<Result<Outcome, Problem>, StoreError> {
     if key.is_none() && toll.is_none() {
-        return store.submit(jobs, context).await.map(|submitted| Ok(Outcome::Submitted(submitted)));
+        return store
+            .submit(jobs, context)
+            .await
+            .map(|submitted| Ok(Outcome::Submitted(submitted)));
     }
     let count = handed_in(&jobs);
     let write = store.write(move |conn| {

@@ -50,10 +50,8 @@ pub fn put_back_unknown(
         .order(jobs_running::job_id)
         .select((jobs_running::job_id, jobs_running::number))
         .load(conn)?;
-    let name = |(job, number): (i64, i32)| AttemptName {
-        job: JobId(job),
-        number: number.unsigned_abs(),
-    };
+    let name =
+        |(job, number): (i64, i32)| AttemptName { job: JobId(job), number: number.unsigned_abs() };
     let held: BTreeSet<AttemptName> = held.into_iter().map(name).collect();
     let unknown: Vec<AttemptName> = held.difference(known).copied().collect();
     put_back(conn, node, &unknown, now)?;
@@ -85,15 +83,7 @@ fn put_one_back(
     };
     let why = format!("cancelled by {by}");
     let state = FinalState::Cancelled;
-    let end = End {
-        id,
-        state,
-        at: now,
-        attempts: begun,
-        charged,
-        error: Some(&why),
-        result: None,
-    };
+    let end = End { id, state, at: now, attempts: begun, charged, error: Some(&why), result: None };
     finish::close(conn, &end)?;
     dependencies::release(conn, Over { id, state, at: now })
 }

@@ -34,6 +34,18 @@ impl Files {
         (0..SCHEDULES).map(|number| format!("s{number}")).collect()
     }
 
+    /// Writes every schedule, described for the trace.
+    pub(super) fn write_all(&mut self, dice: &mut Dice, now: Timestamp) -> Vec<String> {
+        Self::names().iter().map(|name| self.write(name, dice, now)).collect()
+    }
+
+    fn write(&mut self, name: &str, dice: &mut Dice, now: Timestamp) -> String {
+        let text = definition(dice, now, &self.others(name));
+        let shown = text.replace('\n', " ");
+        self.put(name, text, now);
+        format!("{name} is now {shown}")
+    }
+
     /// One edit, described for the trace.
     pub(super) fn edit(&mut self, dice: &mut Dice, now: Timestamp) -> String {
         let name = dice.pick(&Self::names()).clone();
@@ -58,12 +70,7 @@ impl Files {
                 self.put(&name, text, now);
                 format!("{name} is described anew")
             }
-            _ => {
-                let text = definition(dice, now, &self.others(&name));
-                let shown = text.replace('\n', " ");
-                self.put(&name, text, now);
-                format!("{name} is now {shown}")
-            }
+            _ => self.write(&name, dice, now),
         }
     }
 

@@ -8,9 +8,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde_json::json;
 use sexton::jobs::{Answer, Context, Failure, Handler, RetryAdvice};
-use sexton::model::Outcome;
+use sexton::model::{Outcome, is_high};
+use tokio_util::sync::CancellationToken;
 
 use super::dice::Dice;
+use super::life::SLOTS;
 use super::trace::Trace;
 
 /// What a handler says when it panics because its script says so.
@@ -24,6 +26,36 @@ pub(super) struct Execution {
     pub(super) life: usize,
     /// How the handler ended by itself; `None` when it was dropped: by a crash, or because it did not stop.
     pub(super) ended: Option<Ended>,
+    held_up: HeldUp,
+}
+
+impl Execution {
+    /// Whether its node may have begun it without knowing what had happened meanwhile.
+    pub(super) fn was_held_up(&self) -> bool {
+        self.held_up.is_so()
+    }
+}
+
+/// Whether a life was frozen for so long that others had to take it for dead. A node that is alone cannot be.
+#[derive(Debug, Clone, Default)]
+pub(super) struct HeldUp(Option<Arc<AtomicBool>>);
+
+impl HeldUp {
+    /// Of a node among others, which has not been frozen yet.
+    pub(super) fn among_others() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// It has been frozen.
+    pub(super) fn note(&self) {
+        if let Some(is_so) = &self.0 {
+            is_so.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn is_so(&self) -> bool {
+        self.0.as_ref().is_some_and(|is_so| is_so.load(Ordering::Relaxed))
+    }
 }
 
 /// How a handler ended.
@@ -39,10 +71,27 @@ pub(super) enum Ended {
 #[derive(Debug, Default)]
 pub(super) struct Log {
     pub(super) executions: Vec<Execution>,
-    running: BTreeMap<i64, u32>,
+    running: BTreeMap<i64, Vec<UnderWay>>,
     /// What must never happen, as soon as it does.
     pub(super) wrong: Vec<String>,
-    pub(super) most_at_once: usize,
+}
+
+/// A handler that has not ended.
+#[derive(Debug)]
+struct UnderWay {
+    number: u32,
+    life: usize,
+    is_high: bool,
+    stop: CancellationToken,
+    held_up: HeldUp,
+}
+
+impl UnderWay {
+    /// Whether the job may have begun again elsewhere: its node could not know that others would take it for dead, or it did, and has told
+    /// the handler to stop.
+    fn may_be_overtaken(&self) -> bool {
+        self.held_up.0.is_some() && (self.held_up.is_so() || self.stop.is_cancelled())
+    }
 }
 
 /// The handler of every kind.
@@ -55,6 +104,10 @@ pub(super) struct Scripted {
     pub(super) quiet: Arc<AtomicBool>,
     /// Whether what is not meant to take long takes no time that counts, so that workers wait for the store.
     pub(super) is_brisk: bool,
+    /// How many workers are kept for urgent jobs.
+    pub(super) reserved_high: u16,
+    /// Whether the life has been held up.
+    pub(super) held_up: HeldUp,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +144,7 @@ impl Handler for Scripted {
             // Of the attempt alone, so that one job's fate does not hang on how many others ran before.
             let mut dice =
                 self.dice.for_purpose("attempt", job.unsigned_abs() * 1000 + u64::from(number));
-            let mut running = self.enter(job, number);
+            let mut running = self.enter(&context);
             let script = match self.quiet.load(Ordering::Acquire) {
                 true => Script::Succeed,
                 false => dice.weighed(&SCRIPTS),
@@ -172,23 +225,58 @@ struct Running<'a> {
 }
 
 impl Scripted {
-    fn enter(&self, job: i64, number: u32) -> Running<'_> {
+    fn enter(&self, context: &Context) -> Running<'_> {
+        let (job, number) = (context.job.id.0, context.job.attempt);
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = &mut *log;
         self.trace.line(format_args!("job {job} attempt {number} starts"));
-        if let Some(other) = log.running.insert(job, number) {
-            log.wrong
-                .push(format!("job {job}: attempt {number} starts while attempt {other} runs"));
+        let others = log.running.entry(job).or_default();
+        for other in others.iter().filter(|other| !other.may_be_overtaken()) {
+            log.wrong.push(format!(
+                "job {job}: attempt {number} starts while attempt {} runs",
+                other.number
+            ));
         }
-        log.most_at_once = log.most_at_once.max(log.running.len());
-        log.executions.push(Execution { job, number, life: self.life, ended: None });
+        let held_up = self.held_up.clone();
+        others.push(UnderWay {
+            number,
+            life: self.life,
+            is_high: is_high(context.job.priority),
+            stop: context.stop.clone(),
+            held_up: held_up.clone(),
+        });
+        self.is_within_workers(log, context);
+        log.executions.push(Execution { job, number, life: self.life, ended: None, held_up });
         Running { handler: self, index: log.executions.len() - 1, job, number, ended: None }
+    }
+}
+
+impl Scripted {
+    /// As many run at once as a node has workers, and those that are kept for urgent ones are kept.
+    fn is_within_workers(&self, log: &mut Log, context: &Context) {
+        let all = log.running.values().flatten().filter(|other| other.life == self.life);
+        let (mut count, mut urgent) = (0, 0);
+        for other in all {
+            count += 1;
+            urgent += u16::from(other.is_high);
+        }
+        let is_urgent = is_high(context.job.priority);
+        let kept = if is_urgent { 0 } else { self.reserved_high.saturating_sub(urgent) };
+        if count > SLOTS - kept {
+            log.wrong.push(format!(
+                "job {} starts as number {count} on {SLOTS} workers, {urgent} of them urgent",
+                context.job.id
+            ));
+        }
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         let mut log = self.handler.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.running.remove(&self.job);
+        if let Some(others) = log.running.get_mut(&self.job) {
+            others.retain(|other| other.number != self.number);
+        }
         log.executions[self.index].ended = self.ended;
         if let Some(ended) = self.ended {
             self.handler

@@ -19,9 +19,9 @@ use super::trace::Trace;
 /// `what`, then the table's columns that matter: `a` and `b` are numbers, `t` and `u` texts.
 const RECORD: &str = "
 CREATE TABLE sim_record (seq INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL, job INTEGER, a INTEGER, b INTEGER, t TEXT, u TEXT);
-CREATE TRIGGER sim_r1 AFTER INSERT ON jobs_ready BEGIN INSERT INTO sim_record (what, job, a, b, t) VALUES ('ready+', NEW.job_id, NEW.rank, NEW.number, substr(NEW.subqueue, 1, instr(NEW.subqueue || '/', '/') - 1)); END;
-CREATE TRIGGER sim_r2 AFTER DELETE ON jobs_ready BEGIN INSERT INTO sim_record (what, job, a, b, t) VALUES ('ready-', OLD.job_id, OLD.rank, OLD.number, substr(OLD.subqueue, 1, instr(OLD.subqueue || '/', '/') - 1)); END;
-CREATE TRIGGER sim_r3 AFTER INSERT ON jobs_running BEGIN INSERT INTO sim_record (what, job, a, b) VALUES ('running+', NEW.job_id, NEW.number, NEW.node_id); END;
+CREATE TRIGGER sim_r1 AFTER INSERT ON jobs_ready BEGIN INSERT INTO sim_record (what, job, a, b, t) VALUES ('ready+', NEW.job_id, NEW.rank, NEW.number, NEW.subqueue); END;
+CREATE TRIGGER sim_r2 AFTER DELETE ON jobs_ready BEGIN INSERT INTO sim_record (what, job, a, b, t) VALUES ('ready-', OLD.job_id, OLD.rank, OLD.number, OLD.subqueue); END;
+CREATE TRIGGER sim_r3 AFTER INSERT ON jobs_running BEGIN INSERT INTO sim_record (what, job, a, b, t) VALUES ('running+', NEW.job_id, NEW.number, NEW.node_id, NEW.subqueue); END;
 CREATE TRIGGER sim_r4 AFTER DELETE ON jobs_running BEGIN INSERT INTO sim_record (what, job, a, b) VALUES ('running-', OLD.job_id, OLD.number, OLD.node_id); END;
 CREATE TRIGGER sim_r5 AFTER INSERT ON jobs_scheduled BEGIN INSERT INTO sim_record (what, job, a, b) VALUES ('scheduled+', NEW.job_id, NEW.run_at, NEW.number); END;
 CREATE TRIGGER sim_r6 AFTER DELETE ON jobs_scheduled BEGIN INSERT INTO sim_record (what, job, a, b) VALUES ('scheduled-', OLD.job_id, OLD.run_at, OLD.number); END;
@@ -44,6 +44,9 @@ CREATE TRIGGER sim_rn AFTER DELETE ON schedule_followers BEGIN INSERT INTO sim_r
 CREATE TRIGGER sim_ro AFTER INSERT ON ends_to_follow BEGIN INSERT INTO sim_record (what, job, a, t, u) VALUES ('end+', NEW.job_id, NEW.ended_at, NEW.follower, NEW.schedule); END;
 CREATE TRIGGER sim_rp AFTER DELETE ON ends_to_follow BEGIN INSERT INTO sim_record (what, job, a, t, u) VALUES ('end-', OLD.job_id, OLD.ended_at, OLD.follower, OLD.schedule); END;
 CREATE TRIGGER sim_rq AFTER INSERT ON waiting_instants BEGIN INSERT INTO sim_record (what, a, b, t) VALUES ('waits+', NEW.nominal_at, NEW.wait_until, NEW.schedule); END;
+CREATE TRIGGER sim_rr AFTER INSERT ON limits BEGIN INSERT INTO sim_record (what, a, t) VALUES ('limit', NEW.max, NEW.name); END;
+CREATE TRIGGER sim_rs AFTER UPDATE ON limits BEGIN INSERT INTO sim_record (what, a, t) VALUES ('limit', NEW.max, NEW.name); END;
+CREATE TRIGGER sim_rt AFTER DELETE ON limits BEGIN INSERT INTO sim_record (what, t) VALUES ('unlimited', OLD.name); END;
 CREATE TRIGGER sim_ri AFTER DELETE ON queues BEGIN INSERT INTO sim_record (what, t) VALUES ('resumed', OLD.name); END;
 ";
 
@@ -89,6 +92,12 @@ pub(super) struct Live {
     pub(super) count: i64,
     pub(super) only_scheduled: bool,
     pub(super) next_run_at: Option<Timestamp>,
+}
+
+impl Live {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.count == 0
+    }
 }
 
 /// Jobs that are not over.

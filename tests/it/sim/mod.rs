@@ -3,9 +3,12 @@
 mod check;
 mod dice;
 mod disk;
+mod evidence;
 mod files;
 mod handlers;
 mod history;
+mod life;
+mod nodes;
 mod people;
 mod sabotage;
 mod time;
@@ -15,6 +18,7 @@ mod world;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
+use evidence::Evidence;
 use world::World;
 
 /// The queues that jobs go to; the last one has a limit of its own.
@@ -26,25 +30,103 @@ struct Run {
     wrong: Vec<String>,
 }
 
-fn run(seed: u64) -> Run {
-    run_with(seed, None)
+/// The worlds that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// One node, which is alone.
+    Alone,
+    /// Several nodes on one database.
+    Several,
 }
 
-/// The same in a database that cheats, see `sabotage`.
-fn run_with(seed: u64, sabotage: Option<&str>) -> Run {
-    let mut world = World::new(seed, sabotage);
-    let panics = Panics::listen();
-    let lived = catch_unwind(AssertUnwindSafe(|| world.run()));
-    let mut wrong = panics.heard();
-    match lived {
-        Ok(lived) => {
-            wrong.extend(lived.err());
-            wrong.extend(check::check(&world));
-        }
-        // It was heard.
-        Err(_panic) => {}
+impl Kind {
+    fn run(self, seed: u64) -> Run {
+        self.run_with(seed, None)
     }
-    Run { trace: world.trace.text(), wrong }
+
+    /// The same in a database that cheats, see `sabotage`.
+    fn run_with(self, seed: u64, sabotage: Option<&str>) -> Run {
+        match self {
+            Self::Alone => {
+                let mut world = World::new(seed, sabotage);
+                judged(|| world.run()).and_check(&world.evidence)
+            }
+            Self::Several => {
+                let mut world = nodes::World::new(seed, sabotage);
+                judged(|| world.run()).and_check(&world.evidence)
+            }
+        }
+    }
+
+    /// The test that replays a seed.
+    fn replay(self) -> &'static str {
+        match self {
+            Self::Alone => "replay",
+            Self::Several => "replay_nodes",
+        }
+    }
+
+    /// Whether nothing is wrong with a seed. Says what is.
+    fn holds(self, seed: u64) -> bool {
+        let wrong = self.run(seed).wrong;
+        if wrong.is_empty() {
+            return true;
+        }
+        println!("seed {seed} fails:");
+        for what in wrong.iter().take(20) {
+            println!("    {what}");
+        }
+        println!(
+            "    replay: SEXTON_SIM_SEED={seed} cargo test --test it sim::{} -- --ignored --exact --nocapture",
+            self.replay()
+        );
+        false
+    }
+
+    fn replay_from_environment(self) {
+        let seed = std::env::var("SEXTON_SIM_SEED").expect("SEXTON_SIM_SEED is the seed to replay");
+        let seed = seed.parse().expect("a seed is a number");
+        println!("{}", self.run(seed).trace);
+        assert!(self.holds(seed));
+    }
+
+    fn gives_the_same_trace(self, seeds: u64) {
+        for seed in 0..seeds {
+            let (one, other) = (self.run(seed), self.run(seed));
+            let mut lines = one.trace.lines().zip(other.trace.lines()).enumerate();
+            if let Some((number, (one, other))) = lines.find(|(_, (one, other))| one != other) {
+                panic!("seed {seed}, line {number}:\n  {one}\n  {other}");
+            }
+            assert_eq!(one.trace.len(), other.trace.len(), "seed {seed}");
+            assert_eq!(one.wrong, other.wrong, "seed {seed}");
+        }
+    }
+}
+
+/// How a run went, before anybody has looked at what it left.
+struct Lived {
+    wrong: Vec<String>,
+    /// It did not end in a panic, which would have left things as they are nowhere else.
+    is_over: bool,
+}
+
+fn judged(run: impl FnOnce() -> Result<(), String>) -> Lived {
+    let panics = Panics::listen();
+    let lived = catch_unwind(AssertUnwindSafe(run));
+    let mut wrong = panics.heard();
+    let is_over = lived.is_ok();
+    wrong.extend(lived.ok().and_then(Result::err));
+    Lived { wrong, is_over }
+}
+
+impl Lived {
+    fn and_check(self, evidence: &Evidence) -> Run {
+        let Self { mut wrong, is_over } = self;
+        if is_over {
+            wrong.extend(check::check(evidence));
+        }
+        Run { trace: evidence.notes.trace.text(), wrong }
+    }
 }
 
 /// Hears every panic of this thread, in whatever task it happens, but for those that handlers are told to have.
@@ -79,69 +161,63 @@ impl Panics {
 /// How many seeds a test run looks at where it is not said. They are a sample of the 2,000 that `scripts/test` asks for.
 const SEEDS: u64 = 120;
 
+/// A world of several nodes is looked at for each so many of a single one: it takes that much longer.
+const PER_SEVERAL: u64 = 16;
+
 /// How many tests share them, so that they run side by side.
 const SHARES: u64 = 8;
 
-fn share(share: u64) {
+fn share(kind: Kind, share: u64) {
     let seeds = std::env::var("SEXTON_SIM_SEEDS")
         .map_or(SEEDS, |text| text.parse().expect("SEXTON_SIM_SEEDS is how many seeds to look at"));
-    let failed =
-        (0..seeds).filter(|seed| seed % SHARES == share).filter(|seed| !holds(*seed)).count();
+    let seeds = match kind {
+        Kind::Alone => seeds,
+        Kind::Several => seeds / PER_SEVERAL,
+    };
+    let own = (0..seeds).filter(|seed| seed % SHARES == share);
+    let failed = own.filter(|seed| !kind.holds(*seed)).count();
     assert_eq!(failed, 0, "seeds failed; each says above how to replay it");
 }
 
-/// Whether nothing is wrong with a seed. Says what is.
-fn holds(seed: u64) -> bool {
-    let wrong = run(seed).wrong;
-    if wrong.is_empty() {
-        return true;
-    }
-    println!("seed {seed} fails:");
-    for what in wrong.iter().take(20) {
-        println!("    {what}");
-    }
-    println!(
-        "    replay: SEXTON_SIM_SEED={seed} cargo test --test it sim::replay -- --ignored --nocapture"
-    );
-    false
-}
-
 macro_rules! shares {
-    ($($name:ident $number:literal),*) => {
+    ($kind:expr; $($name:ident $number:literal),*) => {
         $(#[test]
         fn $name() {
-            share($number);
+            share($kind, $number);
         })*
     };
 }
 
 mod what_must_be_true_is_true_whatever_happens {
-    use super::share;
+    use super::{Kind, share};
 
-    shares!(share_0 0, share_1 1, share_2 2, share_3 3, share_4 4, share_5 5, share_6 6, share_7 7);
+    shares!(Kind::Alone; share_0 0, share_1 1, share_2 2, share_3 3, share_4 4, share_5 5, share_6 6, share_7 7);
+
+    mod to_several_nodes {
+        use super::{Kind, share};
+
+        shares!(Kind::Several; share_0 0, share_1 1, share_2 2, share_3 3, share_4 4, share_5 5, share_6 6, share_7 7);
+    }
 }
 
 /// Seeds that found something, by what it was. Another generator may make other worlds of them.
 mod what_was_found {
-    use super::holds;
+    use super::Kind;
 
     #[test]
     fn a_stop_on_a_failing_disk_leaves_no_attempt_running_for_ever() {
-        assert!(holds(1551));
+        assert!(Kind::Alone.holds(1551));
     }
 }
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    for seed in 0..SEEDS / 8 {
-        let (one, other) = (run(seed), run(seed));
-        assert_eq!(one.wrong, other.wrong, "seed {seed}");
-        let mut lines = one.trace.lines().zip(other.trace.lines()).enumerate();
-        if let Some((number, (one, other))) = lines.find(|(_, (one, other))| one != other) {
-            panic!("seed {seed}, line {number}:\n  {one}\n  {other}");
-        }
-        assert_eq!(one.trace.len(), other.trace.len(), "seed {seed}");
-    }
+    Kind::Alone.gives_the_same_trace(SEEDS / 8);
+}
+
+#[test]
+fn the_same_seed_gives_several_nodes_the_same_trace() {
+    Kind::Several.gives_the_same_trace(4);
 }
 
 /// Without worlds in which it happens, nothing is shown about it.
@@ -149,7 +225,8 @@ fn the_same_seed_gives_the_same_trace() {
 fn there_are_worlds_in_which_jobs_are_claimed_ahead_and_put_back() {
     let ends: Vec<String> = (0..SEEDS / 4)
         .filter_map(|seed| {
-            run(seed)
+            Kind::Alone
+                .run(seed)
                 .trace
                 .lines()
                 .find(|line| line.contains(" were claimed ahead, "))
@@ -164,8 +241,12 @@ fn there_are_worlds_in_which_jobs_are_claimed_ahead_and_put_back() {
 #[test]
 #[ignore = "for people: it wants a seed in SEXTON_SIM_SEED"]
 fn replay() {
-    let seed = std::env::var("SEXTON_SIM_SEED").expect("SEXTON_SIM_SEED is the seed to replay");
-    let seed = seed.parse().expect("a seed is a number");
-    println!("{}", run(seed).trace);
-    assert!(holds(seed));
+    Kind::Alone.replay_from_environment();
+}
+
+/// The same for several nodes.
+#[test]
+#[ignore = "for people: it wants a seed in SEXTON_SIM_SEED"]
+fn replay_nodes() {
+    Kind::Several.replay_from_environment();
 }

@@ -2,8 +2,7 @@
 //! file system as the real ones do, and remember what they were promised.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,16 +12,17 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use sexton::catalog::Reloader;
 use sexton::clock::Clock as _;
+use sexton::daemon::engine::Engine;
 use tower::ServiceExt as _;
 
 use super::QUEUES;
 use super::dice::Dice;
 use super::disk::{Disk, Mood};
+use super::evidence::{Notes, Sighting};
 use super::files::Files;
-use super::handlers::Log;
+use super::life::CAPPED;
 use super::time::SimClock;
 use super::trace::Trace;
-use super::world::Sighting;
 
 /// A submission, from the moment it is sent.
 #[derive(Debug, Clone)]
@@ -61,15 +61,12 @@ pub(super) struct Promises {
 #[derive(Clone)]
 pub(super) struct People {
     pub(super) api: Router,
-    pub(super) clock: SimClock,
+    pub(super) notes: Notes,
+    /// The clock of the machine, which they may set.
+    pub(super) machine: SimClock,
     pub(super) trace: Trace,
     pub(super) disk: Arc<Disk>,
-    pub(super) files: Arc<Mutex<Files>>,
-    pub(super) promises: Arc<Mutex<Promises>>,
-    pub(super) log: Arc<Mutex<Log>>,
     pub(super) reloader: Arc<Reloader>,
-    pub(super) sightings: Arc<Mutex<Vec<Sighting>>>,
-    pub(super) database: PathBuf,
     pub(super) temper: Temper,
 }
 
@@ -84,6 +81,10 @@ pub(super) struct Temper {
     pub(super) wild_clock: bool,
     /// Whether the disk may misbehave.
     pub(super) disk: bool,
+    /// Whether schedules are edited.
+    pub(super) edits: bool,
+    /// How many nodes there are to drain.
+    pub(super) nodes: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -99,11 +100,13 @@ enum Action {
     ResumeSchedule,
     PauseQueue,
     ResumeQueue,
+    SetLimit,
+    DrainNode,
     SetClock,
     ChangeDisk,
 }
 
-const ACTIONS: [(u64, Action); 13] = [
+const ACTIONS: [(u64, Action); 15] = [
     (30, Action::Submit),
     (4, Action::SubmitMany),
     (10, Action::Cancel),
@@ -115,11 +118,45 @@ const ACTIONS: [(u64, Action); 13] = [
     (5, Action::ResumeSchedule),
     (2, Action::PauseQueue),
     (5, Action::ResumeQueue),
+    (4, Action::SetLimit),
+    (3, Action::DrainNode),
     (5, Action::SetClock),
     (8, Action::ChangeDisk),
 ];
 
+/// What the node of that index is called, where there are several.
+pub(super) fn node_name(index: usize) -> String {
+    format!("node-{}", index + 1)
+}
+
+/// What people set limits for.
+const LIMITS: [&str; 4] = ["key:a", "key:b", "kind:capped", "queue:other"];
+
 impl People {
+    /// Those who use this engine, on a machine with that clock and disk. The trace is the machine's.
+    pub(super) fn of(
+        notes: &Notes,
+        engine: &Engine,
+        machine: SimClock,
+        disk: Arc<Disk>,
+        trace: Trace,
+        temper: Temper,
+    ) -> Self {
+        let no_numbers = || Box::pin(std::future::ready(String::new())) as _;
+        let app = engine.app(Box::new(Vec::new), Box::new(no_numbers));
+        let people = Self {
+            api: sexton::api::router(app),
+            notes: notes.clone(),
+            machine,
+            trace,
+            disk,
+            reloader: Arc::clone(engine.reloader()),
+            temper,
+        };
+        people.look();
+        people
+    }
+
     /// Acts until it is dropped.
     pub(super) async fn act(self, mut dice: Dice) {
         loop {
@@ -139,7 +176,7 @@ impl People {
                     self.cancel(json!({ "queue": queue, "state": "pending" })).await;
                 }
                 Action::Retry => self.retry(&mut dice).await,
-                Action::Edit => {
+                Action::Edit if self.temper.edits => {
                     self.edit(&mut dice);
                     self.reload().await;
                 }
@@ -147,7 +184,7 @@ impl People {
                     let name = dice.pick(&Files::names()).clone();
                     let body = match dice.chance(20) {
                         true => {
-                            json!({ "nominal_at": (self.clock.now() + dice.seconds(1, 90)).to_string() })
+                            json!({ "nominal_at": (self.notes.clock.now() + dice.seconds(1, 90)).to_string() })
                         }
                         false => json!({}),
                     };
@@ -155,7 +192,7 @@ impl People {
                 }
                 Action::PauseSchedule => {
                     let name = dice.pick(&Files::names()).clone();
-                    let until = self.clock.now() + dice.seconds(20, 300);
+                    let until = self.notes.clock.now() + dice.seconds(20, 300);
                     let body = match dice.chance(60) {
                         true => json!({ "until": until.to_string(), "reason": "a test" }),
                         false => json!({}),
@@ -174,6 +211,16 @@ impl People {
                     let queue = dice.pick(&QUEUES);
                     self.post(&format!("/api/v1/queues/{queue}/resume"), &json!({})).await;
                 }
+                Action::SetLimit => {
+                    let name = *dice.pick(&LIMITS);
+                    let max = dice.chance(60).then(|| dice.between(0, 4));
+                    self.post("/api/v1/limits", &json!({ "name": name, "max": max })).await;
+                }
+                Action::DrainNode if self.temper.nodes > 0 => {
+                    let node = node_name(dice.index(self.temper.nodes));
+                    let what = if dice.chance(40) { "drain" } else { "resume" };
+                    self.post(&format!("/api/v1/nodes/{node}/{what}"), &json!({})).await;
+                }
                 Action::SetClock => self.set_clock(&mut dice),
                 Action::ChangeDisk if self.temper.disk => {
                     let moods =
@@ -182,14 +229,23 @@ impl People {
                     self.trace.line(format_args!("the disk is {mood:?}"));
                     self.disk.set_mood(mood);
                 }
-                Action::ChangeDisk => {}
+                Action::Edit | Action::DrainNode | Action::ChangeDisk => {}
             }
         }
     }
 
+    /// Takes back whatever would keep jobs from running for ever.
+    pub(super) async fn let_everything_go_on(&self) {
+        for queue in QUEUES {
+            self.post(&format!("/api/v1/queues/{queue}/resume"), &json!({})).await;
+        }
+        for name in LIMITS {
+            self.post("/api/v1/limits", &json!({ "name": name })).await;
+        }
+    }
+
     pub(super) fn edit(&self, dice: &mut Dice) {
-        let edit =
-            self.files.lock().unwrap_or_else(PoisonError::into_inner).edit(dice, self.clock.now());
+        let edit = self.notes.files().edit(dice, self.notes.clock.now());
         self.trace.line(format_args!("edit: {edit}"));
     }
 
@@ -200,8 +256,8 @@ impl People {
 
     /// Notes which rules are in force.
     pub(super) fn look(&self) {
-        let sighting = Sighting::of(&self.reloader, &self.database);
-        self.sightings.lock().unwrap_or_else(PoisonError::into_inner).push(sighting);
+        let sighting = Sighting::of(&self.reloader, &self.notes.database);
+        self.notes.sightings.lock().unwrap_or_else(PoisonError::into_inner).push(sighting);
     }
 
     fn set_clock(&self, dice: &mut Dice) {
@@ -215,12 +271,12 @@ impl People {
         };
         let by = SignedDuration::from_secs(i64::try_from(seconds).expect("a few years"));
         let by = if dice.chance(50) { by } else { -by };
-        self.clock.step(by);
-        self.trace.line(format_args!("the clock is set by {by:#} to {}", self.clock.now()));
+        self.machine.step(by);
+        self.trace.line(format_args!("the clock is set by {by:#} to {}", self.machine.now()));
     }
 
     fn promises(&self) -> MutexGuard<'_, Promises> {
-        self.promises.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notes.promises.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One of the jobs that were promised to somebody, or the number of one that may or may not exist.
@@ -276,7 +332,7 @@ impl People {
             "priority": dice.between(1, 11),
             "labels": { "sub": number.to_string() },
         });
-        let now = self.clock.now();
+        let now = self.notes.clock.now();
         if dice.chance(20) {
             job["run_at"] = json!((now + dice.seconds(1, 120)).to_string());
         }
@@ -290,6 +346,13 @@ impl People {
             && let Some(on) = self.any_job(dice)
         {
             job["depends_on"] = json!([on]);
+        }
+        if dice.chance(15) {
+            job["concurrency"] =
+                json!({ "key": dice.pick(&["a", "b"]), "max": dice.between(1, 4) });
+        }
+        if dice.chance(15) {
+            (job["kind"], job["params"]) = (json!(CAPPED), json!({}));
         }
         if dice.chance(40) {
             job["max_attempts"] = json!(dice.between(1, 5));
@@ -338,7 +401,7 @@ impl People {
     }
 
     fn promise(&self, job: i64, promise: Promise) {
-        let begun = self.log.lock().unwrap_or_else(PoisonError::into_inner).executions.len();
+        let begun = self.notes.log.lock().unwrap_or_else(PoisonError::into_inner).executions.len();
         self.promises().jobs.entry(job).or_default().push((promise, begun));
     }
 

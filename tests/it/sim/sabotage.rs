@@ -1,15 +1,19 @@
 //! Tests of the checker: a database that cheats in one way each, which a few seeds must bring to light.
 
-use super::run_with;
+use super::Kind;
 
 /// How many seeds there are to notice it. Each kind of damage is noticed by nearly every seed in which it happens at all.
-const SEEDS: u64 = 25;
+const SEEDS: u64 = 60;
 
 /// A database with this trigger is noticed, and said to be wrong in these words.
 fn is_noticed(sabotage: &str, words: &str) {
+    is_noticed_by(Kind::Alone, sabotage, words);
+}
+
+fn is_noticed_by(kind: Kind, sabotage: &str, words: &str) {
     let mut said = Vec::new();
     for seed in 0..SEEDS {
-        let wrong = run_with(seed, Some(sabotage)).wrong;
+        let wrong = kind.run_with(seed, Some(sabotage)).wrong;
         if wrong.iter().any(|what| what.contains(words)) {
             return;
         }
@@ -128,4 +132,81 @@ fn a_change_behind_the_audit_logs_back_is_noticed() {
          BEGIN UPDATE audit_anchors SET hash = replace(hash, 'a', 'b') WHERE seq = NEW.seq; END;",
         "audit log",
     );
+}
+
+#[test]
+fn a_limit_that_is_exceeded_is_noticed() {
+    // The claim does not see what runs under keys.
+    is_noticed(
+        "CREATE TRIGGER hide AFTER INSERT ON jobs_running WHEN NEW.subqueue LIKE '%/key:%'
+         BEGIN UPDATE jobs_running SET subqueue = 'hidden' WHERE job_id = NEW.job_id; END;",
+        "which allows",
+    );
+}
+
+/// What only several nodes can do wrong.
+mod of_several_nodes {
+    use super::{Kind, is_noticed_by};
+
+    fn is_noticed(sabotage: &str, words: &str) {
+        is_noticed_by(Kind::Several, sabotage, words);
+    }
+
+    #[test]
+    fn a_lease_that_others_do_not_respect_is_noticed() {
+        // Whoever looks sees the same lease whenever it looks.
+        is_noticed(
+            "CREATE TRIGGER hide AFTER UPDATE OF lease_until ON nodes
+             BEGIN UPDATE nodes SET lease_until = 7 WHERE id = NEW.id; END;",
+            "starts while attempt",
+        );
+    }
+
+    #[test]
+    fn a_finish_that_ignores_the_fence_is_noticed() {
+        // As if the late report of a node that was taken for dead were taken beside that of whoever took over.
+        is_noticed(
+            "CREATE TRIGGER take AFTER INSERT ON attempts WHEN NEW.outcome = 'interrupted'
+             BEGIN UPDATE attempts SET outcome = 'success' WHERE id = NEW.id; END;",
+            "its handler",
+        );
+    }
+
+    #[test]
+    fn a_claim_that_leaves_the_job_in_the_queue_is_noticed() {
+        is_noticed(
+            "CREATE TRIGGER leave AFTER INSERT ON jobs_running WHEN NEW.job_id % 5 = 0 AND NEW.number = 1
+             BEGIN INSERT INTO jobs_ready (subqueue, rank, job_id, number, charged)
+                   SELECT NEW.subqueue, rank, id, NEW.number, 0 FROM jobs WHERE id = NEW.job_id; END;",
+            "did not come true",
+        );
+    }
+
+    #[test]
+    fn an_instant_that_two_nodes_record_is_noticed() {
+        // The row of the first one does not keep the second from writing its own.
+        is_noticed(
+            "CREATE TRIGGER move AFTER INSERT ON occurrences WHEN NEW.actor = 'scheduler' AND NEW.id % 3 = 0
+             BEGIN UPDATE occurrences SET nominal_at = nominal_at + 1 WHERE id = NEW.id; END;",
+            "has no instant at",
+        );
+    }
+
+    #[test]
+    fn a_limit_that_each_node_counts_for_itself_is_noticed() {
+        is_noticed(
+            "CREATE TRIGGER hide AFTER INSERT ON jobs_running WHEN NEW.subqueue LIKE '%/k%'
+             BEGIN UPDATE jobs_running SET subqueue = 'hidden' WHERE job_id = NEW.job_id; END;",
+            "which allows",
+        );
+    }
+
+    #[test]
+    fn a_row_that_is_in_nobodys_audit_log_is_noticed() {
+        is_noticed(
+            "CREATE TRIGGER lose AFTER INSERT ON attempts WHEN NEW.id % 5 = 0
+             BEGIN UPDATE attempts SET node_id = 0 WHERE id = NEW.id; END;",
+            "the audit log lacks",
+        );
+    }
 }

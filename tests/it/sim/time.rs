@@ -1,4 +1,4 @@
-//! The clock of the simulated machine: the runtime's paused time, and a wall clock that can be set.
+//! Time in a simulated world: one course of it, and the clocks of machines, whose hands can be set.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,76 +7,88 @@ use jiff::{SignedDuration, Timestamp};
 use sexton::clock::Clock;
 use tokio::time::Instant;
 
-/// The machine's clocks. They go on while no engine runs, see [`SimClock::pass`].
+/// How long the machines have been running when a world begins.
+const UPTIME: Duration = Duration::from_secs(3600);
+
+/// The time since the machines booted, which all of them have in common. It goes on with the paused time of the runtime that is being run,
+/// and by what is added while none is. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct SimClock(Arc<Mutex<State>>);
+pub(super) struct Course(Arc<Mutex<Passed>>);
 
 #[derive(Debug)]
-struct State {
-    /// Since boot, at the beginning of this life.
+struct Passed {
+    /// Until a runtime was entered.
     before: Duration,
-    /// When this life began, as its runtime counts.
-    life: Option<Instant>,
+    /// When it was entered, as it counts itself.
+    entered: Option<Instant>,
+}
+
+impl Course {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Passed { before: UPTIME, entered: None })))
+    }
+
+    fn passed(&self) -> MutexGuard<'_, Passed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        let passed = self.passed();
+        passed.before + passed.entered.map_or(Duration::ZERO, |entered| Instant::now() - entered)
+    }
+
+    /// From here on time is that of the runtime that this is called in.
+    pub(super) fn enter(&self) {
+        self.passed().entered = Some(Instant::now());
+    }
+
+    /// From here on time stands where it did when the runtime was entered that this is called in. Returns how long it has run.
+    pub(super) fn leave(&self) -> Duration {
+        let entered = self.passed().entered.take();
+        entered.map_or(Duration::ZERO, |entered| Instant::now() - entered)
+    }
+
+    /// Lets time pass.
+    pub(super) fn pass(&self, time: Duration) {
+        self.passed().before += time;
+    }
+}
+
+/// A machine's clocks: the one that never steps is the course of time, the one on the wall can be set.
+#[derive(Debug, Clone)]
+pub(super) struct SimClock {
+    course: Course,
+    wall: Arc<Mutex<Wall>>,
+}
+
+#[derive(Debug)]
+struct Wall {
     /// Wall clock minus time since boot, in microseconds.
     offset: i64,
-    /// The latest time that the wall clock has shown.
+    /// The latest time that it has shown.
     latest: Timestamp,
     was_set_back: bool,
 }
 
-impl State {
-    fn since_boot(&self) -> Duration {
-        self.before + self.life.map_or(Duration::ZERO, |began| Instant::now() - began)
-    }
-
-    fn now(&self) -> Timestamp {
-        let boot = i64::try_from(self.since_boot().as_micros()).expect("a machine's uptime");
-        Timestamp::from_microsecond(self.offset + boot).expect("a date in jiff's range")
-    }
-}
-
 impl SimClock {
-    /// A machine that booted an hour ago and shows `now`.
-    pub(super) fn new(now: Timestamp) -> Self {
-        let before = Duration::from_secs(3600);
-        let offset = now.as_microsecond() - 3_600_000_000;
-        Self(Arc::new(Mutex::new(State {
-            before,
-            life: None,
-            offset,
-            latest: now,
-            was_set_back: false,
-        })))
+    /// A clock that shows `now`.
+    pub(super) fn new(course: &Course, now: Timestamp) -> Self {
+        let offset = now.as_microsecond() - micros(course.now());
+        let wall = Wall { offset, latest: now, was_set_back: false };
+        Self { course: course.clone(), wall: Arc::new(Mutex::new(wall)) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// From here on time is that of the runtime that this is called in.
-    pub(super) fn begin_life(&self) {
-        self.state().life = Some(Instant::now());
-    }
-
-    /// From here on time stands still. It is called in the runtime that ends.
-    pub(super) fn end_life(&self) {
-        let mut state = self.state();
-        state.before = state.since_boot();
-        state.life = None;
-    }
-
-    /// Lets time pass while nothing runs.
-    pub(super) fn pass(&self, time: Duration) {
-        self.state().before += time;
+    fn wall(&self) -> MutexGuard<'_, Wall> {
+        self.wall.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets the wall clock, as `date -s` does.
     pub(super) fn set(&self, now: Timestamp) {
-        let mut state = self.state();
-        state.latest = state.latest.max(state.now());
-        state.was_set_back |= now < state.now();
-        state.offset += now.as_microsecond() - state.now().as_microsecond();
-        state.latest = state.latest.max(now);
+        let before = self.now();
+        let mut wall = self.wall();
+        wall.was_set_back |= now < before;
+        wall.offset += now.as_microsecond() - before.as_microsecond();
+        wall.latest = wall.latest.max(before).max(now);
     }
 
     /// Sets the wall clock forward or back.
@@ -86,22 +98,27 @@ impl SimClock {
 
     /// Whether the wall clock has ever been set back.
     pub(super) fn was_set_back(&self) -> bool {
-        self.state().was_set_back
+        self.wall().was_set_back
     }
 
     /// The latest time that it has ever shown.
     pub(super) fn latest(&self) -> Timestamp {
-        let state = self.state();
-        state.latest.max(state.now())
+        let now = self.now();
+        self.wall().latest.max(now)
     }
 }
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
-        self.state().now()
+        let at = self.wall().offset + micros(self.course.now());
+        Timestamp::from_microsecond(at).expect("a date in jiff's range")
     }
 
     fn since_boot(&self) -> Duration {
-        self.state().since_boot()
+        self.course.now()
     }
+}
+
+fn micros(uptime: Duration) -> i64 {
+    i64::try_from(uptime.as_micros()).expect("a machine's uptime")
 }

@@ -3,26 +3,31 @@
 use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sexton::clock::Clock as _;
-
-use super::time::SimClock;
+use super::time::Course;
 
 /// Where the lines go. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Trace {
-    clock: SimClock,
+    course: Course,
+    /// Whose lines they are, where there are several who write them.
+    who: Arc<str>,
     text: Arc<Mutex<String>>,
 }
 
 impl Trace {
-    pub(super) fn new(clock: SimClock) -> Self {
-        Self { clock, text: Arc::new(Mutex::new(String::new())) }
+    pub(super) fn new(course: Course) -> Self {
+        Self { course, who: "".into(), text: Arc::default() }
+    }
+
+    /// The same trace, with the name of whoever writes to it in each line.
+    pub(super) fn of(&self, who: &str) -> Self {
+        Self { who: format!("{who}: ").into(), ..self.clone() }
     }
 
     pub(super) fn line(&self, what: fmt::Arguments<'_>) {
-        let at = self.clock.since_boot();
+        let at = self.course.now().as_secs_f64();
         let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        writeln!(text, "{:>12.3} {what}", at.as_secs_f64()).expect("a string takes everything");
+        writeln!(text, "{at:>12.3} {}{what}", self.who).expect("a string takes everything");
     }
 
     pub(super) fn text(&self) -> String {

@@ -1,4 +1,4 @@
-//! The audit log is whole, and tells of every row once and of nothing else.
+//! Every audit log is whole, and all of them together tell of every row once and of nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,18 +6,24 @@ use serde_json::Value;
 use sexton::audit::verify;
 use sexton::store::{DatabaseUrl, Purpose, audit as anchors};
 
+use super::super::evidence::{AuditLog, Evidence};
 use super::super::history::{History, micros};
-use super::super::world::World;
 use super::Wrong;
 
-pub(super) fn check(history: &History, world: &World, wrong: &mut Wrong) {
-    let log = std::fs::read(world.audit_log()).expect("the audit log");
-    let url = DatabaseUrl::Sqlite(world.database());
+pub(super) fn check(history: &History, evidence: &Evidence, wrong: &mut Wrong) {
+    let url = DatabaseUrl::Sqlite(evidence.notes.database.clone());
     let mut conn = url.connect(Purpose::Read).expect("the database");
-    let anchors = anchors::anchors(&mut conn, "").expect("anchors");
-    let report = verify(log.as_slice(), &anchors).expect("memory can be read");
-    for problem in &report.problems {
-        wrong.say(format!("audit log, line {}: {}", problem.line, problem.what));
+    let mut lines: Vec<Value> = Vec::new();
+    for AuditLog { name, path } in &evidence.audit_logs {
+        let log = std::fs::read(path).expect("the audit log");
+        let anchors = anchors::anchors(&mut conn, name).expect("anchors");
+        let report = verify(log.as_slice(), &anchors).expect("memory can be read");
+        for problem in &report.problems {
+            wrong.say(format!("audit log {name}, line {}: {}", problem.line, problem.what));
+        }
+        lines.extend(
+            log.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()),
+        );
     }
     let mut expected: BTreeMap<String, i64> = BTreeMap::new();
     let mut expect = |what: String| *expected.entry(what).or_default() += 1;
@@ -50,8 +56,7 @@ pub(super) fn check(history: &History, world: &World, wrong: &mut Wrong) {
         expect(format!("job.submitted {range}"));
     }
     let mut others = 0;
-    for line in log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let Ok(line) = serde_json::from_slice::<Value>(line) else { continue };
+    for line in lines {
         let text = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
         let (event, subject) = (text("event"), text("subject"));
         let what = match event.as_str() {

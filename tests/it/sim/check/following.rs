@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::evidence::Evidence;
 use super::super::history::{Change, History, micros};
-use super::super::world::World;
 use super::Wrong;
 
 /// How long an end that was not announced may go unnoticed.
@@ -23,7 +23,7 @@ struct Replay<'a> {
     decided: BTreeSet<(&'a str, i64)>,
 }
 
-pub(super) fn check(history: &History, world: &World, wrong: &mut Wrong) {
+pub(super) fn check(history: &History, evidence: &Evidence, wrong: &mut Wrong) {
     let is_real = |settings: &Option<String>| {
         !settings.as_ref().is_some_and(|text| text.contains("\"dry_run\":true"))
     };
@@ -34,11 +34,11 @@ pub(super) fn check(history: &History, world: &World, wrong: &mut Wrong) {
     };
     let mut is_settled = false;
     for change in &history.record {
-        if let Some(settled) = &world.settled
+        if let Some(settled) = &evidence.settled
             && change.seq > settled.seq
             && !std::mem::replace(&mut is_settled, true)
         {
-            replay.is_nothing_left(world, wrong);
+            replay.is_nothing_left(evidence, wrong);
         }
         replay.take(change, wrong);
     }
@@ -111,8 +111,8 @@ impl<'a> Replay<'a> {
     }
 
     /// When everything that was due had been decided, only what waits for its delay is open.
-    fn is_nothing_left(&self, world: &World, wrong: &mut Wrong) {
-        let Some(settled) = &world.settled else { return };
+    fn is_nothing_left(&self, evidence: &Evidence, wrong: &mut Wrong) {
+        let Some(settled) = &evidence.settled else { return };
         for (follower, at) in self.open.keys() {
             let schedule =
                 settled.in_force.iter().find(|schedule| schedule.id.as_str() == *follower);

@@ -174,6 +174,7 @@ fn changes_of_mind(history: &History, log: &Log, promises: &Promises, wrong: &mu
         let state = states.get(job).and_then(|job| job.state.as_deref());
         for (promise, begun) in made {
             let later = log.executions.iter().skip(*begun).filter(|later| later.job == *job);
+            let later = later.filter(|later| !later.was_held_up());
             // One that was claimed in the same commit may just be starting, to be stopped at once.
             let most = usize::from(*promise == Promise::StopRequested);
             wrong.unless(later.count() <= most, || {

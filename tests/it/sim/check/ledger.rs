@@ -9,9 +9,9 @@ use std::sync::PoisonError;
 use jiff::{SignedDuration, Timestamp};
 use sexton::schedule::{Schedule, Trigger};
 
+use super::super::evidence::{Evidence, Settled};
 use super::super::files::Files;
 use super::super::history::{History, OccurrenceRow, micros};
-use super::super::world::{Settled, World};
 use super::Wrong;
 
 /// How many instants of one stretch are looked at. A clock that was wrong by decades leaves stretches that nobody can walk through.
@@ -20,7 +20,7 @@ const MOST_STEPS: usize = 3000;
 pub(super) fn check(
     history: &History,
     files: &Files,
-    world: &World,
+    evidence: &Evidence,
     settled: &Settled,
     wrong: &mut Wrong,
 ) {
@@ -32,10 +32,11 @@ pub(super) fn check(
         own.insert(micros(row.nominal_at), row);
         // What follows an end is no instant of the calendar, and of what has waited the rule may have been edited since.
         let is_other = others.contains(&(row.schedule.as_str(), row.nominal_at));
-        if !world.clock.was_set_back() && !is_other {
+        if !evidence.notes.clock.was_set_back() && !is_other {
             is_named_by_its_rule(row, files, wrong);
         }
     }
+    nothing_is_early(history, &others, evidence, wrong);
     let rules: BTreeMap<(&str, String), &Schedule> = files
         .versions
         .iter()
@@ -63,7 +64,7 @@ pub(super) fn check(
                 format!("{name}: an edit moved the mark from {from} back to {mark}")
             });
             if let Some(rule) = rules.get(&(name, ruled_by.to_owned()))
-                && was_in_force(history, world, name, ruled_by, change.seq)
+                && was_in_force(history, evidence, name, ruled_by, change.seq)
             {
                 // It was edited while it was in force: what was due until then is decided as it was then.
                 stretches.push((name, rule, from, mark));
@@ -80,7 +81,7 @@ pub(super) fn check(
     }
     // An instant that a clock which was set back shows again has a name of its own, and a mark that follows such names passes over
     // others; what the rule names is then not what the ledger holds.
-    if world.clock.was_set_back() {
+    if evidence.notes.clock.was_set_back() {
         return;
     }
     for (name, rule, from, until) in stretches {
@@ -89,9 +90,39 @@ pub(super) fn check(
     }
 }
 
+/// By how much a node may be ahead of the database's clock.
+const EARLY: SignedDuration = SignedDuration::from_millis(500);
+
+/// Whatever a node believes, the database's clock decides when it is time.
+fn nothing_is_early(
+    history: &History,
+    others: &BTreeSet<(&str, i64)>,
+    evidence: &Evidence,
+    wrong: &mut Wrong,
+) {
+    for change in history.record.iter().filter(|change| change.what == "occurrence") {
+        let (name, nominal) = (change.text(), change.number());
+        let is_due_later =
+            change.u.as_deref() == Some("scheduler") && !others.contains(&(name, nominal));
+        let looks = &evidence.looks;
+        let next = looks.partition_point(|(seq, _)| *seq < change.seq);
+        if let Some((_, by)) = looks.get(next).filter(|_| is_due_later) {
+            wrong.unless(micros(nominal) <= *by + EARLY, || {
+                format!("{name}: {} was decided early, by {by}", micros(nominal))
+            });
+        }
+    }
+}
+
 /// Whether the engine that adopted another rule in this change had this one in force until then.
-fn was_in_force(history: &History, world: &World, name: &str, rule: &str, change: i64) -> bool {
-    let sightings = world.sightings.lock().unwrap_or_else(PoisonError::into_inner);
+fn was_in_force(
+    history: &History,
+    evidence: &Evidence,
+    name: &str,
+    rule: &str,
+    change: i64,
+) -> bool {
+    let sightings = evidence.notes.sightings.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(last) = sightings.iter().rfind(|sighting| sighting.seq < change) else { return false };
     let restarted = history
         .record

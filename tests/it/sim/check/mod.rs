@@ -8,31 +8,28 @@ mod queues;
 
 use std::sync::PoisonError;
 
+use super::evidence::Evidence;
 use super::history::History;
-use super::world::{SLOTS, World};
 
 /// Everything that is wrong, in words; empty when all is well. The final rows go into the trace.
-pub(super) fn check(world: &World) -> Vec<String> {
-    let history = History::read(&world.database());
-    history.tell(&world.trace);
+pub(super) fn check(evidence: &Evidence) -> Vec<String> {
+    let history = History::read(&evidence.notes.database);
+    history.tell(&evidence.notes.trace);
     let mut wrong = Wrong::default();
     for left in &history.leftovers {
         wrong.say(format!("left over at the end: {}", left.what));
     }
-    let log = world.log.lock().unwrap_or_else(PoisonError::into_inner);
+    let log = evidence.notes.log.lock().unwrap_or_else(PoisonError::into_inner);
     wrong.0.extend(log.wrong.iter().cloned());
-    wrong.unless(log.most_at_once <= SLOTS.into(), || {
-        format!("{} attempts ran at once on {SLOTS} workers", log.most_at_once)
-    });
-    let promises = world.promises.lock().unwrap_or_else(PoisonError::into_inner);
-    let files = world.files.lock().unwrap_or_else(PoisonError::into_inner);
+    let promises = evidence.notes.promises.lock().unwrap_or_else(PoisonError::into_inner);
+    let files = evidence.notes.files.lock().unwrap_or_else(PoisonError::into_inner);
     jobs::check(&history, &log, &promises, &mut wrong);
-    queues::check(&history, &files, &world.trace, &mut wrong);
-    following::check(&history, world, &mut wrong);
+    queues::check(&history, &files, &evidence.notes.trace, &mut wrong);
+    following::check(&history, evidence, &mut wrong);
     // One that did not come to its end has more to decide and more to write.
-    if let Some(settled) = &world.settled {
-        ledger::check(&history, &files, world, settled, &mut wrong);
-        audit::check(&history, world, &mut wrong);
+    if let Some(settled) = &evidence.settled {
+        ledger::check(&history, &files, evidence, settled, &mut wrong);
+        audit::check(&history, evidence, &mut wrong);
     }
     wrong.0
 }

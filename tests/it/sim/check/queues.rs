@@ -2,43 +2,52 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sexton::model::Subqueue;
+use sexton::queue::names;
 use sexton::schedule::Overlap;
 
 use super::super::files::Files;
 use super::super::history::{Change, History};
+use super::super::life::{CAPPED, CAPPED_MAX, NARROW_SLOTS, SLOTS};
 use super::super::trace::Trace;
-use super::super::world::{NARROW_SLOTS, SLOTS};
 use super::Wrong;
 
+/// The queue that has workers of its own.
+const NARROW: &str = "narrow";
+
 /// How many jobs wait for a worker at the most.
-const MOST_AHEAD: u16 = 512;
+const MOST_AHEAD: usize = 512;
 
 #[derive(Default)]
 struct Replay<'a> {
-    queue_of: BTreeMap<i64, &'a str>,
-    /// Rank and id: the order in which jobs are to be claimed.
+    /// Rank and id, by part of a queue: the order in which jobs are to be claimed.
     ready: BTreeMap<&'a str, BTreeSet<(i64, i64)>>,
     rank_of: BTreeMap<i64, i64>,
-    running: BTreeMap<i64, i64>,
+    running: BTreeMap<i64, Running>,
     executions: BTreeMap<i64, i64>,
     paused: BTreeSet<&'a str>,
+    /// What people have set, by the name of the limit.
+    limits: BTreeMap<&'a str, u32>,
     live: BTreeMap<&'a str, BTreeSet<i64>>,
     ever_live: BTreeSet<i64>,
     depends: BTreeMap<i64, Vec<(i64, &'a str)>>,
     /// Every state that a job has ended in so far.
     over: BTreeMap<i64, Vec<&'a str>>,
     /// Claimed since the last change that was no part of a claim.
-    batch: Vec<i64>,
+    batch: Vec<(i64, Subqueue)>,
     /// How often a job was claimed for which there was no worker, and how often one was put back.
     ahead: u32,
     put_back: u32,
 }
 
+/// A job that runs, or waits for a worker.
+struct Running {
+    node: i64,
+    part: Subqueue,
+}
+
 pub(super) fn check(history: &History, files: &Files, trace: &Trace, wrong: &mut Wrong) {
-    let mut replay = Replay {
-        queue_of: history.jobs.iter().map(|job| (job.id, job.queue.as_str())).collect(),
-        ..Replay::default()
-    };
+    let mut replay = Replay::default();
     let policies = policies(history, files);
     for change in &history.record {
         if !matches!(change.what.as_str(), "ready-" | "running+") {
@@ -95,6 +104,13 @@ impl<'a> Replay<'a> {
             "resumed" => {
                 self.paused.remove(change.text());
             }
+            "limit" => {
+                let max = u32::try_from(change.number()).expect("nobody sets a rate");
+                self.limits.insert(change.text(), max);
+            }
+            "unlimited" => {
+                self.limits.remove(change.text());
+            }
             "live+" => self.joined(change, policies, wrong),
             "live-" => {
                 self.live.entry(change.text()).or_default().remove(&change.job());
@@ -117,26 +133,19 @@ impl<'a> Replay<'a> {
 
     fn claimed(&mut self, change: &'a Change, wrong: &mut Wrong) {
         let (job, number, node) = (change.job(), change.number(), change.b.unwrap_or(-1));
-        let queue = self.queue_of.get(&job).copied().unwrap_or_default();
+        let part = part(change.text());
         let before = self.executions.insert(job, number).unwrap_or(0);
         wrong.unless(number == before + 1, || {
             format!("job {job}: attempt {number} follows attempt {before}")
         });
-        wrong.unless(self.running.insert(job, node).is_none(), || {
+        wrong.unless(!self.paused.contains(part.queue.as_str()), || {
+            format!("job {job} was claimed from {}, which is paused", part.queue)
+        });
+        let running = Running { node, part: part.clone() };
+        wrong.unless(self.running.insert(job, running).is_none(), || {
             format!("job {job} was claimed twice")
         });
-        wrong.unless(!self.paused.contains(queue), || {
-            format!("job {job} was claimed from {queue}, which is paused")
-        });
-        let of_node = self.running.iter().filter(|(_, owner)| **owner == node);
-        let (all, narrow) = of_node.fold((0, 0), |(all, narrow), (job, _)| {
-            (all + 1, narrow + u16::from(self.queue_of.get(job) == Some(&"narrow")))
-        });
-        self.ahead += u32::from(all > SLOTS);
-        // Those of queues without workers of their own may wait for a worker of the node.
-        wrong.unless(all <= SLOTS + MOST_AHEAD && narrow <= NARROW_SLOTS, || {
-            format!("job {job} of {queue} was claimed as number {all} on its node, {narrow} of them narrow")
-        });
+        self.is_within_limits(job, node, &part, wrong);
         // Whoever brings a job back does not wait again.
         let is_back = self.over.contains_key(&job);
         for (on, needs) in self.depends.get(&job).into_iter().flatten().filter(|_| !is_back) {
@@ -149,22 +158,65 @@ impl<'a> Replay<'a> {
                 format!("job {job} needs {needs} of job {on}, was claimed, and {on} is {ends:?}")
             });
         }
-        self.batch.push(job);
+        self.batch.push((job, part));
+    }
+
+    /// After a claim nothing runs beyond what is allowed, on its node and everywhere.
+    fn is_within_limits(&mut self, job: i64, node: i64, part: &Subqueue, wrong: &mut Wrong) {
+        let here: Vec<&Subqueue> = self
+            .running
+            .values()
+            .filter(|running| running.node == node)
+            .map(|running| &running.part)
+            .collect();
+        let narrow = here.iter().filter(|other| other.queue == NARROW).count();
+        let (all, slots) = (here.len(), usize::from(SLOTS));
+        // Those that no limit concerns may wait for a worker of the node. How many run is what handlers note.
+        wrong.unless(all <= slots + MOST_AHEAD && narrow <= usize::from(NARROW_SLOTS), || {
+            format!("job {job} of {part} was claimed as number {all} on its node, {narrow} of them narrow")
+        });
+        self.ahead += u32::from(all > slots);
+        for name in names(part) {
+            let Some(max) = self.max(&name, part) else { continue };
+            let everywhere = self
+                .running
+                .values()
+                .filter(|running| names(&running.part).any(|other| other == name));
+            let count = everywhere.count();
+            wrong.unless(count <= max as usize, || {
+                format!("job {job} was claimed as number {count} under {name}, which allows {max}")
+            });
+        }
+    }
+
+    /// How many jobs may run under a name where a job of that part is one of them.
+    fn max(&self, name: &str, part: &Subqueue) -> Option<u32> {
+        let brought = part.concurrency.as_ref().filter(|_| name.starts_with("key:"));
+        let declared = (name == format!("kind:{CAPPED}")).then_some(CAPPED_MAX);
+        self.limits.get(name).copied().or(declared).or(brought.map(|brought| brought.max))
+    }
+
+    /// Whether nothing holds back a job of one part that did not hold back a job of the other as well.
+    fn has_room(&self, waiting: &Subqueue, claimed: &Subqueue) -> bool {
+        let is_held = waiting.queue == NARROW
+            || self.paused.contains(waiting.queue.as_str())
+            || names(waiting).any(|name| self.max(&name, waiting).is_some());
+        // There may have been room for urgent ones alone.
+        let is_left_out = claimed.is_high && !waiting.is_high;
+        waiting == claimed || !is_held && !is_left_out
     }
 
     /// Everything that was claimed goes before everything that was left, in its queue and in every other queue that had room.
     fn end_batch(&mut self, wrong: &mut Wrong) {
-        for job in std::mem::take(&mut self.batch) {
+        for (job, claimed) in std::mem::take(&mut self.batch) {
             let key = (self.rank_of.get(&job).copied().unwrap_or(i64::MIN), job);
-            let own = self.queue_of.get(&job).copied().unwrap_or_default();
-            for (queue, waiting) in &self.ready {
-                let has_room = *queue != "narrow" && !self.paused.contains(queue);
-                let Some(first) = waiting.first().filter(|_| *queue == own || has_room) else {
-                    continue;
-                };
-                wrong.unless(key < *first, || {
-                    format!("job {job} of {own} was claimed before job {} of {queue}, whose turn it was", first.1)
-                });
+            for (name, waiting) in &self.ready {
+                let Some(first) = waiting.first() else { continue };
+                if self.has_room(&part(name), &claimed) {
+                    wrong.unless(key < *first, || {
+                        format!("job {job} of {claimed} was claimed before job {} of {name}, whose turn it was", first.1)
+                    });
+                }
             }
         }
     }
@@ -189,4 +241,9 @@ impl<'a> Replay<'a> {
         }
         live.insert(job);
     }
+}
+
+fn part(name: &str) -> Subqueue {
+    let Ok(part) = name.parse::<Subqueue>();
+    part
 }
