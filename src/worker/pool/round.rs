@@ -49,7 +49,8 @@ impl State {
         let progress = if reports { self.changed_progress() } else { Vec::new() };
         let brings = !self.ended.is_empty() || !self.unbegun.is_empty() || !progress.is_empty();
         // A store that refuses is asked again at each tick, or attempts that say nothing would keep the pool from ever claiming again.
-        if !brings && !(reports && is_unsure) && !(looks && (self.has_room() || due)) {
+        let finds = looks && (self.has_room() || due);
+        if !(brings || finds || reports && is_unsure) {
             return;
         }
         let delivery = Delivery {

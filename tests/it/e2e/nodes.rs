@@ -240,7 +240,7 @@ fn m3_a_program_that_ignores_being_told_to_end_is_dead_before_others_take_its_jo
     home.settings(SHORT_LEASE);
     let cut_off = Daemon::start_in(home);
     let ids = ["keep", "kill"].map(|on_restart| {
-        let name = |what: &str| cut_off.path(&format!("{on_restart}-{what}")).display().to_string();
+        let name = |what: &str| cut_off.path(format!("{on_restart}-{what}")).display().to_string();
         let [pid, both] = ["pid", "both"].map(name);
         // The second run looks whether the first one is alive: there, and no zombie that nobody has reaped yet.
         let script = format!(
