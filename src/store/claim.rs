@@ -336,7 +336,7 @@ pub(super) fn claimed(
     };
     // A rank that is not its row's tells that somebody has changed its priority.
     let changed = if row.rank == ready.rank { None } else { priorities::change_of(conn, row.id)? };
-    let priority = changed.map_or(row.priority, |(priority, _rank)| priority);
+    let (priority, rank) = changed.unwrap_or((row.priority, row.rank));
     Ok(ClaimedJob {
         id: JobId(row.id),
         number: (ready.number + 1).unsigned_abs(),
@@ -345,7 +345,7 @@ pub(super) fn claimed(
         params: from_json("job's params", &row.params)?,
         queue: row.queue,
         priority: Priority::new(priority.into()).unwrap_or_default(),
-        rank: ready.rank,
+        rank,
         schedule,
         labels: row
             .labels

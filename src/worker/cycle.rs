@@ -97,8 +97,14 @@ pub(super) async fn deliver(store: Store, mut delivery: Delivery, is_refusing: b
     if is_refusing && !delivery.results.ended.is_empty() {
         let (node, now) = (delivery.node, delivery.now);
         let results = std::mem::take(&mut delivery.results);
+        let names: Vec<AttemptName> = results.ended.iter().map(FinishedAttempt::name).collect();
         match store.write_results(move |conn| record(conn, node, &results, now)).await {
-            Ok(done) => recorded = Some(done),
+            Ok(done) => {
+                // The store does not hold them any more.
+                let ended: BTreeSet<AttemptName> = names.into_iter().collect();
+                delivery.known.retain(|attempt| !ended.contains(attempt));
+                recorded = Some(done);
+            }
             Err(error) => return Receipt { recorded: None, pickup: Err(error) },
         }
     }

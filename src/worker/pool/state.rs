@@ -284,6 +284,8 @@ impl State {
     /// Ends what the store does not know. Its job may be begun again elsewhere, and by us once this has ended; what it comes to is refused.
     pub(super) fn lose(&mut self, lost: &[AttemptName]) {
         self.ahead.take(|waiting| lost.contains(&waiting.name()));
+        // Nothing was claimed with this round.
+        self.looks |= !lost.is_empty();
         for attempt in lost {
             let Some(running) = self.running.get_mut(attempt) else { continue };
             tracing::warn!(

@@ -17,7 +17,7 @@ struct Replay<'a> {
     followers: BTreeSet<(&'a str, &'a str, &'a str)>,
     /// Noted and not decided about: follower and time, with whom it followed.
     open: BTreeMap<(&'a str, i64), &'a str>,
-    /// What has to be noted before anything else happens.
+    /// What has to be noted in the same transaction: what is rolled back is not recorded, so what was forgotten never comes.
     expected: BTreeSet<(&'a str, i64)>,
     /// Forgotten by a decision, so that there must be one.
     decided: BTreeSet<(&'a str, i64)>,
@@ -52,7 +52,7 @@ pub(super) fn check(history: &History, evidence: &Evidence, wrong: &mut Wrong) {
 
 impl<'a> Replay<'a> {
     fn take(&mut self, change: &'a Change, wrong: &mut Wrong) {
-        if !matches!(change.what.as_str(), "live-" | "end+") {
+        if matches!(change.what.as_str(), "follows+" | "follows-") {
             self.is_noted(wrong);
         }
         let relation = || {
@@ -101,7 +101,8 @@ impl<'a> Replay<'a> {
             .filter(|(of, _, on)| of == schedule && (*on == also || *on == "finished"))
             .map(|(_, follower, _)| (*follower, at));
         // Two ends in one microsecond are one instant.
-        self.expected = meant.filter(|end| !self.open.contains_key(end)).collect();
+        let new: Vec<_> = meant.filter(|end| !self.open.contains_key(end)).collect();
+        self.expected.extend(new);
     }
 
     fn is_noted(&mut self, wrong: &mut Wrong) {
