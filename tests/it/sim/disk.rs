@@ -38,6 +38,8 @@ struct State {
     crash_in: Option<u64>,
     /// Whether the word of a commit may be lost, as when a connection to a server breaks.
     loses_answers: bool,
+    /// How long a step of a write takes when nothing is wrong.
+    step_takes: Duration,
 }
 
 impl Disk {
@@ -45,9 +47,10 @@ impl Disk {
         dice: Dice,
         crash_in: Option<u64>,
         loses_answers: bool,
+        step_takes: Duration,
         trace: Trace,
     ) -> Arc<Self> {
-        let state = State { dice, mood: Mood::Healthy, crash_in, loses_answers };
+        let state = State { dice, mood: Mood::Healthy, crash_in, loses_answers, step_takes };
         Arc::new(Self { state: Mutex::new(state), crash: Arc::new(Notify::new()), trace })
     }
 
@@ -73,7 +76,8 @@ impl State {
         }
         let at_once = |how| Fate::Taken { after: Duration::ZERO, how };
         match self.mood {
-            Mood::Healthy => at_once(Ok(())),
+            Mood::Healthy if step == Step::Read => at_once(Ok(())),
+            Mood::Healthy => Fate::Taken { after: self.step_takes, how: Ok(()) },
             Mood::Slow => {
                 let after = if self.dice.chance(30) {
                     Duration::from_millis(self.dice.between(1, 4000))

@@ -147,7 +147,7 @@ impl Handler for Scripted {
             let mut running = self.enter(&context);
             let script = match self.quiet.load(Ordering::Acquire) {
                 true => Script::Succeed,
-                false => dice.weighed(&SCRIPTS),
+                false => self.script(&mut dice),
             };
             let answer = self.play(script, &context, &mut dice).await;
             running.ended = Some(match (&answer, script) {
@@ -171,6 +171,18 @@ impl Handler for Scripted {
 }
 
 impl Scripted {
+    fn script(&self, dice: &mut Dice) -> Script {
+        match dice.weighed(&SCRIPTS) {
+            // Seldom, or all workers would have long jobs most of the time.
+            Script::TakeLong | Script::Hang | Script::HangDeaf
+                if self.is_brisk && dice.chance(90) =>
+            {
+                Script::Succeed
+            }
+            script => script,
+        }
+    }
+
     async fn play(&self, script: Script, context: &Context, dice: &mut Dice) -> Answer {
         let asleep = match script {
             Script::TakeLong => dice.seconds(20, 90),

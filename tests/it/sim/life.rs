@@ -152,3 +152,26 @@ fn declare_kinds(folder: PathBuf) -> PathBuf {
     std::fs::write(folder.join(format!("{CAPPED}.toml")), text).expect("a kind is declared");
     folder
 }
+
+/// How quick most jobs are beside the store.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tempo {
+    /// Whether they take no time that counts, and come by the dozen, so that workers wait for the store.
+    pub(super) is_brisk: bool,
+}
+
+impl Tempo {
+    pub(super) fn draw(dice: &Dice) -> Self {
+        Self { is_brisk: dice.for_purpose("brisk", 0).chance(40) }
+    }
+
+    /// How long a step of a write takes.
+    pub(super) fn step(self) -> Duration {
+        Duration::from_millis(if self.is_brisk { 5 } else { 0 })
+    }
+
+    /// See [`Temper::most_jobs`](super::people::Temper::most_jobs).
+    pub(super) fn most_jobs(self) -> usize {
+        if self.is_brisk { 80 } else { 12 }
+    }
+}

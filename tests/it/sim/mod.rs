@@ -223,7 +223,7 @@ fn the_same_seed_gives_several_nodes_the_same_trace() {
 /// Without worlds in which it happens, nothing is shown about it.
 #[test]
 fn there_are_worlds_in_which_jobs_are_claimed_ahead_and_put_back() {
-    let ends: Vec<String> = (0..SEEDS / 4)
+    let ends: Vec<String> = (0..SEEDS / 2)
         .filter_map(|seed| {
             Kind::Alone
                 .run(seed)

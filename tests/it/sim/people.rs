@@ -85,6 +85,21 @@ pub(super) struct Temper {
     pub(super) edits: bool,
     /// How many nodes there are to drain.
     pub(super) nodes: usize,
+    /// How many jobs about come in one call at the most.
+    pub(super) most_jobs: usize,
+}
+
+/// With more jobs than that, a call brings plain ones that come before all others: those are claimed ahead of the workers.
+const FLOOD_JOBS: usize = 14;
+
+fn plain_job(number: u64) -> Value {
+    json!({
+        "kind": "command",
+        "params": { "argv": ["true"] },
+        "queue": "default",
+        "priority": 10,
+        "labels": { "sub": number.to_string() },
+    })
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -164,7 +179,7 @@ impl People {
             match dice.weighed(&ACTIONS) {
                 Action::Submit => self.submit(&mut dice, 1).await,
                 Action::SubmitMany => {
-                    let size = dice.index(12) + 2;
+                    let size = dice.index(self.temper.most_jobs) + 2;
                     self.submit(&mut dice, size).await;
                 }
                 Action::Cancel => {
@@ -302,7 +317,10 @@ impl People {
 
     async fn submit(&self, dice: &mut Dice, size: usize) {
         let number = self.promises().submissions.len() as u64;
-        let jobs: Vec<Value> = (0..size).map(|_| self.job(dice, number)).collect();
+        let is_flood = size > FLOOD_JOBS;
+        let jobs: Vec<Value> = (0..size)
+            .map(|_| if is_flood { plain_job(number) } else { self.job(dice, number) })
+            .collect();
         let unique = jobs.iter().any(|job| job.get("unique").is_some());
         let sent = Submission { size, unique, promised: None, refused: false };
         self.promises().submissions.insert(number, sent);

@@ -17,7 +17,7 @@ use super::disk::{Disk, Mood};
 use super::evidence::{self, AuditLog, Evidence, Settled, database_in};
 use super::handlers::{HeldUp, Scripted};
 use super::history;
-use super::life::{Life, runtime, settings, stop};
+use super::life::{Life, Tempo, runtime, settings, stop};
 use super::people::{People, Temper};
 use super::time::Course;
 
@@ -38,8 +38,7 @@ pub(super) struct World {
     settings: Arc<Settings>,
     temper: Temper,
     loses_answers: bool,
-    /// Whether most jobs take less time than the store.
-    is_brisk: bool,
+    tempo: Tempo,
     lives: usize,
 }
 
@@ -85,6 +84,7 @@ impl World {
         let path = settings.audit.dir.join(sexton::audit::FILE_NAME);
         evidence.audit_logs.push(AuditLog { name: String::new(), path });
         evidence.reserved_high = settings.workers.reserved_high;
+        let tempo = Tempo::draw(&dice);
         let temper = Temper {
             pause: dice.between(4, 30),
             clock: dice.chance(50),
@@ -92,9 +92,10 @@ impl World {
             disk: dice.chance(60),
             edits: true,
             nodes: 0,
+            most_jobs: tempo.most_jobs(),
         };
-        let (loses_answers, is_brisk) = (dice.chance(20), dice.for_purpose("brisk", 0).chance(40));
-        Self { evidence, settings, temper, loses_answers, is_brisk, lives: 0, dice }
+        let loses_answers = dice.chance(20);
+        Self { evidence, settings, temper, loses_answers, tempo, lives: 0, dice }
     }
 
     /// Lives all lives, the last of which is quiet and drains everything.
@@ -135,6 +136,7 @@ impl World {
             dice.for_purpose("disk", 0),
             plan.crash_at_step,
             self.loses_answers,
+            self.tempo.step(),
             self.evidence.notes.trace.clone(),
         );
         let crash = Arc::clone(&disk.crash);
@@ -182,8 +184,8 @@ impl World {
     fn quiet_life(&mut self) -> Result<(), String> {
         self.lives += 1;
         let dice = self.dice.for_purpose("life", self.lives as u64);
-        let disk =
-            Disk::new(dice.for_purpose("disk", 0), None, false, self.evidence.notes.trace.clone());
+        let (dealt, trace) = (dice.for_purpose("disk", 0), self.evidence.notes.trace.clone());
+        let disk = Disk::new(dealt, None, false, self.tempo.step(), trace);
         let quiet = Arc::new(AtomicBool::new(true));
         // The clock is right at last: no ledger lies ahead of it.
         self.evidence
@@ -258,7 +260,7 @@ impl World {
             log: Arc::clone(&self.evidence.notes.log),
             trace: trace.clone(),
             quiet: Arc::clone(quiet),
-            is_brisk: self.is_brisk,
+            is_brisk: self.tempo.is_brisk,
             reserved_high: self.evidence.reserved_high,
             held_up: HeldUp::default(),
         });

@@ -21,7 +21,7 @@ use super::dice::Dice;
 use super::disk::{Disk, Mood};
 use super::evidence::{self, AuditLog, Evidence, Settled, database_in};
 use super::history;
-use super::life::settings;
+use super::life::{Tempo, settings};
 use super::people::{People, Temper, node_name};
 use super::time::SimClock;
 use super::world::BEGINNINGS;
@@ -47,8 +47,7 @@ pub(super) struct World {
     lives: usize,
     /// Nobody does anything any more.
     is_quiet: bool,
-    /// Whether most jobs take less time than the store.
-    is_brisk: bool,
+    tempo: Tempo,
 }
 
 /// What happens to the nodes of a seed.
@@ -108,6 +107,7 @@ impl World {
         let nodes: Vec<Node> = nodes.collect();
         let loses = *dice.pick(&[0, 10, 10, 100]);
         let course = evidence.notes.course.clone();
+        let tempo = Tempo::draw(&dice);
         let temper = Temper {
             pause: dice.between(4, 20),
             clock: false,
@@ -115,6 +115,7 @@ impl World {
             disk: false,
             edits: false,
             nodes: count,
+            most_jobs: tempo.most_jobs(),
         };
         Self {
             server,
@@ -129,7 +130,7 @@ impl World {
             loses_answers: dice.chance(30),
             lives: 0,
             is_quiet: false,
-            is_brisk: dice.for_purpose("brisk", 0).chance(40),
+            tempo,
             evidence,
             dice,
         }
@@ -210,7 +211,13 @@ impl World {
             plan.chance(30).then(|| plan.between(0, 100)).filter(|_| !self.is_quiet);
         let loses_answers = self.loses_answers && !self.is_quiet;
         let trace = self.nodes[index].trace.clone();
-        let disk = Disk::new(dice.for_purpose("disk", 0), crash_at_step, loses_answers, trace);
+        let disk = Disk::new(
+            dice.for_purpose("disk", 0),
+            crash_at_step,
+            loses_answers,
+            self.tempo.step(),
+            trace,
+        );
         let (standing, watched) = watch::channel(Standing::GOOD);
         let Some((store, served)) = self.server.connect(Arc::clone(&disk), watched) else { return };
         self.lives += 1;
@@ -235,7 +242,7 @@ impl World {
             ask: Arc::new(move |_conn| Ok(clock.now())),
             wire: self.wire.end_of(index),
             is_quiet: self.is_quiet,
-            is_brisk: self.is_brisk,
+            is_brisk: self.tempo.is_brisk,
             temper: self.temper,
             ends_at,
             ending,
