@@ -4,11 +4,16 @@
 //! logrotate). QUIT is treated as TERM, PIPE and the terminal's HUP never end the process, and neither does XFSZ: a file that has
 //! reached its limit is a write that fails, like one on a full disk.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::startup::{Daemon, StartError};
 use super::supervisor;
 use crate::worker::Departure;
+
+/// By how much a signal may overtake one that was sent before it.
+const OVERTAKEN_WITHIN: Duration = Duration::from_millis(100);
 
 /// The signals that end the daemon, which are listened to until its end.
 pub(super) struct Endings {
@@ -76,15 +81,22 @@ impl Signals {
                 _ = self.hand_over.recv() => {
                     return Ending { reason: "SIGUSR2", departure: Departure::HandOver };
                 }
-                reason = self.endings.next() => {
-                    return Ending { reason, departure: Departure::Stop };
-                }
+                reason = self.endings.next() => return self.not_overtaken(reason).await,
                 _ = self.hangup.recv() => reload(daemon).await,
                 _ = self.reopen.recv() => {
                     daemon.telemetry.reopen();
                     tracing::info!("log files were opened again");
                 }
             }
+        }
+    }
+
+    /// What a signal that ends the daemon means. The system may have delivered an order to hand over that came before it to another thread,
+    /// which is not as far yet.
+    async fn not_overtaken(&mut self, reason: &'static str) -> Ending {
+        match tokio::time::timeout(OVERTAKEN_WITHIN, self.hand_over.recv()).await {
+            Ok(_) => Ending { reason: "SIGUSR2", departure: Departure::HandOver },
+            Err(_not_ordered) => Ending { reason, departure: Departure::Stop },
         }
     }
 }

@@ -218,7 +218,8 @@ async fn a_program_that_ends_on_term_is_not_killed() {
     let folder = tempfile::tempdir().unwrap();
     let fifo = fifo(folder.path());
     let script =
-        "trap 'echo cleaned up; exit 9' TERM; echo up > $FIFO; while :; do sleep 600 & wait; done";
+        // Not `sleep 600 & wait`: a signal right before the `wait` would be acted on after it.
+        "trap 'echo cleaned up; exit 9' TERM; echo up > $FIFO; while :; do sleep 0.1; done";
     let (context, _data) =
         attempt(json!({"shell": script, "env": {"FIFO": fifo}, "kill_grace": "1h"}));
     let running = tokio::spawn({

@@ -197,7 +197,7 @@ fn a9_a_kill_in_the_middle_of_catching_up_loses_no_instant_and_runs_none_twice()
 #[test]
 fn a1_a_hundred_thousand_pending_jobs_are_no_hindrance_to_a_start() {
     const PENDING: i64 = 100_000;
-    let house = House::new().set("WORKERS__COUNT", "2");
+    let house = House::new().set("WORKERS__COUNT", "1");
     let daemon = house.start();
     let first = house.client().submit("command", &note(&house, ""));
     house.client().reaches(first, "completed");
@@ -234,10 +234,7 @@ fn a1_a_hundred_thousand_pending_jobs_are_no_hindrance_to_a_start() {
     let ran = lines(&house.path("ran"));
     let in_order: Vec<i64> =
         ran.iter().map(|line| line.split('-').next().unwrap().parse().unwrap()).collect();
-    // Two at a time, so neighbours may change places.
-    assert!(
-        in_order.windows(3).all(|three| three[0] < three[2]),
-        "first come, first served: {ran:?}"
-    );
+    // One at a time: two workers would begin in this order, and get there in any.
+    assert!(in_order.is_sorted(), "first come, first served: {ran:?}");
     daemon.stop();
 }

@@ -243,7 +243,11 @@ impl Scripted {
         let log = &mut *log;
         self.trace.line(format_args!("job {job} attempt {number} starts"));
         let others = log.running.entry(job).or_default();
-        for other in others.iter().filter(|other| !other.may_be_overtaken()) {
+        // A node that was frozen between its claim and this start cannot know that others have gone on.
+        let is_late = |other: &UnderWay| {
+            number < other.number && self.held_up.0.is_some() && self.held_up.is_so()
+        };
+        for other in others.iter().filter(|other| !other.may_be_overtaken() && !is_late(other)) {
             log.wrong.push(format!(
                 "job {job}: attempt {number} starts while attempt {} runs",
                 other.number

@@ -158,7 +158,7 @@ impl Panics {
     }
 }
 
-/// How many seeds a test run looks at where it is not said. They are a sample of the 2,000 that `scripts/test` asks for.
+/// How many seeds a test run looks at where it is not said. They are a sample of the 1,600 that `scripts/test` asks for.
 const SEEDS: u64 = 120;
 
 /// A world of several nodes is looked at for each so many of a single one: it takes that much longer.
