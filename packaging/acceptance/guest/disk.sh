@@ -55,7 +55,11 @@ begin() {
 # --- B1: full ---
 
 begin full
+# It stands still while the disk is filled. A write that failed half-way would have it give up its room while there is still somebody who
+# takes all there is, and that room with it.
+kill -STOP "$pid"
 bad-disk full $state
+kill -CONT "$pid"
 trouble full 'disk is full|No space|full'
 check "full: what ends meanwhile is recorded in the room that was kept" eventually 30 job_is "$running" completed
 bad-disk free $state
