@@ -128,6 +128,7 @@ impl Numbers {
             audit_seq: audit.head.seq,
             is_audit_ok: audit.failing.is_none(),
             is_db_writable: is_sound,
+            lock_waits: self.store.lock_waits().count(),
             wal_bytes: self.store.wal_bytes(),
         });
     }

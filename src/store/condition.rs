@@ -28,14 +28,12 @@ pub enum Condition {
     Lost(String),
 }
 
-/// Counts how often the writer's connection was opened again. Cheap to clone.
-///
-/// Behind a new connection may be another server, a standby that lacks the last moment. Whoever remembers what was committed looks again.
+/// How often something has happened to the writer. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Reopenings(Arc<AtomicU64>);
+pub struct Tally(Arc<AtomicU64>);
 
-impl Reopenings {
-    /// How many there have been. Inside an operation: until the connection was opened that it runs on.
+impl Tally {
+    /// How often until now. Inside an operation, of reopenings: until the connection was opened that it runs on.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::Acquire)
@@ -46,13 +44,22 @@ impl Reopenings {
     }
 }
 
+/// What is counted of the writer. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tallies {
+    /// Its connection was opened again.
+    pub(super) reopenings: Tally,
+    /// It waited for another process's lock as long as SQLite waits, in vain.
+    pub(super) lock_waits: Tally,
+}
+
 /// A condition that everybody can follow. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
     condition: watch::Sender<Condition>,
     /// The database's file, where it is one.
     path: Option<PathBuf>,
-    reopenings: Reopenings,
+    tallies: Tallies,
 }
 
 impl Watched {
@@ -61,16 +68,21 @@ impl Watched {
             DatabaseUrl::Sqlite(path) => Some(path.clone()),
             DatabaseUrl::Postgres(_) => None,
         };
-        Self { condition: watch::Sender::default(), path, reopenings: Reopenings::default() }
+        Self { condition: watch::Sender::default(), path, tallies: Tallies::default() }
     }
 
     /// Notes that the writer has a new connection.
     pub(super) fn reopened(&self) {
-        self.reopenings.add();
+        self.tallies.reopenings.add();
     }
 
-    pub(super) fn reopenings(&self) -> Reopenings {
-        self.reopenings.clone()
+    /// Notes that another process had the lock for longer than SQLite waits for it.
+    pub(super) fn waited_for_lock(&self) {
+        self.tallies.lock_waits.add();
+    }
+
+    pub(super) fn tallies(&self) -> Tallies {
+        self.tallies.clone()
     }
 
     pub(super) fn follow(&self) -> watch::Receiver<Condition> {

@@ -431,10 +431,13 @@ impl Writer {
         loop {
             match begin_write(&mut conn).map_err(StoreError::from) {
                 Ok(()) => return Ok(conn),
-                Err(StoreError::Busy) if attempt < BEGIN_ATTEMPTS => attempt += 1,
                 Err(StoreError::Busy) => {
-                    self.conn = Some(conn);
-                    return Err(StoreError::Busy);
+                    self.condition.waited_for_lock();
+                    if attempt == BEGIN_ATTEMPTS {
+                        self.conn = Some(conn);
+                        return Err(StoreError::Busy);
+                    }
+                    attempt += 1;
                 }
                 Err(first) if first.fault().is_some() => return Err(first),
                 Err(first) => {

@@ -63,13 +63,13 @@ use tokio::sync::{oneshot, watch};
 
 use crate::model::NewJob;
 
-pub use condition::{Condition, Fault, Reopenings};
+pub use condition::{Condition, Fault, Tally};
 pub use connection::{Conn, DatabaseUrl, Purpose};
 pub use driven::{Pace, Step};
 pub use error::StoreError;
 pub use time::Micros;
 
-use condition::Watched;
+use condition::{Tallies, Watched};
 use connection::on_each_backend;
 use jobs::{SubmitContext, Submitted};
 use lane::{Class, Lane, Operation, Reader, Threads, Writer};
@@ -87,7 +87,7 @@ pub struct Store {
     readers: Lane,
     commits: watch::Sender<u64>,
     condition: watch::Receiver<Condition>,
-    reopenings: Reopenings,
+    tallies: Tallies,
     threads: Arc<Mutex<Lanes>>,
 }
 
@@ -142,9 +142,9 @@ impl Store {
         let (readers, reading) = lane::spawn_readers(url, READERS, &watched)?;
         let threads = Lanes { writer: writing, readers: reading };
         soundness::check_meanwhile(url, watched.clone())?;
-        let (condition, reopenings) = (watched.follow(), watched.reopenings());
+        let (condition, tallies) = (watched.follow(), watched.tallies());
         let (url, writer, threads) = (url.clone(), Some(writer), Arc::new(Mutex::new(threads)));
-        Ok(Self { url, writer, readers, commits, condition, reopenings, threads })
+        Ok(Self { url, writer, readers, commits, condition, tallies, threads })
     }
 
     /// Opens the database without threads: the returned future does their work, at the given pace, until every handle is gone.
@@ -162,7 +162,7 @@ impl Store {
         let (readers, reads) = lane::lane();
         let announce = commits.clone();
         let watched = Watched::new(url);
-        let (condition, reopenings) = (watched.follow(), watched.reopenings());
+        let (condition, tallies) = (watched.follow(), watched.tallies());
         let write = driven::write(
             Writer::new(url.clone(), conn, watched.clone(), Reserve::none()),
             operations,
@@ -173,7 +173,7 @@ impl Store {
         let threads = Arc::default();
         let writer = Some(writer);
         let url = url.clone();
-        let store = Self { url, writer, readers, commits, condition, reopenings, threads };
+        let store = Self { url, writer, readers, commits, condition, tallies, threads };
         Ok((store, async move {
             tokio::join!(write, read);
         }))
@@ -190,9 +190,9 @@ impl Store {
         let (readers, reading) = lane::spawn_readers(url, 1, &watched)?;
         let threads = Lanes { readers: reading, ..Lanes::default() };
         let (commits, _) = watch::channel(0);
-        let (condition, reopenings) = (watched.follow(), watched.reopenings());
+        let (condition, tallies) = (watched.follow(), watched.tallies());
         let (url, threads) = (url.clone(), Arc::new(Mutex::new(threads)));
-        Ok(Self { url, writer: None, readers, commits, condition, reopenings, threads })
+        Ok(Self { url, writer: None, readers, commits, condition, tallies, threads })
     }
 
     /// Where the database is.
@@ -207,10 +207,20 @@ impl Store {
         self.commits.subscribe()
     }
 
-    /// Counts how often the writer has lost its connection and opened another one.
+    /// How often the writer has lost its connection and opened another one.
+    ///
+    /// Behind a new connection may be another server, a standby that lacks the last moment. Whoever remembers what was committed looks
+    /// again.
     #[must_use]
-    pub fn reopenings(&self) -> Reopenings {
-        self.reopenings.clone()
+    pub fn reopenings(&self) -> Tally {
+        self.tallies.reopenings.clone()
+    }
+
+    /// How often the writer has waited five seconds for a lock of another process, in vain: a backup tool or a shell that keeps an SQLite
+    /// database locked.
+    #[must_use]
+    pub fn lock_waits(&self) -> Tally {
+        self.tallies.lock_waits.clone()
     }
 
     /// How the database is, by what its writer has met last.

@@ -142,6 +142,8 @@ pub struct Levels {
     pub is_audit_ok: bool,
     /// Whether the last write of the database succeeded.
     pub is_db_writable: bool,
+    /// Waits for another process's lock on the database since the start.
+    pub lock_waits: u64,
     /// The length of SQLite's write-ahead log; zero elsewhere.
     pub wal_bytes: u64,
 }
@@ -237,7 +239,7 @@ impl Metrics {
             db_wal: of.bytes("db_wal", "The length of SQLite's write-ahead log"),
             db_busy: of.plain(
                 "db_busy",
-                "Writes refused because another process held the database's lock",
+                "Waits of five seconds for another process's lock on the database",
             ),
             schedules: Bounded::to(MAX_SCHEDULES),
             histograms: Bounded::to(MAX_HISTOGRAMS),
@@ -318,11 +320,6 @@ impl Metrics {
         }
     }
 
-    /// Notes a write that was refused because another process held the database's lock.
-    pub fn database_was_busy(&self) {
-        self.db_busy.inc();
-    }
-
     /// Sets what is at this moment.
     pub fn set_levels(&self, levels: &Levels) {
         let ScheduleLevels { active, stale, paused, disabled } = levels.schedules;
@@ -343,6 +340,7 @@ impl Metrics {
             (&self.log_dropped, levels.log_dropped),
             (&self.log_errors, levels.log_errors),
             (&self.audit_lines, levels.audit_seq),
+            (&self.db_busy, levels.lock_waits),
         ] {
             counter.inc_by(now.saturating_sub(counter.get()));
         }
@@ -471,7 +469,6 @@ mod tests {
             is_retried: true,
             ..ended
         });
-        metrics.database_was_busy();
         metrics.set_levels(&Levels {
             schedules: ScheduleLevels { active: 3, stale: 1, ..ScheduleLevels::default() },
             jobs: vec![(JobState::Pending, 12), (JobState::Running, 2)],
@@ -484,6 +481,7 @@ mod tests {
             audit_seq: 40,
             is_audit_ok: true,
             is_db_writable: true,
+            lock_waits: 1,
             wal_bytes: 4096,
         });
         insta::assert_snapshot!(without_order(&metrics.encode()));

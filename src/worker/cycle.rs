@@ -11,7 +11,7 @@ use crate::store::claim::{Claim, ClaimRequest, ClaimedJob, claim};
 use crate::store::finish::{Finished, ProgressUpdate, finish, record_progress};
 use crate::store::jobs::{next_scheduled, promote};
 use crate::store::put_back::{put_back, put_back_unknown};
-use crate::store::{Conn, Reopenings, Store, StoreError};
+use crate::store::{Conn, Store, StoreError, Tally};
 
 /// How many scheduled jobs are promoted in one transaction, so that a flood of due ones does not hold up everything else.
 const PROMOTE_LIMIT: i64 = 1000;
@@ -57,7 +57,7 @@ pub(super) struct Delivery {
     /// Whether what the store holds has to be compared with that, on whatever connection: it has failed to answer.
     pub(super) is_unsure: bool,
     /// Tells on which of the store's connections this runs.
-    pub(super) reopenings: Reopenings,
+    pub(super) reopenings: Tally,
     /// How many of those there had been when the pool and the store last agreed.
     pub(super) agreed: u64,
     /// `None` while nothing may be claimed: draining, or there is no room.

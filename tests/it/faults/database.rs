@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use serde_json::json;
 
 use super::process::{House, outcomes, text};
+use crate::harness::http::ask_socket;
 
 pub(super) fn database(house: &House) -> SqliteConnection {
     let path = house.data("sexton.db");
@@ -64,6 +65,11 @@ fn c1_while_another_process_holds_the_write_lock_nothing_is_lost() {
     assert_eq!(outcomes(&job), ["success"], "{job:#}");
     let again = client.submit("command", &json!({ "argv": ["true"] }));
     client.reaches(again, "completed");
+    let patience = std::time::Duration::from_secs(30);
+    let socket = house.data("sexton.sock");
+    let metrics = ask_socket(&socket, patience, ("GET", "/metrics"), "", None).unwrap();
+    let waits = metrics.body.lines().find_map(|line| line.strip_prefix("sexton_db_busy_total "));
+    assert!(waits.unwrap().parse::<u64>().unwrap() >= 1, "{metrics:#?}");
     daemon.stop();
 }
 

@@ -26,22 +26,23 @@ pub(crate) fn call_with(
     head: &str,
     body: Option<&Value>,
 ) -> Option<(u16, Value)> {
-    let body = body.map(Value::to_string).unwrap_or_default();
-    let mut stream = UnixStream::connect(socket).ok()?;
-    stream.set_read_timeout(Some(patience)).ok()?;
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: sexton\r\nConnection: close\r\n{head}\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).ok()?;
-    let head = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let status = std::str::from_utf8(&answer[..head]).ok()?.split(' ').nth(1)?.parse().ok()?;
+    let reply = ask_socket(socket, patience, (method, path), head, body)?;
     // A document that was cut off by a kill is no answer.
-    let value = serde_json::from_slice(&answer[head + 4..]).ok()?;
-    Some((status, value))
+    let value = serde_json::from_str(&reply.body).ok()?;
+    Some((reply.status, value))
+}
+
+/// The same, with the answer as it came.
+pub(crate) fn ask_socket(
+    socket: &Path,
+    patience: Duration,
+    request: (&str, &str),
+    head: &str,
+    body: Option<&Value>,
+) -> Option<Reply> {
+    let stream = UnixStream::connect(socket).ok()?;
+    stream.set_read_timeout(Some(patience)).ok()?;
+    exchange(stream, request, &format!("Host: sexton\r\n{head}"), body)
 }
 
 /// An answer as it came.
@@ -72,13 +73,22 @@ impl Reply {
 /// Asks over TCP with these lines in the head of the request, each with its line end.
 pub(crate) fn ask(
     address: SocketAddr,
+    request: (&str, &str),
+    head: &str,
+    body: Option<&Value>,
+) -> Option<Reply> {
+    let stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+    exchange(stream, request, head, body)
+}
+
+fn exchange(
+    mut stream: impl Read + Write,
     (method, path): (&str, &str),
     head: &str,
     body: Option<&Value>,
 ) -> Option<Reply> {
     let body = body.map(Value::to_string).unwrap_or_default();
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
     let request = format!(
         "{method} {path} HTTP/1.1\r\nConnection: close\r\n{head}\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
