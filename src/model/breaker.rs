@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::HumanDuration;
+use super::written::from_text;
 
 /// A breaker: `5 for 10m`, and with a time in which the failures must come `5 in 1m for 10m`.
 ///
@@ -121,19 +122,7 @@ impl Serialize for Breaker {
 
 impl<'de> Deserialize<'de> for Breaker {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl serde::de::Visitor<'_> for Text {
-            type Value = Breaker;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a breaker like \"5 in 1m for 10m\" or \"5 for 10m\"")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Breaker, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_str(Text)
+        from_text(deserializer, "a breaker like \"5 in 1m for 10m\" or \"5 for 10m\"")
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use serde::{Deserialize, Serialize};
 
+use super::written::from_text;
+
 /// A length of time: `90s`, `15m`, `1h 30m`, `7d`, `2 weeks`, `PT15M`. A day is 24 hours, a week seven days.
 ///
 /// Months and years have no fixed length and are refused, and so is a bare number, whose unit is anybody's guess. What is read
@@ -114,19 +116,7 @@ impl Serialize for HumanDuration {
 
 impl<'de> Deserialize<'de> for HumanDuration {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl serde::de::Visitor<'_> for Text {
-            type Value = HumanDuration;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a length of time like \"90s\", \"15m\", \"1h 30m\" or \"7d\"")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<HumanDuration, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_str(Text)
+        from_text(deserializer, "a length of time like \"90s\", \"15m\", \"1h 30m\" or \"7d\"")
     }
 }
 

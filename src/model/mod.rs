@@ -26,6 +26,7 @@ mod retry;
 mod subqueue;
 mod text;
 mod token;
+mod written;
 
 pub use actor::Actor;
 pub use attempt::{AttemptName, FinishedAttempt, Outcome};

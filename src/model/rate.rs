@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::HumanDuration;
+use super::written::from_text;
 
 /// A rate: `10/s`, `60/m`, `1000/h`, `5/10s`, and with a burst `60/m burst 10`.
 ///
@@ -133,19 +134,7 @@ impl Serialize for Rate {
 
 impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl serde::de::Visitor<'_> for Text {
-            type Value = Rate;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a rate like \"60/m\", \"10/s\", \"5/10s\" or \"60/m burst 10\"")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Rate, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_str(Text)
+        from_text(deserializer, "a rate like \"60/m\", \"10/s\", \"5/10s\" or \"60/m burst 10\"")
     }
 }
 
