@@ -99,10 +99,7 @@ impl House {
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .env("TZ", "UTC")
             // As in packaging/systemd/sexton.service.
-            .env("MIMALLOC_ALLOW_THP", "0")
             .env("MIMALLOC_PURGE_DELAY", "0")
-            .env("MALLOC_ARENA_MAX", "1")
-            .env("MALLOC_TRIM_THRESHOLD_", "131072")
             .env("NOTIFY_SOCKET", &notices)
             .env("SEXTON_DATA_DIR", self.path("data"))
             .env("SEXTON_SCHEDULES__DIRS", self.path("sets/in-force"))
