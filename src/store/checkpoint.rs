@@ -35,6 +35,39 @@ pub(super) struct Checkpointer {
 }
 
 impl Checkpointer {
+    /// Starts it for the SQLite database at `path`.
+    ///
+    /// An I/O error is no reason to give the database up: the pages are still in the log, and the next checkpoint writes them again.
+    pub(super) fn spawn(
+        url: &DatabaseUrl,
+        path: &Path,
+        condition: Watched,
+    ) -> Result<Self, StoreError> {
+        let mut conn = url.connect(Purpose::Write)?;
+        let log = wal_of(path);
+        let (sender, receiver) = sync_channel(1);
+        let run = move || {
+            let mut last = State::Fine;
+            while receiver.recv().is_ok() {
+                let state = match checkpoint(&mut conn, &log) {
+                    Ok(left) => State::of(left, PINNED_BYTES),
+                    Err(error) => {
+                        if let Some(fault @ Fault::Damaged(_)) = error.fault() {
+                            condition.met(fault);
+                        }
+                        State::Failing(Chain(&error).to_string())
+                    }
+                };
+                state.tell(&last);
+                last = state;
+            }
+        };
+        let thread = std::thread::Builder::new().name("sexton-checkpoint".to_owned()).spawn(run);
+        let failed =
+            |source| StoreError::File { path: "(thread sexton-checkpoint)".into(), source };
+        Ok(Self { sender: Some(sender), thread: Some(thread.map_err(failed)?) })
+    }
+
     /// Says that something was committed.
     pub(super) fn poke(&self) {
         if let Some(sender) = &self.sender {
@@ -52,37 +85,6 @@ impl Drop for Checkpointer {
             tracing::error!("the checkpointer's thread had panicked");
         }
     }
-}
-
-/// Starts the checkpointer of an SQLite database; PostgreSQL looks after itself.
-///
-/// An I/O error is no reason to give the database up: the pages are still in the log, and the next checkpoint writes them again.
-pub(super) fn spawn(url: &DatabaseUrl, condition: Watched) -> Result<Checkpointer, StoreError> {
-    let DatabaseUrl::Sqlite(path) = url else {
-        return Ok(Checkpointer { sender: None, thread: None });
-    };
-    let mut conn = url.connect(Purpose::Write)?;
-    let log = wal_of(path);
-    let (sender, receiver) = sync_channel(1);
-    let run = move || {
-        let mut last = State::Fine;
-        while receiver.recv().is_ok() {
-            let state = match checkpoint(&mut conn, &log) {
-                Ok(left) => State::of(left, PINNED_BYTES),
-                Err(error) => {
-                    if let Some(fault @ Fault::Damaged(_)) = error.fault() {
-                        condition.met(fault);
-                    }
-                    State::Failing(Chain(&error).to_string())
-                }
-            };
-            state.tell(&last);
-            last = state;
-        }
-    };
-    let thread = std::thread::Builder::new().name("sexton-checkpoint".to_owned()).spawn(run);
-    let failed = |source| StoreError::File { path: "(thread sexton-checkpoint)".into(), source };
-    Ok(Checkpointer { sender: Some(sender), thread: Some(thread.map_err(failed)?) })
 }
 
 /// How the last checkpoint went.

@@ -64,6 +64,8 @@ pub(super) enum Class {
     Quiet,
     /// It records what came of work that was done, and may take the room that is kept for that.
     Results,
+    /// It reads, and not in a snapshot.
+    Bare,
 }
 
 /// Work for a connection, together with the caller who waits for its answer.
@@ -101,6 +103,22 @@ pub(super) struct Lane(mpsc::Sender<Box<dyn Operation>>);
 impl Lane {
     pub(super) async fn send(&self, operation: Box<dyn Operation>) -> Result<(), StoreError> {
         self.0.send(operation).await.map_err(|_closed| StoreError::Closed)
+    }
+
+    pub(super) fn downgrade(&self) -> WeakLane {
+        WeakLane(self.0.downgrade())
+    }
+}
+
+/// A sending end that does not keep the lane open.
+pub(super) struct WeakLane(mpsc::WeakSender<Box<dyn Operation>>);
+
+impl WeakLane {
+    /// Hands an operation in, unless the lane is full or closed.
+    pub(super) fn offer(&self, operation: Box<dyn Operation>) {
+        if let Some(lane) = self.0.upgrade() {
+            let _full_or_closed = lane.try_send(operation);
+        }
     }
 }
 
@@ -465,9 +483,10 @@ impl Reader {
         Self { url, conn: None, condition }
     }
 
-    /// Runs an operation on a snapshot of its own.
+    /// Runs an operation, on a snapshot of its own unless it says otherwise.
     pub(super) fn run(&mut self, mut operation: Box<dyn Operation>) {
-        let mut conn = match self.open() {
+        let is_bare = operation.class() == Class::Bare;
+        let mut conn = match if is_bare { self.bare() } else { self.open() } {
             Ok(conn) => conn,
             Err(error) => return refuse(vec![operation], &error),
         };
@@ -480,10 +499,17 @@ impl Reader {
             self.condition.met(fault);
         }
         // Ends the snapshot. A connection that cannot even do that is not used again.
-        if conn.batch_execute("COMMIT").is_ok() {
+        if is_bare || conn.batch_execute("COMMIT").is_ok() {
             self.conn = Some(conn);
         }
         operation.answer(None);
+    }
+
+    fn bare(&mut self) -> Result<Conn, StoreError> {
+        match self.conn.take() {
+            Some(conn) => Ok(conn),
+            None => self.url.connect(Purpose::Read),
+        }
     }
 
     /// A connection inside a fresh snapshot.

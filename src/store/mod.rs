@@ -21,6 +21,7 @@ mod sequences;
 mod soundness;
 mod submissions;
 mod time;
+mod vacuum;
 pub mod wakeups;
 mod whereabouts;
 
@@ -69,12 +70,14 @@ pub use driven::{Pace, Step};
 pub use error::StoreError;
 pub use time::Micros;
 
+use checkpoint::Checkpointer;
 use condition::{Tallies, Watched};
 use connection::on_each_backend;
 use jobs::{SubmitContext, Submitted};
 use lane::{Class, Lane, Operation, Reader, Threads, Writer};
 use reserve::Reserve;
 use submissions::Submissions;
+use vacuum::Vacuuming;
 
 /// How many threads read.
 const READERS: usize = 3;
@@ -89,6 +92,30 @@ pub struct Store {
     condition: watch::Receiver<Condition>,
     tallies: Tallies,
     threads: Arc<Mutex<Lanes>>,
+}
+
+/// Looks after the database beside the writer, which pokes it after each commit.
+enum Upkeep {
+    Sqlite(Checkpointer),
+    Postgres(Vacuuming),
+}
+
+impl Upkeep {
+    fn of(url: &DatabaseUrl, watched: &Watched, readers: &Lane) -> Result<Self, StoreError> {
+        match url {
+            DatabaseUrl::Sqlite(path) => {
+                Checkpointer::spawn(url, path, watched.clone()).map(Self::Sqlite)
+            }
+            DatabaseUrl::Postgres(_) => Ok(Self::Postgres(Vacuuming::on(readers.downgrade()))),
+        }
+    }
+
+    fn poke(&self) {
+        match self {
+            Self::Sqlite(checkpointer) => checkpointer.poke(),
+            Self::Postgres(vacuuming) => vacuuming.poke(),
+        }
+    }
 }
 
 /// The threads of both lanes.
@@ -131,15 +158,15 @@ impl Store {
         }
         let (commits, _) = watch::channel(0);
         let watched = Watched::new(url);
-        let checkpointer = checkpoint::spawn(url, watched.clone())?;
+        let (readers, reading) = lane::spawn_readers(url, READERS, &watched)?;
+        let upkeep = Upkeep::of(url, &watched, &readers)?;
         let announce = commits.clone();
         let reserve = reserve(url);
         let (writer, writing) =
             lane::spawn_writer(url.clone(), conn, watched.clone(), reserve, move |is_quiet| {
                 announce_unless(is_quiet, &announce);
-                checkpointer.poke();
+                upkeep.poke();
             })?;
-        let (readers, reading) = lane::spawn_readers(url, READERS, &watched)?;
         let threads = Lanes { writer: writing, readers: reading };
         soundness::check_meanwhile(url, watched.clone())?;
         let (condition, tallies) = (watched.follow(), watched.tallies());

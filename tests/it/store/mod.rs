@@ -22,4 +22,5 @@ mod rates;
 mod schema;
 mod submit;
 mod tokens;
+mod vacuum;
 mod whole_batches;
