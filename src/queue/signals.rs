@@ -22,6 +22,9 @@ pub struct Signals {
 pub struct SignalReceiver {
     /// Notified after there may be work; a signal that comes while nobody waits is kept.
     pub work: Arc<Notify>,
+    /// The same when another node has said so, which it says to all: there is nobody to pass it on to. Two nodes that have no room would
+    /// tell each other of the same job for ever.
+    pub heard: Arc<Notify>,
     /// Jobs whose running attempts are to stop.
     pub cancels: mpsc::UnboundedReceiver<Vec<JobId>>,
     /// Told of work for which there is no room here.
@@ -35,11 +38,13 @@ impl Signals {
         Self::among(Arc::default(), None)
     }
 
-    /// Both ends, for one of several nodes, which wake this one through `work`.
+    /// Both ends, for one of several nodes, which wake this one through `heard`.
     #[must_use]
-    pub fn among(work: Arc<Notify>, others: Option<Wakeups>) -> (Self, SignalReceiver) {
+    pub fn among(heard: Arc<Notify>, others: Option<Wakeups>) -> (Self, SignalReceiver) {
         let (sender, cancels) = mpsc::unbounded_channel();
-        let receiver = SignalReceiver { work: Arc::clone(&work), cancels, others: others.clone() };
+        let work = Arc::<Notify>::default();
+        let receiver =
+            SignalReceiver { work: Arc::clone(&work), heard, cancels, others: others.clone() };
         (Self { work, cancels: sender, others }, receiver)
     }
 

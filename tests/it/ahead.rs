@@ -15,12 +15,13 @@ use sexton::jobs::{Answer, Context, Handler, RunPaths};
 use sexton::model::{
     Concurrency, Event, JobId, JobSettings, JobState, NewJob, NodeIdentity, Outcome, Priority,
 };
-use sexton::queue::{Ageing, Limits, Signals};
+use sexton::queue::{Ageing, Limits, SignalReceiver, Signals};
 use sexton::store::jobs::{SubmitContext, submit};
+use sexton::store::wakeups::Wakeups;
 use sexton::store::{Fault, Pace, Step, StoreError};
 use sexton::worker::{Departure, Pool, PoolHandle, PoolSettings, Registry};
 use tempfile::TempDir;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::time::Instant;
 
 use crate::harness::{Queue, TestDatabase, at, job};
@@ -135,6 +136,15 @@ impl World {
         limits: Limits,
         before: Vec<NewJob>,
     ) -> (Self, Vec<JobId>) {
+        Self::with(Signals::new(), settings, limits, before).await
+    }
+
+    async fn with(
+        (signals, receiver): (Signals, SignalReceiver),
+        settings: PoolSettings,
+        limits: Limits,
+        before: Vec<NewJob>,
+    ) -> (Self, Vec<JobId>) {
         let folder = tempfile::tempdir().unwrap();
         let database = TestDatabase::sqlite();
         let pace = Arc::new(SlowCommits::default());
@@ -145,7 +155,6 @@ impl World {
         let clock: SharedClock = Arc::new(RuntimeClock(Instant::now()));
         let jobs = queue.submit_all(0, before).await;
         let seen = Arc::new(Seen { gate: Some(Semaphore::new(0)), ..Seen::default() });
-        let (signals, receiver) = Signals::new();
         let (sender, events) = broadcast::channel(10_000);
         let pool = Pool {
             identity: NodeIdentity::default(),
@@ -169,6 +178,22 @@ impl World {
 
     async fn plain(slots: usize, before: Vec<NewJob>) -> (Self, Vec<JobId>) {
         Self::new(PoolSettings::plain(slots), Limits::default(), before).await
+    }
+
+    /// One of several nodes, with what wakes it and a count of what it tells the others.
+    async fn among_others(
+        slots: usize,
+        before: Vec<NewJob>,
+    ) -> (Self, Vec<JobId>, Arc<Notify>, Arc<AtomicUsize>) {
+        let (heard, told) = (Arc::<Notify>::default(), Arc::<AtomicUsize>::default());
+        let count = Arc::clone(&told);
+        let wire = Wakeups::through(move |_news| {
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        let signals = Signals::among(Arc::clone(&heard), Some(wire));
+        let settings = PoolSettings::plain(slots);
+        let (world, jobs) = Self::with(signals, settings, Limits::default(), before).await;
+        (world, jobs, heard, told)
     }
 
     /// As an API call does it.
@@ -425,6 +450,51 @@ fn while_the_store_refuses_no_more_end_than_were_claimed() {
         world.until_state(jobs[2999], JobState::Completed).await;
         assert_eq!(world.seen.starts(), jobs, "each ran once");
         assert_eq!(world.pool.status().unrecorded, 0);
+    });
+}
+
+/// Two nodes without room would tell each other of the same job for ever.
+#[test]
+fn what_another_node_has_said_is_not_passed_on() {
+    run(async {
+        let (world, jobs, heard, told) = World::among_others(1, vec![long()]).await;
+        world.until_state(jobs[0], JobState::Running).await;
+        let others = world.submit(vec![job()]).await;
+        world
+            .until("what is new here is passed on", async |_| told.load(Ordering::SeqCst) > 0)
+            .await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let before = told.load(Ordering::SeqCst);
+        for _ in 0..20 {
+            heard.notify_one();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(told.load(Ordering::SeqCst), before);
+        world.seen.gate.as_ref().unwrap().add_permits(1);
+        world.until_state(others[0], JobState::Completed).await;
+    });
+}
+
+/// On a node with others, each submission wakes the pool, also when it may claim nothing.
+#[test]
+fn m1_a_store_that_refused_is_asked_again_however_often_the_pool_is_woken_meanwhile() {
+    run(async {
+        let (world, _, heard, _) = World::among_others(2, Vec::new()).await;
+        world.pace.refuses.store(true, Ordering::SeqCst);
+        world.signals.work();
+        // Something has to be written for a commit to be refused.
+        let refused = async |world: &World| {
+            world.signals.work();
+            world.pool.status().store_error.is_some()
+        };
+        world.until("it is noticed", refused).await;
+        world.pace.refuses.store(false, Ordering::SeqCst);
+        for _ in 0..300 {
+            heard.notify_one();
+            world.signals.work();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(world.pool.status().store_error, None);
     });
 }
 

@@ -94,15 +94,15 @@ impl Engine {
         let commands = CommandHandler::keeping(keepers.clone());
         let registry = registry.or_find(declared_kinds(Arc::clone(&reloader), commands));
         let (events, _) = broadcast::channel(EVENTS_KEPT);
-        let (work, called, ledger_changed) =
+        let (heard, called, ledger_changed) =
             (Arc::<Notify>::default(), Arc::<Notify>::default(), Arc::<Notify>::default());
         let (time, wakeups) = match others {
             Some(Others { time, wire }) => {
-                (Some(time), Some(wire(listener([&work, &called, &ledger_changed]))?))
+                (Some(time), Some(wire(listener([&heard, &called, &ledger_changed]))?))
             }
             None => (None, None),
         };
-        let (signals, signal_receiver) = Signals::among(work, wakeups);
+        let (signals, signal_receiver) = Signals::among(heard, wakeups);
         let pool = Pool {
             store: store.clone(),
             node,

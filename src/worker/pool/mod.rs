@@ -129,7 +129,7 @@ impl Pool {
             is_held: false,
             next_due: None,
             board: Arc::clone(&board),
-            store_error: None,
+            retry_at: None,
             agreed: 0,
         };
         taken_over.into_iter().for_each(|attempt| state.go_on(attempt));

@@ -43,7 +43,7 @@ impl State {
         let (looks, reports) = (std::mem::take(&mut self.looks), std::mem::take(&mut self.reports));
         let now = self.pool.clock.now();
         let due = self.next_due.is_none_or(|at| at <= now);
-        let is_refusing = self.store_error.is_some();
+        let is_refusing = self.retry_at.is_some();
         let reopenings = self.pool.store.reopenings();
         let is_unsure = is_refusing || self.agreed != reopenings.count();
         let progress = if reports { self.changed_progress() } else { Vec::new() };
@@ -176,7 +176,7 @@ impl State {
     }
 
     fn accepted(&mut self) {
-        if self.store_error.take().is_some() {
+        if self.retry_at.take().is_some() {
             let mut seen = self.board.seen();
             (seen.store_error, seen.unrecorded, seen.not_put_back) = (None, 0, 0);
             drop(seen);
@@ -187,14 +187,14 @@ impl State {
     /// Notes that the store refuses, and says so once.
     fn refused(&mut self, error: &StoreError) {
         let error = Chain(error).to_string();
-        if self.store_error.is_none() {
+        if self.retry_at.is_none() {
             tracing::error!(error, "the store refuses; claiming is paused until it answers");
         }
         let mut seen = self.board.seen();
-        seen.store_error = Some(error.clone());
+        seen.store_error = Some(error);
         (seen.unrecorded, seen.not_put_back) = (self.ended.len(), self.unbegun.len());
         drop(seen);
-        self.store_error = Some(error);
+        self.retry_at = Some(self.after_store_pause());
     }
 
     fn record_ends(&mut self, ended: Vec<FinishedAttempt>, recorded: Recorded) {

@@ -33,6 +33,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Every reason for which the pool wakes.
 enum Wake {
     Work,
+    Heard,
     Ended(FinishedAttempt),
     Answered(Receipt),
     Ordered(Option<Order>),
@@ -91,7 +92,9 @@ pub(super) struct State {
     pub(super) is_held: bool,
     pub(super) next_due: Option<Timestamp>,
     pub(super) board: Arc<Board>,
-    pub(super) store_error: Option<String>,
+    /// When the store is asked again, while it refuses. A moment and not a pause: whatever wakes the pool meanwhile would begin a pause anew, and
+    /// a store that refuses is busy with just those who do.
+    pub(super) retry_at: Option<Duration>,
     /// How many connections of the store there had been when it and we last agreed about what runs here.
     pub(super) agreed: u64,
 }
@@ -103,6 +106,7 @@ impl State {
         mut done: mpsc::UnboundedReceiver<FinishedAttempt>,
     ) {
         let work = Arc::clone(&self.pool.signals.work);
+        let heard = Arc::clone(&self.pool.signals.heard);
         let mut progress = tokio::time::interval(PROGRESS_EVERY);
         progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -110,10 +114,11 @@ impl State {
             if self.is_drained() {
                 break;
             }
-            let has_room = self.has_room() && self.store_error.is_none();
-            // Work for which there is no room here is for others. What the round that is under way does not bring, the next one does.
-            let hears_of_work =
-                self.round.is_none() && (has_room || self.pool.signals.others.is_some());
+            let has_room = self.has_room() && self.retry_at.is_none();
+            // What the round that is under way does not bring, the next one does.
+            let is_here = self.round.is_none();
+            // Work for which there is no room here is for others.
+            let hears_of_work = is_here && (has_room || self.pool.signals.others.is_some());
             let pause = self.pause();
             let reason = tokio::select! {
                 biased;
@@ -122,14 +127,16 @@ impl State {
                 receipt = answered(&mut self.round) => Wake::Answered(receipt),
                 Some(ended) = done.recv() => Wake::Ended(ended),
                 () = work.notified(), if hears_of_work => Wake::Work,
+                () = heard.notified(), if is_here && has_room => Wake::Heard,
                 _ = progress.tick(), if !self.running.is_empty() => Wake::ProgressDue,
                 () = tokio::time::sleep(pause) => Wake::TimeIsUp,
             };
             match reason {
                 Wake::Work if !has_room => self.pass_on(),
-                Wake::Work => self.looks = true,
+                Wake::Work | Wake::Heard => self.looks = true,
                 Wake::TimeIsUp => {
                     self.looks = true;
+                    self.retry_at = self.retry_at.map(|_passed| self.after_store_pause());
                     self.put_back_late();
                 }
                 Wake::ProgressDue => {
@@ -154,13 +161,17 @@ impl State {
 
     /// How long the pool may sleep.
     fn pause(&self) -> Duration {
-        let until_round = match (&self.round, &self.store_error) {
+        let until_round = match (&self.round, self.retry_at) {
             (Some(_), _) => SLOW_POLL,
-            (None, Some(_)) => STORE_PAUSE,
+            (None, Some(at)) => at.saturating_sub(self.pool.clock.since_boot()),
             (None, None) => self.until_due(),
         };
         let patience = self.ahead.patience(self.pool.clock.since_boot());
         patience.map_or(until_round, |patience| patience.min(until_round))
+    }
+
+    pub(super) fn after_store_pause(&self) -> Duration {
+        self.pool.clock.since_boot() + STORE_PAUSE
     }
 
     /// From now, and not from when the store was asked: what comes at a rate would be late by each answer's time.
