@@ -21,6 +21,7 @@ mod tokens;
 pub mod wire;
 
 use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
@@ -29,6 +30,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::jobs::explain;
+use crate::model::ByteSize;
 use access::{Access, guard};
 pub use problem::{FieldError, Problem};
 pub use serve::{ServeError, bind_socket, bind_tcp, serve_socket, serve_tcp};
@@ -117,9 +119,15 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes = axum::body::Bytes::from_request(request, state)
-            .await
-            .map_err(|error| Problem::bad_request(format!("the body cannot be read: {error}")))?;
+        let bytes = axum::body::Bytes::from_request(request, state).await.map_err(|error| {
+            match error.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(format!(
+                    "a request is at most {}; send it in several",
+                    ByteSize(MAX_BODY_BYTES as u64)
+                )),
+                _ => Problem::bad_request(format!("the body cannot be read: {error}")),
+            }
+        })?;
         read_body(&bytes).map(Self)
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn retry(
     Changer(actor): Changer,
     Body(selection): Body<Selection>,
 ) -> Result<axum::Json<Orders>, Problem> {
-    match (&selection.params, selection.ids.as_slice()) {
+    match (&selection.params, selection.ids.as_deref().unwrap_or_default()) {
         (None, _) => order(&app, Order::Retry, actor, &selection).await,
         (Some(params), [id]) if !selection.dry_run => {
             only_with("priority", "reprioritise", selection.priority.as_ref())?;
@@ -142,6 +142,11 @@ fn context(app: &App, live: &Live) -> SubmitContext {
     SubmitContext { now: app.clock.now(), node: live.node, ageing }
 }
 
+fn without_repeats(ids: &[i64]) -> Vec<i64> {
+    let mut seen = HashSet::with_capacity(ids.len());
+    ids.iter().copied().filter(|id| seen.insert(*id)).collect()
+}
+
 async fn choose(app: &App, order: Order, selection: &Selection) -> Result<Chosen, Problem> {
     let state: Option<JobState> =
         selection.state.as_deref().map(str::parse).transpose().map_err(Problem::bad_request)?;
@@ -155,7 +160,8 @@ async fn choose(app: &App, order: Order, selection: &Selection) -> Result<Chosen
         until: instant("until", selection.until.as_deref())?,
         without_replaced: false,
     };
-    let is_named = !selection.ids.is_empty();
+    // An empty list is one, too: it is what somebody sends whose look has found nothing, and must not mean everything.
+    let is_named = selection.ids.is_some();
     let only_state = JobFilter { state, ..JobFilter::default() };
     if is_named && filter != only_state {
         return Err(Problem::bad_request(
@@ -169,23 +175,22 @@ async fn choose(app: &App, order: Order, selection: &Selection) -> Result<Chosen
     }
     // What another job does already is no work that is left.
     let filter = JobFilter { without_replaced: order == Order::Retry, ..filter };
-    let mut named = Vec::with_capacity(selection.ids.len());
-    let mut seen = HashSet::with_capacity(selection.ids.len());
-    named.extend(selection.ids.iter().filter(|id| seen.insert(**id)));
+    let named = selection.ids.as_deref().map(without_repeats);
     let most = i64::try_from(MAX_SELECTION).unwrap_or(i64::MAX);
     let (ids, items) = app
         .store
         .read(move |conn| {
-            let ids = if named.is_empty() {
-                let page = Page { limit: most + 1, before: None };
-                let mut ids = history::job_ids(conn, &filter, page)?;
-                // Oldest first, except that items are dropped before their batches, which are older.
-                if order != Order::Drop {
-                    ids.reverse();
+            let ids = match named {
+                Some(named) => named,
+                None => {
+                    let page = Page { limit: most + 1, before: None };
+                    let mut ids = history::job_ids(conn, &filter, page)?;
+                    // Oldest first, except that items are dropped before their batches, which are older.
+                    if order != Order::Drop {
+                        ids.reverse();
+                    }
+                    ids
                 }
-                ids
-            } else {
-                named
             };
             let mut items = Vec::new();
             if order == Order::Drop {

@@ -75,6 +75,11 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)
     }
 
+    /// 413.
+    pub(super) fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", detail)
+    }
+
     /// 422, with every error of the body.
     pub fn invalid(detail: impl Into<String>, errors: Vec<FieldError>) -> Self {
         let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Invalid", detail);

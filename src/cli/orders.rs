@@ -57,7 +57,9 @@ impl Verb {
         let client = session.daemon().await?;
         let is_named = !select.ids.is_empty();
         let mut body = self.body.clone();
-        body["ids"] = json!(select.ids);
+        if is_named {
+            body["ids"] = json!(select.ids);
+        }
         for (key, value) in filter(session, &select.filter)? {
             match (key, value) {
                 ("label", _) => body["labels"] = json!(select.filter.labels),

@@ -10,8 +10,9 @@ use super::Job;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Selection {
-    /// These.
-    pub ids: Vec<i64>,
+    /// These, and none where the list is empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<i64>>,
     /// In this state, also still when it is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,

@@ -163,4 +163,11 @@ fn thousands_of_jobs_are_changed_in_steps_and_none_that_was_not_shown() {
         let problem = daemon.post("/api/v1/jobs/drop", &body);
         assert_eq!(problem["status"], 400, "{body}: {problem}");
     }
+    // A look that has found nothing, sent back.
+    let none = daemon.post("/api/v1/jobs/drop", &json!({"ids": [], "state": "completed"}));
+    assert_eq!(none["count"], 0, "{none}");
+    let left = daemon.cli(["jobs", "--json"]).exits(0).json();
+    assert_eq!(items(&left).len(), 1);
+    let long = daemon.post("/api/v1/jobs", &json!([{"kind": "x".repeat(17 << 20)}]));
+    assert_eq!((&long["status"], &long["type"]), (&json!(413), &json!("too-large")));
 }
