@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::json;
 
-use super::Actor;
+use super::{Actor, AttemptName};
 
 /// A reload, a manual action, a start or a stop. Decisions, submissions and attempts are rows of their own, and their lines are made from
 /// those.
@@ -36,5 +37,12 @@ impl AuditEvent {
         let detail = serde_json::to_string(detail).unwrap_or_else(|_no_text| "{}".to_owned());
         let (event, actor, subject) = (event.to_owned(), actor.clone(), subject.to_owned());
         Self { at, event, actor, subject, detail }
+    }
+
+    /// What an attempt came to was refused, because its job belongs to another one by now.
+    #[must_use]
+    pub fn attempt_refused(attempt: AttemptName, at: Timestamp) -> Self {
+        let detail = json!({ "number": attempt.number });
+        Self::new("attempt.refused", &Actor::system(), &format!("job:{}", attempt.job), &detail, at)
     }
 }

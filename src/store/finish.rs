@@ -32,6 +32,24 @@ pub enum Finished {
     Fenced,
 }
 
+/// Whether just this end is on record: its first report was committed, and the word of that was lost.
+///
+/// # Errors
+/// When the database refuses.
+pub fn is_recorded(
+    conn: &mut Conn,
+    node: NodeId,
+    ended: &FinishedAttempt,
+) -> Result<bool, StoreError> {
+    let (job_id, number) = name(ended);
+    let same = attempts::table
+        .filter(attempts::job_id.eq(job_id))
+        .filter(attempts::number.eq(number))
+        .filter(attempts::node_id.eq(node.0))
+        .filter(attempts::finished_at.eq(ended.finished_at.as_microsecond()));
+    Ok(diesel::select(diesel::dsl::exists(same)).get_result(conn)?)
+}
+
 /// Records ended attempts, each on its own: one that is fenced does not hinder the others.
 ///
 /// What all of them leave is written together, a table at a time. The rest follows in the order in which they ended.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::model::{AttemptName, FinishedAttempt, JobId, NodeId};
+use crate::model::{AttemptName, AuditEvent, FinishedAttempt, JobId, NodeId};
+use crate::store::audit::append_event;
 use crate::store::breakers::{self, HeldTo, Turned};
 use crate::store::claim::{Claim, ClaimRequest, ClaimedJob, claim};
-use crate::store::finish::{Finished, ProgressUpdate, finish, record_progress};
+use crate::store::finish::{Finished, ProgressUpdate, finish, is_recorded, record_progress};
 use crate::store::jobs::{next_scheduled, promote};
 use crate::store::put_back::{put_back, put_back_unknown};
 use crate::store::{Conn, Store, StoreError, Tally};
@@ -40,6 +41,12 @@ fn record(
     now: Timestamp,
 ) -> Result<Recorded, StoreError> {
     let finished = finish(conn, node, ended)?;
+    let fenced = ended.iter().zip(&finished).filter(|(_, end)| **end == Finished::Fenced);
+    for (attempt, _) in fenced {
+        if !is_recorded(conn, node, attempt)? {
+            append_event(conn, node, &AuditEvent::attempt_refused(attempt.name(), now))?;
+        }
+    }
     let turned = breakers::note(conn, node, (ended, &finished), held_to, now)?;
     Ok(Recorded { finished, turned })
 }

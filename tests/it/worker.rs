@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use diesel::prelude::*;
 use futures_util::future::BoxFuture;
 use futures_util::poll;
 use serde_json::Value;
@@ -20,6 +21,7 @@ use sexton::model::{
 use sexton::queue::{Ageing, Limits, Signals};
 use sexton::store::jobs::{SubmitContext, submit};
 use sexton::store::queues;
+use sexton::store::schema::audit_events;
 use sexton::worker::{Departure, Pool, PoolHandle, PoolSettings, Registry};
 use tempfile::TempDir;
 use tokio::sync::{Barrier, Semaphore, broadcast};
@@ -48,6 +50,7 @@ on_both_backends![
     a_job_that_comes_while_the_pool_is_idle_starts_at_once,
     a_future_job_starts_when_it_is_due,
     after_a_refusal_claiming_goes_on_while_a_silent_attempt_runs,
+    m2_an_end_that_comes_too_late_is_refused_and_told_in_the_audit_log,
 ];
 
 /// Longer than anything here takes, shorter than the pool's slow poll, which nothing may have to wait for.
@@ -526,6 +529,41 @@ async fn a_future_job_starts_when_it_is_due(queue: Queue) {
     workers.submit(NewJob { run_at: due, ..job() }).await;
     assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
     assert_eq!(early.load(Ordering::SeqCst), 0, "it did not start before its time");
+}
+
+/// Another node has the job by now, because this one was frozen for longer than its lease.
+async fn m2_an_end_that_comes_too_late_is_refused_and_told_in_the_audit_log(queue: Queue) {
+    let may_end = Arc::new(Semaphore::new(0));
+    let end = Arc::clone(&may_end);
+    let mut workers = Workers::start(queue, PoolSettings::plain(1), move |_| {
+        let end = Arc::clone(&end);
+        async move {
+            let _permit = end.acquire().await;
+            done()
+        }
+    });
+    let late = workers.submit(job()).await;
+    workers.started().await;
+    workers.queue.database.execute("DELETE FROM jobs_running");
+    may_end.add_permits(1);
+    let refused = async {
+        loop {
+            let told: i64 =
+                workers.queue.read(|conn| Ok(audit_events::table.count().get_result(conn)?)).await;
+            if told == 1 {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("it is told");
+    let (event, subject): (String, String) = workers
+        .queue
+        .read(|conn| {
+            let told = audit_events::table.select((audit_events::event, audit_events::subject));
+            Ok(told.first(conn)?)
+        })
+        .await;
+    assert_eq!((event, subject), ("attempt.refused".to_owned(), format!("job:{late}")));
 }
 
 /// The store refuses to claim, and nothing else.

@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use serde_json::json;
-
 use super::Identity;
 use crate::clock::SharedClock;
 use crate::config::Settings;
 use crate::daemon::heartbeat::rescue;
 use crate::jobs::command::{Keepers, KeptAttempt};
-use crate::model::{Actor, AttemptName, AuditEvent, JobId, NodeId};
+use crate::model::{AttemptName, AuditEvent, JobId, NodeId};
 use crate::scheduler::Draws;
 use crate::store::adopt::{Adopted, Adoption, adopt};
 use crate::store::audit::append_event;
@@ -55,7 +52,7 @@ pub(super) async fn join(
             let mut adoption = adopt(conn, node, &names(mine))?;
             adoption.refused.extend(names(foreign));
             for attempt in &adoption.refused {
-                append_event(conn, node, &refusal(*attempt, now))?;
+                append_event(conn, node, &AuditEvent::attempt_refused(*attempt, now))?;
             }
             let mut rescued: Vec<JobId> = Vec::new();
             // Where others may be alive, the heartbeat finds out who is not.
@@ -96,11 +93,4 @@ pub(super) async fn join(
     };
     kept.iter().filter(|kept| !is_taken(kept.name)).for_each(|kept| keepers.forget(kept.name));
     Ok(Joined { node, draws: Arc::new(Draws { host, seed }), taken_over })
-}
-
-/// What the audit log tells of an attempt that came too late.
-fn refusal(attempt: AttemptName, now: Timestamp) -> AuditEvent {
-    let detail = json!({ "number": attempt.number });
-    let subject = format!("job:{}", attempt.job);
-    AuditEvent::new("attempt.refused", &Actor::system(), &subject, &detail, now)
 }
