@@ -7,6 +7,7 @@ use axum::body::Body;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Deserialize as _;
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tower::ServiceExt;
@@ -174,9 +175,12 @@ async fn connect(socket: &Path) -> Result<Sender, Failure> {
 }
 
 fn parse(path: &str, bytes: &[u8]) -> Result<Value, Failure> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        Failure::new(Exit::NoDaemon, format!("the answer to {path} is not JSON: {error}"))
-    })
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    // It is the daemon's, which has read what is in it within that limit. Jobs of earlier versions are wrapped once too often for it.
+    reader.disable_recursion_limit();
+    Value::deserialize(&mut reader).and_then(|value| reader.end().map(|()| value)).map_err(
+        |error| Failure::new(Exit::NoDaemon, format!("the answer to {path} is not JSON: {error}")),
+    )
 }
 
 fn check(path: &str, status: StatusCode, bytes: &[u8]) -> Result<(StatusCode, Value), Failure> {
@@ -207,4 +211,19 @@ fn exit_of(problem: &Problem) -> Exit {
 #[must_use]
 pub(super) fn no_daemon_running() -> Failure {
     Failure::new(Exit::NoDaemon, "the daemon is not running; start it with `sexton serve`")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_however_deep_a_job_of_an_earlier_version_is_nested() {
+        let params = (0..127).fold(json!(1), |inner, _| json!([inner]));
+        let list = json!({ "items": [{ "params": params }] });
+        assert_eq!(parse("/jobs", list.to_string().as_bytes()).ok(), Some(list));
+        assert!(parse("/jobs", b"{} {}").is_err());
+    }
 }

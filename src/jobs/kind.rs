@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Declared, Problem};
-use crate::model::{Breaker, HumanDuration, Priority, Rate, RetryPolicy};
+use super::{Declared, Problem, Segment};
+use crate::model::{
+    Breaker, HumanDuration, MAX_JSON_LEVELS, Priority, Rate, RetryPolicy, nests_deeper,
+};
 
 /// What is known of a kind before anything of it runs.
 #[derive(Debug, Clone)]
@@ -77,6 +79,10 @@ impl Kind {
     /// Everything that is wrong with params for it.
     #[must_use]
     pub fn check(&self, params: &Value) -> Vec<Problem> {
+        // First, and alone: the other checks may repeat what is wrong.
+        if let Some(problem) = depth_problem(params) {
+            return vec![problem];
+        }
         match &self.origin {
             Origin::BuiltIn(check) => check(params),
             Origin::File(declared) => declared.check(params),
@@ -100,6 +106,20 @@ impl Kind {
             Origin::File(declared) => Some(declared),
         }
     }
+}
+
+/// The field of params that is nested too deep.
+fn depth_problem(params: &Value) -> Option<Problem> {
+    if !nests_deeper(params, MAX_JSON_LEVELS) {
+        return None;
+    }
+    let too_deep = |(_, value): &(&String, &Value)| nests_deeper(value, MAX_JSON_LEVELS - 1);
+    let field = params.as_object().and_then(|fields| fields.iter().find(too_deep));
+    let path = field.map(|(name, _)| Segment::Key(name.clone())).into_iter().collect();
+    let message = format!(
+        "params may have {MAX_JSON_LEVELS} lists and objects inside each other, and here are more"
+    );
+    Some(Problem { path, ..Problem::at("", message) })
 }
 
 /// Every built-in kind.

@@ -6,6 +6,24 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+/// How deep lists and objects in JSON from outside may be inside each other: in params, and in what a program says or a handler answers.
+///
+/// On its way it is wrapped several times, in a message to another process or an answer of the API, and each reader refuses what is
+/// deeper than 128. What could not be read any more must not be taken in.
+pub const MAX_JSON_LEVELS: usize = 64;
+
+/// Whether a value has lists and objects inside each other that are more than so many levels.
+#[must_use]
+pub fn nests_deeper(value: &Value, levels: usize) -> bool {
+    let is_deeper = |inner: &Value| nests_deeper(inner, levels - 1);
+    match value {
+        Value::Array(_) | Value::Object(_) if levels == 0 => true,
+        Value::Array(values) => values.iter().any(is_deeper),
+        Value::Object(fields) => fields.values().any(is_deeper),
+        _ => false,
+    }
+}
+
 /// A JSON value as its text: a tree of a few fields takes ten times the memory, and what is kept for long or on its way into the
 /// database is not looked into. A copy shares the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +86,18 @@ mod tests {
                 prop::collection::btree_map(".*", inner, 0..8).prop_map(|map| json!(map)),
             ]
         })
+    }
+
+    #[test]
+    fn levels_are_counted_where_a_value_is_deepest() {
+        let nested =
+            |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([0, { "a": inner }]));
+        for (value, levels) in [(json!("[[["), 0), (json!([]), 1), (json!({"a": 1, "b": []}), 2)] {
+            assert!(!nests_deeper(&value, levels), "{value}");
+            assert!(levels == 0 || nests_deeper(&value, levels - 1), "{value}");
+        }
+        assert!(!nests_deeper(&nested(MAX_JSON_LEVELS / 2), MAX_JSON_LEVELS));
+        assert!(nests_deeper(&json!([nested(MAX_JSON_LEVELS / 2)]), MAX_JSON_LEVELS));
     }
 
     proptest! {

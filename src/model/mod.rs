@@ -43,7 +43,7 @@ pub use job::{
     AfterAttempt, BatchCounts, Dependency, DependencyNeeds, FinalState, IllegalTransition,
     JobSettings, JobState, Labels, NewItem, NewJob, OnDependencyFailure, UniqueKey,
 };
-pub use json::JsonText;
+pub use json::{JsonText, MAX_JSON_LEVELS, nests_deeper};
 pub use ledger::{Ledger, Pause};
 pub use node::{NodeChoice, NodeIdentity, NodeSelector, is_node_name};
 pub use occurrence::{Decision, Occurrence, OverlapVerdict};

@@ -11,8 +11,13 @@ use tracing::Instrument;
 
 use crate::jobs::command::Keepers;
 use crate::jobs::{Answer, Context, Failure, Handler, RetryAdvice, StopReason};
-use crate::model::{FinishedAttempt, HumanDuration, JobId, Outcome, RetryPolicy};
+use crate::model::{
+    FinishedAttempt, HumanDuration, JobId, MAX_JSON_LEVELS, Outcome, RetryPolicy, nests_deeper,
+};
 use crate::queue::{AttemptEnd, after_attempt};
+
+/// How deep lists and objects in a result may be inside each other. A program's own result stands in that of its attempt.
+const MAX_RESULT_LEVELS: usize = MAX_JSON_LEVELS + 1;
 
 /// The stop order of one attempt: a token that the handler sees, and the reason, which it does not.
 #[derive(Debug, Clone)]
@@ -192,6 +197,14 @@ impl Attempt {
             deadline: self.bounds.deadline,
         };
         let next = after_attempt(&end, &self.bounds.retry, self.bounds.draw);
+        let result = verdict.result.filter(|value| !value.is_null());
+        let is_too_deep =
+            result.as_ref().is_some_and(|result| nests_deeper(result, MAX_RESULT_LEVELS));
+        if is_too_deep {
+            self.context.output.line(format!(
+                "sexton: the result is not kept: it has more than {MAX_RESULT_LEVELS} lists and objects inside each other"
+            ));
+        }
         let job: JobId = self.context.job.id;
         FinishedAttempt {
             job,
@@ -201,7 +214,7 @@ impl Attempt {
             finished_at,
             exit_code: verdict.exit_code,
             error: verdict.error.map(|text| storable(&text)),
-            result: verdict.result.filter(|value| !value.is_null()),
+            result: result.filter(|_| !is_too_deep),
             output_tail: self.context.output.finish().tail,
             checkpoint: self.context.progress.latest_checkpoint(),
             next,

@@ -21,7 +21,7 @@ use super::params::EnvValue;
 use super::record::items_file;
 use super::{CommandHandler, CommandParams};
 use crate::jobs::{Answer, Context, Failure, Items};
-use crate::model::{ItemEnd, ItemReport, JsonText, OpenItem};
+use crate::model::{ItemEnd, ItemReport, JsonText, MAX_JSON_LEVELS, OpenItem, nests_deeper};
 
 /// How many bytes of JSON the items may have to come with the params on standard input. More come in a file.
 const MAX_INLINE_BYTES: usize = 1 << 20;
@@ -164,8 +164,10 @@ impl RunItems {
             SaidState::Completed => ItemEnd::Completed,
             SaidState::Failed => ItemEnd::Failed(error),
         };
+        let is_too_deep = result.is_some_and(|result| nests_deeper(result, MAX_JSON_LEVELS));
         let result = result.map(JsonText::from);
-        let fits = result.as_ref().is_none_or(|result| result.as_str().len() <= MAX_RESULT_BYTES);
+        let fits = !is_too_deep
+            && result.as_ref().is_none_or(|result| result.as_str().len() <= MAX_RESULT_BYTES);
         let result = result.filter(|_| fits);
         let mut heard = self.heard();
         if let ItemEnd::Failed(error) = &end
@@ -181,7 +183,9 @@ impl RunItems {
         if fits {
             Ok(())
         } else {
-            Err(format!("an item's result of more than {MAX_RESULT_BYTES} bytes"))
+            Err(format!(
+                "an item's result of more than {MAX_RESULT_BYTES} bytes, or of more than {MAX_JSON_LEVELS} lists and objects inside each other"
+            ))
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::net::unix::pipe;
 
 use super::items::{RunItems, SaidState};
 use crate::jobs::{Output, Progress};
-use crate::model::{JsonText, MAX_RETRY_DELAY, inert};
+use crate::model::{JsonText, MAX_JSON_LEVELS, MAX_RETRY_DELAY, inert, nests_deeper};
 
 /// The longest line, in bytes. What is longer is skipped.
 const MAX_LINE_BYTES: usize = 256 * 1024;
@@ -206,10 +206,14 @@ impl Listener {
         if checkpoint.as_ref().is_some_and(|text| text.as_str().len() > MAX_CHECKPOINT_BYTES) {
             return Err(format!("a checkpoint of more than {MAX_CHECKPOINT_BYTES} bytes"));
         }
+        refuse_depth("a checkpoint", line.checkpoint.as_ref())?;
         let metric = metric(line.metric, line.value)?;
         let advice = advice(line.retry_after, line.snooze, line.reason, line.r#final)?;
         let result = match (line.item, line.state) {
-            (None, None) if line.error.is_none() => line.result,
+            (None, None) if line.error.is_none() => {
+                refuse_depth("a result", line.result.as_ref())?;
+                line.result
+            }
             (None, _) => return Err("`state` and `error` are about an `item`".to_owned()),
             (Some(_), None) => return Err("an item needs its `state`".to_owned()),
             (Some(name), Some(state)) => {
@@ -321,6 +325,15 @@ fn advice(
         (None, None, Some(why)) => Ok(Some(Advice::Final(cut(&why)))),
         _ => Err("only one of `retry_after`, `snooze` and `final` can be meant".to_owned()),
     }
+}
+
+fn refuse_depth(what: &str, value: Option<&Value>) -> Result<(), String> {
+    if value.is_some_and(|value| nests_deeper(value, MAX_JSON_LEVELS)) {
+        return Err(format!(
+            "{what} of more than {MAX_JSON_LEVELS} lists and objects inside each other"
+        ));
+    }
+    Ok(())
 }
 
 fn cut(text: &str) -> String {
@@ -454,6 +467,21 @@ mod tests {
         let long = format!(r#"{{"checkpoint": "{}"}}"#, "x".repeat(MAX_CHECKPOINT_BYTES));
         let (said, report, _) = heard(&[&long]);
         assert_eq!((said.malformed, report.checkpoint), (1, None));
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_to_be_passed_on_is_counted_and_not_kept() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        for levels in [MAX_JSON_LEVELS + 1, 124, 1000] {
+            let nested = nested(levels);
+            let lines =
+                [format!(r#"{{"result": {nested}}}"#), format!(r#"{{"checkpoint": {nested}}}"#)];
+            let (said, report, _) = heard(&lines.each_ref().map(String::as_str));
+            assert_eq!(said, Said { malformed: 2, ..Said::default() }, "{levels} levels");
+            assert_eq!(report.checkpoint, None, "{levels} levels");
+        }
+        let (said, ..) = heard(&[&format!(r#"{{"result": {}}}"#, nested(MAX_JSON_LEVELS))]);
+        assert!(said.result.is_some(), "{said:?}");
     }
 
     #[test]

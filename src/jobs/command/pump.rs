@@ -17,6 +17,7 @@ use super::params::{CommandParams, ResultFrom};
 use super::protocol::Listener;
 use crate::jobs::ports::process::Running;
 use crate::jobs::{Output, Stream};
+use crate::model::{MAX_JSON_LEVELS, nests_deeper};
 
 /// How much is read at once, in bytes. A pipe holds 64 KiB; a quarter keeps a waiting program's daemon small and costs
 /// little speed.
@@ -153,7 +154,8 @@ impl LastLine {
     }
 
     fn json(&self) -> Option<Value> {
-        if self.is_too_long { None } else { serde_json::from_slice(&self.line).ok() }
+        let value = if self.is_too_long { None } else { serde_json::from_slice(&self.line).ok() };
+        value.filter(|value| !nests_deeper(value, MAX_JSON_LEVELS))
     }
 }
 
@@ -179,6 +181,13 @@ mod tests {
         assert_eq!(json_of(&[b"{\"rows\": 3}"]), expected);
         assert_eq!(json_of(&[b"{\"rows\": 3}\n", b"done\n"]), None);
         assert_eq!(json_of(&[]), None);
+    }
+
+    #[test]
+    fn a_line_that_is_nested_too_deep_to_be_passed_on_is_no_result() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(json_of(&[nested(MAX_JSON_LEVELS).as_bytes()]).is_some());
+        assert_eq!(json_of(&[nested(MAX_JSON_LEVELS + 1).as_bytes()]), None);
     }
 
     #[test]

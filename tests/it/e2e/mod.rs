@@ -11,6 +11,7 @@ mod following;
 mod help;
 mod jobs;
 mod kinds;
+mod nesting;
 mod nodes;
 mod offline;
 mod orders;

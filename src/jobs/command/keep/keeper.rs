@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::items::RunItems;
 use super::super::work::{Site, Work};
 use super::link::write_lines;
-use super::messages::{self, End, Held, Line, Order, Report, Word};
+use super::messages::{self, End, Held, Line, Order, Report, UnreadOrder, Word};
 use super::results;
 use crate::clock::{SharedClock, SystemClock};
 use crate::jobs::ports::process::{Machine, adopt_orphans, reap_orphans};
@@ -173,8 +173,13 @@ impl Visits {
                 order = orders.next_line() => order,
             };
             let Ok(Some(order)) = order else { break };
-            // One that cannot be understood comes from another version, or was cut off with its daemon.
-            let Ok(order) = serde_json::from_str(&order) else { continue };
+            let order = match serde_json::from_str(&order) {
+                Ok(order) => order,
+                Err(error) => {
+                    self.keeper.refuse(&order, &error);
+                    continue;
+                }
+            };
             match order {
                 Order::Hello { patience } => {
                     self.patience = patience;
@@ -272,22 +277,46 @@ impl Keeper {
 
     fn start(self: &Arc<Self>, work: Work, limit: Option<Duration>, database: String) {
         let (progress, reports) = Progress::channel();
+        let stop = self.admit(work.attempt, limit, database, reports.clone());
+        tokio::spawn(Arc::clone(self).run(work, limit, stop, progress, reports));
+    }
+
+    /// Keeps an attempt from now on. Returns what stops it.
+    fn admit(
+        &self,
+        attempt: AttemptName,
+        limit: Option<Duration>,
+        database: String,
+        reports: watch::Receiver<ProgressReport>,
+    ) -> CancellationToken {
+        let stop = CancellationToken::new();
         let kept = Kept {
             started: self.clock.since_boot(),
             limit,
             database,
-            stop: CancellationToken::new(),
+            stop: stop.clone(),
             reason: None,
             is_forgotten: false,
-            reports: reports.clone(),
+            reports,
             items: None,
             recorded: Arc::default(),
             running: None,
             end: None,
         };
-        let stop = kept.stop.clone();
-        self.state().attempts.insert(work.attempt, kept);
-        tokio::spawn(Arc::clone(self).run(work, limit, stop, progress, reports));
+        self.state().attempts.insert(attempt, kept);
+        stop
+    }
+
+    /// Leaves an order alone that cannot be understood: it comes from another version, or was cut off with its daemon. One to run has
+    /// failed, because it is waited for.
+    fn refuse(&self, order: &str, why: &serde_json::Error) {
+        let Ok(UnreadOrder::Run { work, database }) = serde_json::from_str(order) else { return };
+        let (_progress, reports) = Progress::channel();
+        self.admit(work.attempt, None, database, reports);
+        let failure = Failure::error(format!(
+            "the process that was to run its program cannot read what to do: {why}"
+        ));
+        self.conclude(work.attempt, failure.into(), Vec::new(), None);
     }
 
     async fn run(
@@ -402,7 +431,8 @@ impl Keeper {
             other => other,
         };
         let report = Report::from(&*kept.reports.borrow());
-        let end = End { answer, items, tail, report, took, database: kept.database.clone() };
+        let (database, unread) = (kept.database.clone(), None);
+        let end = End { answer, items, tail, report, took, database, unread };
         if kept.is_forgotten {
             state.attempts.remove(&attempt);
         } else {
@@ -468,5 +498,51 @@ async fn sleep_or_forever(length: Option<Duration>) {
     match length {
         Some(length) => tokio::time::sleep(length).await,
         None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::JobId;
+
+    fn keeper() -> Keeper {
+        Keeper {
+            paths: Arc::new(RunPaths::under("/nowhere")),
+            clock: Arc::new(SystemClock),
+            state: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    #[test]
+    fn an_order_to_run_that_cannot_be_read_has_failed() {
+        let (keeper, attempt) = (keeper(), AttemptName { job: JobId(7), number: 2 });
+        let deep = (0..124).fold(json!(1), |inner, _| json!([inner]));
+        let work = json!({ "attempt": attempt, "params": { "input": { "a": deep } } });
+        let order = json!({ "run": { "work": work, "limit": null, "database": "seed" } });
+        let order = order.to_string();
+        let error = serde_json::from_str::<Order>(&order).expect_err("it is too deep");
+        let (say, mut said) = mpsc::unbounded_channel();
+        keeper.state().daemon = Some(say);
+        keeper.refuse(&order, &error);
+        let word: Value = serde_json::from_slice(&said.try_recv().expect("a word")).unwrap();
+        let message = word["ended"][1]["answer"]["Failed"]["message"].as_str().unwrap();
+        assert!(message.contains("cannot read what to do: recursion limit exceeded"), "{message}");
+        assert_eq!(word["ended"][1]["database"], "seed");
+        keeper.forget(attempt);
+        assert!(keeper.state().attempts.is_empty());
+    }
+
+    #[test]
+    fn other_orders_that_cannot_be_read_are_left_alone() {
+        let keeper = keeper();
+        for order in ["", "{}", r#"{"dance": 1}"#, r#"{"run": {"work": {}}}"#, "[[["] {
+            let error = serde_json::from_str::<Order>(order).expect_err("it is none");
+            keeper.refuse(order, &error);
+        }
+        assert!(keeper.state().attempts.is_empty());
     }
 }

@@ -127,9 +127,14 @@ impl Inner {
         visits.links.push(link.clone());
         visits.readers.spawn(async move {
             while let Ok(Some(word)) = words.next_line().await {
-                // A word that cannot be understood is of another version; the end of the attempt is not among them.
-                if let Ok(word) = serde_json::from_str(&word) {
-                    inner.pass_on(word);
+                match serde_json::from_str(&word) {
+                    Ok(word) => inner.pass_on(word),
+                    // It is of another version.
+                    Err(error) if error.is_data() => {}
+                    Err(error) => tracing::warn!(
+                        %error,
+                        "what a keeper of programs says cannot be read and is left out"
+                    ),
                 }
             }
             writing.abort();

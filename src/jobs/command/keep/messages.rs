@@ -1,16 +1,19 @@
 //! What a daemon and a keeper say to each other: one JSON object a line.
 //!
 //! The keeper may be of an older version than the daemon, or of a newer one after a downgrade. What either does not understand it leaves
-//! alone: a program that cannot be taken over is ended by its record, and its job runs again.
+//! alone: a program that cannot be taken over is ended by its record, and its job runs again. Only an order to run and the end of an attempt are
+//! never left alone, because somebody waits for what comes of them: what cannot be read then is a failure of the attempt.
 
 use std::io;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::super::protocol::LogLine;
 use super::super::work::Work;
-use crate::jobs::{Answer, ProgressReport};
+use crate::jobs::{Answer, Failure, ProgressReport};
 use crate::model::{AttemptName, ItemReport, JsonText};
 
 /// What is sent: a message with the end of its line.
@@ -100,6 +103,7 @@ pub(super) struct Held {
 
 /// What came of an attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Parts")]
 pub(super) struct End {
     pub(super) answer: Answer,
     /// What it said of its items that is not recorded.
@@ -113,10 +117,59 @@ pub(super) struct End {
     pub(super) took: Duration,
     /// The database that it is in.
     pub(super) database: String,
+    /// Why not all of it could be read, and so the answer is a failure.
+    #[serde(skip)]
+    pub(super) unread: Option<String>,
+}
+
+/// An [`End`] as it comes. Each part is read by itself: somebody waits for the end, so one that cannot be read (of another version,
+/// damaged, nested too deep) must not keep the others from saying that there is one.
+#[derive(Deserialize)]
+struct Parts {
+    answer: Box<RawValue>,
+    items: Option<Box<RawValue>>,
+    tail: Option<String>,
+    report: Box<RawValue>,
+    took: Duration,
+    database: String,
+}
+
+impl From<Parts> for End {
+    fn from(parts: Parts) -> Self {
+        let Parts { tail, took, database, .. } = parts;
+        let mut unread = None;
+        let items = parts.items.and_then(|items| part(&items, &mut unread)).unwrap_or_default();
+        let report = part(&parts.report, &mut unread).unwrap_or_default();
+        let answer = part(&parts.answer, &mut unread);
+        let answer = match (answer, &unread) {
+            (Some(answer), None) => answer,
+            (_, why) => {
+                let why = why.as_deref().unwrap_or_default();
+                Failure::error(format!("what came of its program cannot be read: {why}")).into()
+            }
+        };
+        Self { answer, items, tail, report, took, database, unread }
+    }
+}
+
+fn part<T: DeserializeOwned>(text: &RawValue, unread: &mut Option<String>) -> Option<T> {
+    serde_json::from_str(text.get()).map_err(|error| *unread = Some(error.to_string())).ok()
+}
+
+/// What can be read of an [`Order::Run`] that cannot be read as a whole.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum UnreadOrder {
+    Run { work: Whose, database: String },
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Whose {
+    pub(super) attempt: AttemptName,
 }
 
 /// A [`ProgressReport`] on its way.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Report {
     percent: Option<u8>,
     message: String,

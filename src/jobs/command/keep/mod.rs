@@ -260,6 +260,12 @@ impl Keepers {
                 Some(Word::Log(_, line)) => line.to_log(),
                 Some(Word::Items(_, reports)) => recording = record_items(context, reports),
                 Some(Word::Ended(_, end)) => {
+                    if let Some(why) = &end.unread {
+                        tracing::error!(
+                            error = why,
+                            "what came of a program cannot be read, so its attempt has failed"
+                        );
+                    }
                     // What was being recorded is among it.
                     if let Some(recording) = record_items(context, end.items) {
                         recording.await;

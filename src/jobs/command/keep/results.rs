@@ -106,6 +106,7 @@ mod tests {
             report: Report::from(&report),
             took: std::time::Duration::from_micros(1_234_567),
             database: "seed".to_owned(),
+            unread: None,
         };
         write(&paths, attempt, &end).unwrap();
         std::fs::write(paths.running().join("8-1.ended"), "{\"attempt\":").unwrap();
@@ -114,5 +115,35 @@ mod tests {
         assert_eq!(ProgressReport::from(end.report), report);
         remove(&paths, attempt);
         assert_eq!(all(&paths).unwrap(), []);
+    }
+
+    #[test]
+    fn of_a_result_that_cannot_be_read_there_is_still_that_the_attempt_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = RunPaths::under(folder.path());
+        let attempt = AttemptName { job: JobId(7), number: 2 };
+        let deep = (0..130).fold(json!(1), |inner, _| json!([inner]));
+        let report = ProgressReport {
+            checkpoint: Some(JsonText::from(&json!({ "page": 4 }))),
+            ..ProgressReport::default()
+        };
+        let end = End {
+            answer: Answer::Done(json!({ "output": deep })),
+            items: Vec::new(),
+            tail: Some("page 4".to_owned()),
+            report: Report::from(&report),
+            took: std::time::Duration::from_secs(3),
+            database: "seed".to_owned(),
+            unread: None,
+        };
+        write(&paths, attempt, &end).unwrap();
+        let mut found = all(&paths).unwrap();
+        let (name, read) = found.pop().expect("the attempt is there");
+        assert_eq!(name, attempt);
+        let Answer::Failed(failure) = &read.answer else { panic!("{:?}", read.answer) };
+        assert!(failure.message.contains("recursion limit exceeded"), "{}", failure.message);
+        assert!(!failure.is_answer, "that is an error");
+        assert!(read.unread.is_some());
+        assert_eq!(read, End { answer: read.answer.clone(), unread: read.unread.clone(), ..end });
     }
 }
