@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::extract::{Query, State};
@@ -22,6 +23,7 @@ use crate::audit::{self, Filter};
 use crate::catalog::Catalog;
 use crate::model::AuditEvent;
 use crate::model::{Event, NodeId};
+use crate::schedule::Diagnostic;
 use crate::store::audit::append_event;
 use crate::store::history::{self, JobFilter, Page};
 use crate::store::{Condition, Store, nodes, schedules as ledgers};
@@ -77,7 +79,7 @@ pub(super) async fn status(State(app): State<App>) -> Result<axum::Json<Status>,
         loaded_at: live.map(|_| time(catalog.loaded_at)),
         schedules: catalog.schedules.len(),
         stale: catalog.stale.len(),
-        invalid_files: catalog.invalid.len(),
+        invalid_files: catalog.invalid.len() + catalog.broken_kinds().count(),
         workers: pool.as_ref().map_or(0, |pool| pool.slots),
         busy: pool.as_ref().map_or(0, |pool| pool.running.len()),
         jobs: counts.into_iter().map(|(state, count)| (state.to_string(), count)).collect(),
@@ -91,12 +93,13 @@ pub(crate) fn problems(app: &App, catalog: &Catalog) -> Vec<String> {
     problems.extend(catalog.stale.iter().map(|(id, broken)| {
         format!("schedule `{id}` runs on its last good definition: {}", broken.error)
     }));
-    problems.extend(
-        catalog
-            .invalid
-            .iter()
-            .map(|(file, broken)| format!("{} is not loaded: {}", file.display(), broken.error)),
-    );
+    let not_loaded =
+        |file: &Path, error: &Diagnostic| format!("{} is not loaded: {error}", file.display());
+    problems.extend(catalog.invalid.iter().map(|(file, it)| not_loaded(file, &it.error)));
+    problems.extend(catalog.broken_kinds().map(|(kept, error)| match kept {
+        Some(kind) => format!("kind `{}` is what its file declared last: {error}", kind.name),
+        None => not_loaded(&error.file, error),
+    }));
     problems.extend(catalog.lost_directories().map(ToString::to_string));
     if let Some(live) = &app.live {
         match failing(&app.store, live) {

@@ -101,6 +101,14 @@ impl KindSet {
         files.insert(file.name, KindFile { directory, in_force, diagnostics });
     }
 
+    /// Those of files that cannot be used: what each declared last and still does, and its first error.
+    pub(super) fn broken(&self) -> impl Iterator<Item = (Option<&Kind>, &Diagnostic)> {
+        self.files.values().filter_map(|file| {
+            let error = file.diagnostics.iter().find(|found| found.is_error())?;
+            Some((file.in_force.as_ref(), error))
+        })
+    }
+
     /// What files declare, by name.
     pub(super) fn declared(&self) -> impl Iterator<Item = (&str, &Arc<Declared>)> {
         self.all.iter().filter_map(|kind| Some((&*kind.name, kind.declared()?)))

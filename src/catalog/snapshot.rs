@@ -13,7 +13,7 @@ use super::scan::{ContentHash, Identity, Known};
 use super::stamp::Stamp;
 use crate::jobs::{KINDS, Kind};
 use crate::model::{Revision, ScheduleId};
-use crate::schedule::{Diagnostic, Schedule};
+use crate::schedule::{Code, Diagnostic, Schedule};
 
 /// A snapshot of all schedules. It never changes; a reload makes another one.
 #[derive(Debug, Clone)]
@@ -83,11 +83,15 @@ impl Catalog {
         !self.diagnostics.iter().any(Diagnostic::is_error)
     }
 
-    /// What is wrong with directories whose schedules stay in force although they are gone, unreadable or suddenly empty.
+    /// What is wrong with directories whose schedules or kinds stay in force although they are gone, unreadable or suddenly empty.
     pub fn lost_directories(&self) -> impl Iterator<Item = &Diagnostic> {
-        let is_lost =
-            |path: &PathBuf| self.directories.get(path).is_some_and(|state| state.is_lost);
-        self.diagnostics.iter().filter(move |found| found.is_error() && is_lost(&found.file))
+        let is_lost = |found: &&Diagnostic| found.code == Code::DirectoryLost && found.is_error();
+        self.diagnostics.iter().filter(is_lost)
+    }
+
+    /// The files of kinds that cannot be used: what each declared last, which stays in force, and its first error.
+    pub fn broken_kinds(&self) -> impl Iterator<Item = (Option<&Kind>, &Diagnostic)> {
+        self.kinds.broken()
     }
 
     /// Every kind that a job can be of.

@@ -95,7 +95,7 @@ pub struct Status {
     pub schedules: usize,
     /// How many run on an older definition.
     pub stale: usize,
-    /// How many files are broken.
+    /// How many files are broken: of those of schedules the ones without an earlier definition (the others leave stale schedules), of those of kinds all.
     pub invalid_files: usize,
     /// Slots for jobs.
     pub workers: usize,

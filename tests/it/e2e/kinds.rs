@@ -133,6 +133,57 @@ fn limits_are_set_while_the_daemon_runs_and_outlive_it() {
     daemon.cli(["limits", "set", "kinds:count", "1"]).exits(2);
 }
 
+/// The daemon's health, how many of its files are broken, and what is wrong.
+fn standing(daemon: &Daemon) -> (String, u64, Vec<String>) {
+    let status = daemon.cli(["status", "--json"]).exits(0).json();
+    let problems = status["problems"].as_array().expect("a list").iter();
+    (
+        status["health"].as_str().expect("a word").to_owned(),
+        status["invalid_files"].as_u64().expect("a number"),
+        problems.map(|problem| problem.as_str().expect("a text").to_owned()).collect(),
+    )
+}
+
+#[test]
+fn e3_a_kind_file_that_is_broken_is_a_problem_of_the_daemon_until_it_is_mended() {
+    let mut home = Home::new();
+    furnish(&mut home);
+    let bad = home.path("kinds/bad.toml");
+    std::fs::write(&bad, "oops = [\n").expect("a kind file");
+    let daemon = Daemon::start_in(home);
+    let (health, broken, problems) = standing(&daemon);
+    assert_eq!((&*health, broken), ("degraded", 1));
+    assert!(
+        problems[0].contains("bad.toml is not loaded: ") && problems[0].contains("bad.toml:1:"),
+        "{problems:#?}"
+    );
+    let shown = daemon.cli(["status"]).exits(0).stdout;
+    assert!(shown.contains("bad.toml:1:") && shown.contains("1 broken files"), "{shown}");
+
+    // One that could be used before keeps what it declared, and is broken all the same.
+    let count = daemon.path("kinds/count.toml");
+    std::fs::write(&count, KIND.replace("[command]", "[command")).expect("a kind file");
+    daemon.cli(["reload"]).exits(78);
+    let (health, broken, problems) = standing(&daemon);
+    assert_eq!((&*health, broken, problems.len()), ("degraded", 2, 2));
+    let kept = "kind `count` is what its file declared last: ";
+    assert!(
+        problems[1].starts_with(kept) && problems[1].contains("count.toml:7:"),
+        "{problems:#?}"
+    );
+
+    std::fs::write(&count, KIND).expect("a kind file");
+    std::fs::remove_file(&bad).expect("it was there");
+    daemon.cli(["reload"]).exits(0);
+    assert_eq!(standing(&daemon), ("ok".to_owned(), 0, Vec::new()));
+
+    std::fs::rename(daemon.path("kinds"), daemon.path("elsewhere")).expect("a folder");
+    daemon.cli(["reload"]).exits(78);
+    let (health, broken, problems) = standing(&daemon);
+    assert_eq!((&*health, broken), ("degraded", 0), "{problems:#?}");
+    assert!(problems[0].contains("this directory of kinds is not there"), "{problems:#?}");
+}
+
 #[test]
 fn kind_files_are_checked_without_a_daemon() {
     let mut home = Home::new();
