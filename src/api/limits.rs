@@ -12,7 +12,8 @@ use super::access::Changer;
 use super::problem::{FieldError, Problem};
 use super::state::App;
 use super::wire::{Limit, LimitName, LimitRequest, List, Tripped, time};
-use crate::model::{AuditEvent, Breaker, Concurrency, Event, Rate, ScheduleId};
+use crate::jobs::{Kind, kind};
+use crate::model::{AuditEvent, Breaker, Concurrency, Event, ScheduleId};
 use crate::queue::names;
 use crate::store::audit::append_event;
 use crate::store::breakers;
@@ -98,13 +99,13 @@ pub(super) async fn set(
     Body(LimitRequest { name, max, rate, breaker }): Body<LimitRequest>,
 ) -> Result<axum::Json<List<Limit>>, Problem> {
     let live = Arc::clone(app.live()?);
-    check(&name, rate)?;
+    let set = SetLimit { max, rate, breaker };
+    check(&name, set, app.catalog().kinds())?;
     let (now, node) = (app.clock.now(), live.node);
     let mut detail = json!({ "max": max, "rate": rate });
     if let Some(breaker) = breaker {
         detail["breaker"] = json!(breaker);
     }
-    let set = SetLimit { max, rate, breaker };
     let event = AuditEvent::new("limit.set", &actor, &name, &detail, now);
     app.store
         .write(move |conn| {
@@ -150,7 +151,8 @@ pub(super) async fn reset(
     index(State(app)).await
 }
 
-fn check(name: &str, rate: Option<Rate>) -> Result<(), Problem> {
+/// Refuses what would be listed and count for nothing. To take a limit back, it is enough that there could be one of that name.
+fn check(name: &str, set: SetLimit, kinds: &[Kind]) -> Result<(), Problem> {
     let wrong = |what: &str, pointer: &str, detail: String| {
         let wrong = FieldError { pointer: pointer.to_owned(), detail };
         Err(Problem::invalid(what, vec![wrong]))
@@ -164,13 +166,27 @@ fn check(name: &str, rate: Option<Rate>) -> Result<(), Problem> {
         let detail = "a limit is queue:NAME, kind:NAME (of a kind that a file declares) or key:KEY";
         return wrong("this is no limit's name", "/name", detail.to_owned());
     }
-    match (name.strip_prefix("queue:"), rate) {
-        (Some(queue), Some(rate)) => {
+    match (name.split_once(':'), set) {
+        (_, SetLimit { max: None, rate: None, breaker: None }) => Ok(()),
+        (Some(("queue", queue)), SetLimit { rate: Some(rate), .. }) => {
             let detail = format!(
                 "a queue's rate is one of its settings: `sexton queues set {queue} --rate '{rate}'`"
             );
             wrong("this is no limit of a queue", "/rate", detail)
         }
+        (Some(("kind", name)), _) => match kind(kinds, name) {
+            Some(kind) if kind.declared().is_some() => Ok(()),
+            Some(_) => {
+                let detail = format!(
+                    "`{name}` is built in, and only kinds that files declare have limits: limit the queue of its jobs (queue:NAME) or give them a key (key:KEY)"
+                );
+                wrong("this kind has no limits", "/name", detail)
+            }
+            None => {
+                let detail = format!("no file declares a kind `{name}`; `sexton kinds` lists all");
+                wrong("there is no such kind", "/name", detail)
+            }
+        },
         _ => Ok(()),
     }
 }

@@ -133,6 +133,28 @@ fn limits_are_set_while_the_daemon_runs_and_outlive_it() {
     daemon.cli(["limits", "set", "kinds:count", "1"]).exits(2);
 }
 
+#[test]
+fn only_kinds_that_a_file_declares_can_be_limited() {
+    let daemon = daemon();
+    daemon.cli(["limits", "set", "kind:count", "1"]).exits(0);
+    for (name, why) in [
+        ("kind:command", "`command` is built in"),
+        ("kind:cuont", "no file declares a kind `cuont`"),
+    ] {
+        for limit in [&["0"][..], &["--rate", "1/s"], &["--breaker", "5 for 1m"]] {
+            let refused = daemon.cli([&["limits", "set", name], limit].concat()).exits(2);
+            assert!(refused.stderr.contains(why), "{}", refused.stderr);
+        }
+    }
+    // One whose file is gone can still be taken back.
+    std::fs::remove_file(daemon.path("kinds/count.toml")).expect("it was there");
+    daemon.cli(["reload"]).exits(78);
+    daemon.cli(["limits", "set", "kind:count", "2"]).exits(2);
+    daemon.cli(["limits", "unset", "kind:count"]).exits(0);
+    let list = daemon.cli(["limits", "--json"]).exits(0).json();
+    assert_eq!(items(&list).len(), 0, "{list:#}");
+}
+
 /// The daemon's health, how many of its files are broken, and what is wrong.
 fn standing(daemon: &Daemon) -> (String, u64, Vec<String>) {
     let status = daemon.cli(["status", "--json"]).exits(0).json();
