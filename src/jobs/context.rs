@@ -45,7 +45,7 @@ pub struct JobInfo {
     pub kind: String,
     /// For the kind.
     pub params: Value,
-    /// The schedule that made it, and the instant it was made for.
+    /// The schedule that made it, or the batch that it is an item of, and the instant that was made for.
     pub schedule: Option<(ScheduleId, Timestamp)>,
     /// Which execution this is, from 1.
     pub attempt: u32,

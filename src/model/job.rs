@@ -208,6 +208,9 @@ pub struct JobSettings {
     /// Its name in that batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub item: Option<String>,
+    /// The schedule that made that batch, and the instant it was made for. The item itself is no job of the schedule: its end is not the run's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_schedule: Option<(ScheduleId, Timestamp)>,
     /// The nodes that may run it, where not all may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeSelector>,

@@ -73,6 +73,7 @@ fn item_job(batch: &NewJob, id: i64, item: &NewItem) -> NewJob {
     let settings = JobSettings {
         batch: Some(JobId(id)),
         item: Some(item.name.clone()),
+        batch_schedule: batch.schedule.clone(),
         node: item.node.clone().or_else(|| batch.settings.node.clone()),
         ..batch.settings.clone()
     };

@@ -161,7 +161,7 @@ impl State {
                 id: job.id,
                 kind: job.kind,
                 params: job.params,
-                schedule: job.schedule,
+                schedule: job.schedule.or(job.settings.batch_schedule),
                 attempt: job.number,
                 max_attempts: bounds.retry.max_attempts,
                 queue: job.queue,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::harness::daemon::{Daemon, answer, eventually, items};
@@ -118,4 +119,31 @@ fn items_that_cannot_be_meant_are_refused_with_their_place() {
         let problem = daemon.post("/api/v1/jobs", &body);
         assert_eq!(problem["errors"][0]["pointer"], place, "{problem:#}");
     }
+}
+
+#[test]
+fn the_items_of_a_schedule_for_every_node_know_which_instant_they_are_for() {
+    let daemon = Daemon::start(|home| {
+        home.schedule(
+            "everywhere",
+            "[when]\ndaily = \"02:00\"\n[run]\nnode = \"every\"\nretries = { max = 0 }\n[command]\n\
+             shell = \"echo $SEXTON_SCHEDULE at $SEXTON_NOMINAL_AT; exit 1\"\n",
+        );
+    });
+    let batch = daemon.run("everywhere");
+    let made_for = daemon.job_in(batch, "failed")["nominal_at"].clone();
+    let made_for: Timestamp = made_for.as_str().expect("an instant").parse().expect("an instant");
+    let expected = format!("everywhere at {made_for}");
+    let listed = daemon.cli(["items", &batch.to_string(), "--json"]).exits(0).json();
+    let item = items(&listed)[0]["job_id"].as_i64().expect("its job").to_string();
+    let told = daemon.cli(["logs", &item]).exits(0).stdout;
+    assert!(told.contains(&expected), "{expected}: {told}");
+
+    // Also what does its work with other params.
+    let params = "{\"shell\": \"echo again $SEXTON_SCHEDULE at $SEXTON_NOMINAL_AT\"}";
+    let touched = daemon.cli(["retry", &item, "--params", params, "--json"]).exits(0).json();
+    let again = items(&touched)[0]["replaced_by"].as_i64().expect("a job");
+    daemon.job_in(again, "completed");
+    let told = daemon.cli(["logs", &again.to_string()]).exits(0).stdout;
+    assert!(told.contains(&format!("again {expected}")), "{expected}: {told}");
 }
