@@ -151,6 +151,16 @@ fn a_wrong_variable_is_named() {
 }
 
 #[test]
+fn a_node_that_could_not_be_chosen_is_refused() {
+    for name in ["any", "every"] {
+        let error = error_of(&format!("[node]\nname = \"{name}\"\n"), &[]);
+        assert!(error.contains("node.name") && error.contains(&format!("`{name}`")), "{error}");
+    }
+    let labels = load_text("[node]\nlabels = [\"any\"]\n", &[]).unwrap().settings.node.labels;
+    assert_eq!(labels, ["any"]);
+}
+
+#[test]
 fn an_unknown_variable_is_refused_with_the_nearest_name() {
     let error = error_of(
         "",

@@ -10,7 +10,8 @@ use super::raw::{Raw, RawQueue};
 use super::{Anonymous, AuditJobs, ListenAddress, LogFilter, LogFormat, Rotation};
 use crate::jobs::Kind;
 use crate::model::{
-    ByteSize, HumanDuration, NodeIdentity, Priority, QueueSettings, RetryPolicy, is_node_name,
+    ByteSize, HumanDuration, NodeIdentity, Priority, QueueSettings, RetryPolicy, is_node_label,
+    is_node_name,
 };
 use crate::queue::Limits;
 use crate::schedule::CatchUpPolicy;
@@ -208,15 +209,13 @@ impl Settings {
             labels: raw.node.labels.unwrap_or_default(),
         };
         if !is_node_name(&node.name) {
-            wrong(
-                "node.name",
-                format!("`{}` cannot name a node: {NODE_NAME}", node.name.escape_debug()),
-            );
+            let name = node.name.escape_debug();
+            wrong("node.name", format!("`{name}` cannot name a node: {NODE_NAME}"));
         }
-        for label in node.labels.iter().filter(|label| !is_node_name(label)) {
+        for label in node.labels.iter().filter(|label| !is_node_label(label)) {
             wrong(
                 "node.labels",
-                format!("`{}` cannot be a label: {NODE_NAME}", label.escape_debug()),
+                format!("`{}` cannot be a label: {NODE_LABEL}", label.escape_debug()),
             );
         }
 
@@ -370,7 +369,9 @@ impl Settings {
     }
 }
 
-const NODE_NAME: &str = "use 1 to 64 letters, digits, `.`, `-` and `_`";
+const NODE_LABEL: &str = "use 1 to 64 letters, digits, `.`, `-` and `_`";
+
+const NODE_NAME: &str = "use 1 to 64 letters, digits, `.`, `-` and `_`, and neither `any` nor `every`, which choose other nodes than one";
 
 const DEFAULT_KEEP: NonZeroU16 = NonZeroU16::new(14).expect("fourteen is not zero");
 

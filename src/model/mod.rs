@@ -45,7 +45,7 @@ pub use job::{
 };
 pub use json::{JsonText, MAX_JSON_LEVELS, nests_deeper};
 pub use ledger::{Ledger, Pause};
-pub use node::{NodeChoice, NodeIdentity, NodeSelector, is_node_name};
+pub use node::{NodeChoice, NodeIdentity, NodeSelector, is_node_label, is_node_name};
 pub use occurrence::{Decision, Occurrence, OverlapVerdict};
 pub use priority::{Priority, PriorityError};
 pub use queue::{QueueChange, QueueSettings};

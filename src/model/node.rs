@@ -8,9 +8,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// How long the name of a node or a label may be, in bytes. It is part of an index.
 const MAX_NAME_BYTES: usize = 64;
 
-/// Whether a node or a label can be called that: hosts' names, which may have dots and capitals.
+/// What a choice of nodes says that is no node's name.
+const ANY: &str = "any";
+const EVERY: &str = "every";
+
+/// Whether a node can be called that: hosts' names, and none that would be read as something else where nodes are chosen.
 #[must_use]
 pub fn is_node_name(name: &str) -> bool {
+    is_node_label(name) && ![ANY, EVERY].contains(&name)
+}
+
+/// Whether a label can be called that: whatever could be the name of a host, which may have dots and capitals.
+#[must_use]
+pub fn is_node_label(name: &str) -> bool {
     let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     (1..=MAX_NAME_BYTES).contains(&name.len()) && name.chars().all(is_legal)
 }
@@ -61,7 +71,8 @@ impl FromStr for NodeSelector {
             Some(label) => (label, Self::Labelled),
             None => (text, Self::Named),
         };
-        if is_node_name(name) {
+        // A node of an earlier version may be called `any`, and there may be jobs that are its own.
+        if is_node_label(name) {
             return Ok(selector(name.to_owned()));
         }
         Err(format!(
@@ -86,8 +97,8 @@ pub enum NodeChoice {
 impl fmt::Display for NodeChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Any => f.write_str("any"),
-            Self::Every => f.write_str("every"),
+            Self::Any => f.write_str(ANY),
+            Self::Every => f.write_str(EVERY),
             Self::Only(selector) => write!(f, "{selector}"),
         }
     }
@@ -98,8 +109,8 @@ impl FromStr for NodeChoice {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "any" => Ok(Self::Any),
-            "every" => Ok(Self::Every),
+            ANY => Ok(Self::Any),
+            EVERY => Ok(Self::Every),
             other => other.parse().map(Self::Only),
         }
     }
@@ -131,9 +142,20 @@ mod tests {
     fn a_nodes_name_is_a_hosts_name() {
         assert!(is_node_name("web-1.Example.org") && is_node_name("gpu_2"));
         for bad in ["", "a b", "a/b", "a:b", "ä", &"x".repeat(65)] {
-            assert!(!is_node_name(bad), "{bad}");
+            assert!(!is_node_name(bad) && !is_node_label(bad), "{bad}");
             assert!(bad.parse::<NodeChoice>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_node_of_any_name_that_nodes_may_have_can_be_chosen() {
+        for word in ["any", "every"] {
+            assert!(!is_node_name(word) && is_node_label(word), "{word}");
+            let chosen = format!("label:{word}").parse::<NodeChoice>().unwrap();
+            assert_eq!(chosen, NodeChoice::Only(NodeSelector::Labelled(word.to_owned())));
+        }
+        let chosen = "anything".parse::<NodeChoice>().unwrap();
+        assert_eq!(chosen, NodeChoice::Only(NodeSelector::Named("anything".to_owned())));
     }
 
     #[test]
