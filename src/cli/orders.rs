@@ -146,22 +146,29 @@ fn count(chosen: &Value) -> String {
 
 /// Shows what was chosen and asks on the terminal. Without one, `--yes` is needed.
 fn confirmed(session: &Session, chosen: &Value, question: &str) -> Result<bool, Failure> {
+    if !session.json {
+        show(session, chosen);
+    }
     if !std::io::stdin().is_terminal() {
         return Err(Failure::new(
             Exit::Refused,
             format!("{question} Say --yes to do it without being asked"),
         ));
     }
+    note(format!("{question} [y/N]"));
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    Ok(read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// The newest of the jobs that were chosen, and how many more there are.
+fn show(session: &Session, chosen: &Value) {
     let sample = chosen.get("sample").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     jobs_table(session, sample);
     let more = items(chosen).len().saturating_sub(sample.len());
     if more > 0 {
         line(format!("… and {more} older ones"));
     }
-    note(format!("{question} [y/N]"));
-    let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer);
-    Ok(read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Whether something was done to a job.

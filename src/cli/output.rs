@@ -1,6 +1,6 @@
 //! What goes to stdout and stderr, and the exit codes.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
@@ -78,20 +78,26 @@ pub(super) fn json(value: &impl Serialize) {
     }
 }
 
-/// A table, as wide as the terminal or, in a pipe, as wide as it is.
+/// A table, as wide as the terminal or, where nobody knows how wide that is, as wide as it is.
 pub(super) fn table(headers: &[&str], rows: Vec<Vec<String>>) {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(headers.iter().copied());
-    let arrangement = if std::io::stdout().is_terminal() {
-        ContentArrangement::Dynamic
-    } else {
-        ContentArrangement::Disabled
-    };
-    table.set_content_arrangement(arrangement);
     for row in rows {
         table.add_row(row.into_iter().map(|cell| plain(&cell)));
     }
-    line(table.trim_fmt());
+    let columns = table.width();
+    line(fitted(table, columns));
+}
+
+/// The table in that many columns. There are none in a pipe, and a terminal of 0 does not know how many it has.
+fn fitted(mut table: Table, columns: Option<u16>) -> String {
+    match columns.filter(|&columns| columns > 0) {
+        Some(columns) => {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns)
+        }
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+    };
+    table.trim_fmt()
 }
 
 /// Text from outside without control characters, which a terminal would obey.
@@ -150,6 +156,18 @@ mod tests {
     #[test]
     fn j10_control_characters_of_a_job_do_not_reach_the_terminal() {
         assert_eq!(plain("a\u{1b}]0;x\u{7}b"), "a\u{fffd}]0;x\u{fffd}b");
+    }
+
+    #[test]
+    fn a_table_is_fitted_only_into_a_width_that_is_known() {
+        let fitted_into = |columns| {
+            let mut table = Table::new();
+            table.load_style(presets::NOTHING).add_row(["a few words that go on and on", "42"]);
+            fitted(table, columns)
+        };
+        assert_eq!(fitted_into(None).lines().count(), 1);
+        assert_eq!(fitted_into(Some(0)), fitted_into(None));
+        assert!(fitted_into(Some(20)).lines().all(|line| line.chars().count() <= 20));
     }
 
     #[test]

@@ -54,7 +54,8 @@ pub(super) fn read(
     if let Some(timeout) = table.get("timeout").and_then(|item| timeout(&item, findings)) {
         run.timeout = Some(timeout);
     }
-    run.total_timeout = table.get("total_timeout").and_then(|item| timeout(&item, findings));
+    run.total_timeout =
+        table.get("total_timeout").and_then(|item| some_time(&item, "for no limit", findings));
     let overlaps = [
         ("skip", Overlap::Skip),
         ("queue_one", Overlap::QueueOne),
@@ -127,12 +128,22 @@ pub(super) fn queue(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<
 }
 
 pub(super) fn timeout(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<HumanDuration> {
-    let timeout: HumanDuration = item.parse("a length of time like \"30m\"", findings)?;
-    if timeout.get().is_zero() {
-        item.bad_value("must be longer than nothing; leave it out for no limit", findings);
+    some_time(item, "for that of its queue or of the settings", findings)
+}
+
+/// A length of time that is not nothing. `left_out` says what leaving it out is for.
+fn some_time(
+    item: &Item<'_, '_>,
+    left_out: &str,
+    findings: &mut Findings<'_>,
+) -> Option<HumanDuration> {
+    let time: HumanDuration = item.parse("a length of time like \"30m\"", findings)?;
+    if time.get().is_zero() {
+        let message = format!("must be longer than nothing; leave it out {left_out}");
+        item.bad_value(message, findings);
         return None;
     }
-    Some(timeout)
+    Some(time)
 }
 
 /// `node = "any"`, `"every"`, a node's name, or `"label:gpu"`.
@@ -149,7 +160,7 @@ fn node(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<NodeChoice> 
 
 /// How long an instant waits for its requirements.
 fn wait(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<HumanDuration> {
-    let wait = timeout(item, findings)?;
+    let wait = some_time(item, "to wait not at all", findings)?;
     if wait.get() > MAX_WAIT {
         let message = format!("{wait} is longer than {}", HumanDuration(MAX_WAIT));
         item.bad_value(message, findings);

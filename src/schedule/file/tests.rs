@@ -293,9 +293,11 @@ fn what_cannot_be_followed_or_required_is_told_at_its_place() {
         ("requires = [\"fresh:x:0s\"]", "nothing is fresher"),
         ("requires = [\"fresh:x:soon\"]", "is not a length of time"),
         ("requires = [\"fresh:X y:1h\"]", "cannot be a schedule's name"),
+        ("timeout = \"0s\"", "leave it out for that of its queue or of the settings"),
+        ("total_timeout = \"0s\"", "leave it out for no limit"),
         ("requires_wait = \"1h\"", "belongs to `requires`"),
         ("requires = [\"path:/x\"]\nrequires_wait = \"8d\"", "is longer than 7d"),
-        ("requires = [\"path:/x\"]\nrequires_wait = \"0s\"", "longer than nothing"),
+        ("requires = [\"path:/x\"]\nrequires_wait = \"0s\"", "leave it out to wait not at all"),
     ] {
         let found = findings(&format!("[run]\n{line}\n[idle]\n"));
         assert_eq!(found.len(), 1, "{line}: {found:#?}");

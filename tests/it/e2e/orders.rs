@@ -73,6 +73,12 @@ fn dead_letters_are_dropped_with_their_logs_and_what_lives_is_not() {
     let dead: Vec<i64> = (0..3).map(|_| failed(&daemon, &[])).collect();
     let refused = daemon.cli(["drop", "--state", "failed"]).exits(6);
     assert!(refused.stderr.contains("delete for good 3 jobs"), "{}", refused.stderr);
+    for id in &dead {
+        let is_row = |line: &str| line.trim_start().starts_with(&format!("{id} "));
+        assert!(refused.stdout.lines().any(is_row), "{id} is not shown: {}", refused.stdout);
+    }
+    let refused = daemon.cli(["drop", "--state", "failed", "--json"]).exits(6);
+    assert_eq!(refused.stdout, "", "no table where JSON is asked for");
     let kept = dead[2].to_string();
     daemon.cli(["retry", &kept, "--params", &daemon_gate(&daemon)]).exits(0);
     daemon.cli(["drop", "--state", "failed", "--yes"]).exits(0);
