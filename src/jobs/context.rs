@@ -71,6 +71,13 @@ impl JobInfo {
     pub fn name(&self) -> AttemptName {
         AttemptName { job: self.id, number: self.attempt }
     }
+
+    /// The schedule whose run this job is. An item is none: its batch is, and the end of one of many items is not that run's.
+    #[must_use]
+    pub fn run_of(&self) -> Option<ScheduleId> {
+        let (schedule, _) = self.schedule.as_ref().filter(|_| self.item.is_none())?;
+        Some(schedule.clone())
+    }
 }
 
 /// Where the daemon keeps things that handlers need.

@@ -39,7 +39,7 @@ impl State {
         self.announce(Event::AttemptFinished {
             job: attempt.job,
             kind: job.kind.clone(),
-            schedule: job.schedule.as_ref().map(|(id, _)| id.clone()),
+            schedule: job.run_of(),
             attempt: attempt.number,
             outcome: attempt.outcome,
             state: *state,

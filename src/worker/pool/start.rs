@@ -56,7 +56,7 @@ impl State {
         self.announce(Event::AttemptStarted {
             job: job.id,
             kind: job.kind.clone(),
-            schedule: job.schedule.as_ref().map(|(id, _)| id.clone()),
+            schedule: job.run_of(),
             attempt: job.attempt,
             at: now,
             waited_ms: u64::try_from(waited).unwrap_or(0),
