@@ -22,6 +22,7 @@ use crate::queue::Ageing;
 use crate::store::audit::append_event;
 use crate::store::batch_orders;
 use crate::store::by_hand::{self, Came, Order, OrderedBy, STEP_JOBS, Step};
+use crate::store::dependencies::Hopeless;
 use crate::store::history::{self, JobFilter, Page};
 use crate::store::jobs::SubmitContext;
 use crate::store::replacement::{Replaced, replace};
@@ -192,6 +193,10 @@ async fn choose(app: &App, order: Order, selection: &Selection) -> Result<Chosen
                     ids
                 }
             };
+            let ids = match order {
+                Order::Retry => by_hand::behind_what_they_depend_on(conn, ids)?,
+                _ => ids,
+            };
             let mut items = Vec::new();
             if order == Order::Drop {
                 let named: HashSet<i64> = ids.iter().copied().collect();
@@ -300,12 +305,16 @@ async fn delete_logs(app: &App, gone: Vec<i64>) {
 fn touch(order: Order, id: i64, came: &Came) -> Touched {
     let (word, detail) = match came {
         Came::Done => ("done", done(order).to_owned()),
+        Came::Blocked => {
+            ("done", "blocked again until what it depends on has been done".to_owned())
+        }
         Came::Requested => ("requested", "its running attempt was told to stop".to_owned()),
         Came::AlreadyOver => ("already_over", "it was over already".to_owned()),
         Came::NotNow(state) => ("not_now", format!("it is {state}; {}", possible(order))),
         Came::ItemLives(item) => {
             ("not_now", format!("its item's job {item} is not over; cancel that first"))
         }
+        Came::Hopeless(why) => ("not_now", hopeless(why)),
         Came::ReplacedBy(job) => {
             ("not_now", format!("job {job} does its work with other params; retry that one"))
         }
@@ -319,6 +328,21 @@ fn touch(order: Order, id: i64, came: &Came) -> Touched {
         _ => None,
     };
     Touched { id, result: word.to_owned(), detail, replaced_by }
+}
+
+/// What to do first about a job that depends on others.
+fn hopeless(why: &Hopeless) -> String {
+    match why {
+        Hopeless::Ended(on, state) => {
+            format!("job {on}, which it depends on, is {state}; retry that first")
+        }
+        Hopeless::NoneOf(last) => format!(
+            "none of the jobs of which one must complete will, the last of them is job {last}; retry one of them first"
+        ),
+        Hopeless::Gone(on) => format!(
+            "job {on}, which must complete before it, does not exist any more; submit the work again without it"
+        ),
+    }
 }
 
 fn done(order: Order) -> &'static str {
@@ -396,6 +420,7 @@ async fn retry_with(
         Replaced::NotNow(state) => touch(Order::Retry, id.0, &Came::NotNow(state)),
         Replaced::AlreadyBy(job) => touch(Order::Retry, id.0, &Came::ReplacedBy(job)),
         Replaced::KeyTakenBy(job) => touch(Order::Retry, id.0, &Came::KeyTakenBy(job)),
+        Replaced::Hopeless(why) => touch(Order::Retry, id.0, &Came::Hopeless(why)),
         Replaced::Unknown => touch(Order::Retry, id.0, &Came::Unknown),
         Replaced::IsBatch => Touched {
             id: id.0,

@@ -270,7 +270,7 @@ fn checked(
             DependsOn::Needs(needs) => needs,
         };
         match (on, index) {
-            (Some(id), None) => job.depends_on.push(Dependency { on: JobId(id), needs }),
+            (Some(id), None) => job.settings.depends_on.push(Dependency { on: JobId(id), needs }),
             (None, Some(index)) if index < position => job.depends_on_earlier.push((index, needs)),
             (None, Some(_)) => return wrong("`index` is the place of an earlier job of this call"),
             _ => return wrong("one of `job` and `index` says what must come first"),

@@ -81,7 +81,7 @@ impl JobState {
             Pending => matches!(to, Running | Cancelled),
             Running => matches!(to, Completed | Failed | Cancelled | Retrying | Pending),
             Retrying => matches!(to, Pending | Cancelled),
-            Failed | Cancelled => matches!(to, Pending),
+            Failed | Cancelled => matches!(to, Pending | Blocked),
             Completed => false,
         };
         if legal { Ok(to) } else { Err(IllegalTransition { from: self, to }) }
@@ -199,6 +199,9 @@ pub struct JobSettings {
     /// Whether its kind can have a limit of its own, as those can that files declare.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub limited_kind: bool,
+    /// What must come first. It is never changed, so that a job that is brought back waits for the same as when it was submitted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<Dependency>,
     /// What becomes of it when a job that it needs does not complete.
     #[serde(skip_serializing_if = "OnDependencyFailure::is_default")]
     pub on_dependency_failure: OnDependencyFailure,
@@ -291,7 +294,7 @@ impl OnDependencyFailure {
 }
 
 /// Another job that must come first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dependency {
     /// The other job.
     pub on: JobId,
@@ -318,8 +321,6 @@ pub struct NewJob {
     pub labels: Labels,
     /// At most one of these.
     pub unique: Option<UniqueKey>,
-    /// What must come first.
-    pub depends_on: Vec<Dependency>,
     /// Jobs of the same call that must come first, by their place in it, which is before this one.
     pub depends_on_earlier: Vec<(usize, DependencyNeeds)>,
     /// How it is treated.
@@ -386,7 +387,6 @@ impl NewJob {
             schedule: None,
             labels: Labels::new(),
             unique: None,
-            depends_on: Vec::new(),
             depends_on_earlier: Vec::new(),
             settings: JobSettings::default(),
             items: Vec::new(),
@@ -441,7 +441,7 @@ mod tests {
         #[test]
         fn a_job_leaves_a_final_state_only_by_being_redriven(from in any_state(), to in any_state()) {
             if from.is_final() && from.transition(to).is_ok() {
-                prop_assert_eq!(to, JobState::Pending);
+                prop_assert!(matches!(to, JobState::Pending | JobState::Blocked));
             }
         }
 

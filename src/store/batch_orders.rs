@@ -265,7 +265,8 @@ fn look_at(
     };
     if brings_back && state != JobState::Completed {
         await_item(conn, batch, item)?;
-        if removal::redrive(conn, JobId(item), context)? == Redriven::Done {
+        let redriven = removal::redrive(conn, JobId(item), context)?;
+        if matches!(redriven, Redriven::Done | Redriven::Blocked) {
             return Ok(None);
         }
         let no_more = DeleteDependency { job_id: batch, depends_on: item };

@@ -86,7 +86,6 @@ fn item_job(batch: &NewJob, id: i64, item: &NewItem) -> NewJob {
         schedule: None,
         labels: batch.labels.clone(),
         unique: None,
-        depends_on: batch.depends_on.clone(),
         depends_on_earlier: Vec::new(),
         settings,
         items: Vec::new(),

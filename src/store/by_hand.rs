@@ -4,14 +4,17 @@
 //! at all; an order that breaks off between two of them has been done for the jobs that came first and can be given again. Everything that is
 //! done to a job is noted for the audit log in the same step.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 use serde_json::{Value, json};
 
 use super::audit::append_event;
+use super::dependencies::Hopeless;
 use super::jobs::SubmitContext;
 use super::priorities::{Reprioritised, reprioritise};
 use super::removal::{Cancelled, Redriven, cancel, redrive};
-use super::schema::{batch_items, job_results, jobs};
+use super::schema::{batch_items, job_replacements, job_results, jobs};
 use super::whereabouts::{Whereabouts, hold, state_of};
 use super::{Conn, Micros, StoreError, batch_orders, batches, prune};
 use crate::model::{Actor, AuditEvent, JobId, JobState, Priority};
@@ -53,6 +56,10 @@ impl Order {
 pub enum Came {
     /// It was done.
     Done,
+    /// It was done, and the job waits again for those that it depends on.
+    Blocked,
+    /// What it depends on has to be tried again first.
+    Hopeless(Hopeless),
     /// Its running attempt was told to stop.
     Requested,
     /// It was over before.
@@ -152,7 +159,7 @@ fn carry_out_one(
             reprioritise(conn, id, priority, *context)?.into()
         }
     };
-    if matches!(came, Came::Done | Came::Requested) {
+    if matches!(came, Came::Done | Came::Blocked | Came::Requested) {
         let subject = format!("job {id}");
         let event = AuditEvent::new(order.event(), actor, &subject, &detail, context.now);
         append_event(conn, context.node, &event)?;
@@ -175,6 +182,8 @@ impl From<Redriven> for Came {
     fn from(redriven: Redriven) -> Self {
         match redriven {
             Redriven::Done => Self::Done,
+            Redriven::Blocked => Self::Blocked,
+            Redriven::Hopeless(why) => Self::Hopeless(why),
             Redriven::NotNow(state) => Self::NotNow(state),
             Redriven::ReplacedBy(job) => Self::ReplacedBy(job),
             Redriven::KeyTakenBy(job) => Self::KeyTakenBy(job),
@@ -252,4 +261,21 @@ pub fn items_of(conn: &mut Conn, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
         items.extend(of_chunk.load::<i64>(conn)?);
     }
     Ok(items)
+}
+
+/// Jobs that are to be tried again, each behind those that it depends on. A job is younger than what it depends on, and one that does the work of
+/// another stands where that one stood.
+///
+/// # Errors
+/// When the database refuses.
+pub fn behind_what_they_depend_on(
+    conn: &mut Conn,
+    mut ids: Vec<i64>,
+) -> Result<Vec<i64>, StoreError> {
+    let all =
+        job_replacements::table.select((job_replacements::replaced_by, job_replacements::job_id));
+    let stands_for: HashMap<i64, i64> = all.load::<(i64, i64)>(conn)?.into_iter().collect();
+    let first = |id: i64| std::iter::successors(Some(id), |id| stands_for.get(id).copied()).last();
+    ids.sort_by_cached_key(|id| (first(*id), *id));
+    Ok(ids)
 }

@@ -3,14 +3,14 @@
 use diesel::prelude::*;
 use jiff::Timestamp;
 
-use super::dependencies::Over;
+use super::dependencies::{Hopeless, Over};
 use super::finish::{self, End};
 use super::hot::InsertLive;
-use super::jobs::{Place, SubmitContext, enter, place_of, take_key_again};
+use super::jobs::{Place, SubmitContext, enter, from_json, place_of, take_key_again};
 use super::schema::{job_replacements, job_results, jobs, jobs_running, jobs_scheduled};
 use super::whereabouts::{Whereabouts, hold};
 use super::{Conn, StoreError, batch_orders, batches, dependencies, on_each_backend};
-use crate::model::{Actor, FinalState, JobId, JobState, MAX_RETRY_DELAY};
+use crate::model::{Actor, FinalState, JobId, JobSettings, JobState, MAX_RETRY_DELAY};
 
 /// What came of a request to cancel a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -78,6 +78,10 @@ pub fn cancel(
 pub enum Redriven {
     /// It is pending again, with its retry limit before it.
     Done,
+    /// It waits again for those that it depends on.
+    Blocked,
+    /// What it depends on has to be tried again first.
+    Hopeless(Hopeless),
     /// It is in a state in which there is nothing to retry.
     NotNow(JobState),
     /// This job does its work with other params.
@@ -88,11 +92,23 @@ pub enum Redriven {
     Unknown,
 }
 
-/// Brings a failed or cancelled job back, or lets a retrying one go at once.
+/// Brings a failed or cancelled job back, or lets a retrying one go at once. One that depends on others waits for them as when it was
+/// submitted.
 ///
 /// # Errors
 /// When the database refuses.
 pub fn redrive(conn: &mut Conn, id: JobId, context: SubmitContext) -> Result<Redriven, StoreError> {
+    type Row = (Option<String>, Option<String>, Option<String>);
+    let row: Option<Row> = jobs::table
+        .find(id.0)
+        .select((jobs::schedule, jobs::unique_key, jobs::settings))
+        .first(conn)
+        .optional()?;
+    let Some((schedule, unique_key, settings)) = row else { return Ok(Redriven::Unknown) };
+    let settings: JobSettings =
+        settings.map(|text| from_json("job's settings", &text)).transpose()?.unwrap_or_default();
+    // Before the job itself, as whoever ends one of them does.
+    dependencies::hold_all(conn, settings.depends_on.iter())?;
     let place = hold(conn, id.0)?;
     let attempts = match &place {
         Whereabouts::Scheduled { number, charged, .. } if *number > 0 => {
@@ -109,8 +125,10 @@ pub fn redrive(conn: &mut Conn, id: JobId, context: SubmitContext) -> Result<Red
     if let Some(other) = replacement_of(conn, id.0)? {
         return Ok(Redriven::ReplacedBy(other));
     }
-    let (schedule, unique_key): (Option<String>, Option<String>) =
-        jobs::table.find(id.0).select((jobs::schedule, jobs::unique_key)).first(conn)?;
+    let waits_for = match dependencies::again(conn, id.0, &settings, attempts)? {
+        Ok(waits_for) => waits_for,
+        Err(why) => return Ok(Redriven::Hopeless(why)),
+    };
     if let Some(key) = unique_key
         && let Some(other) = take_key_again(conn, &key, id, context.now)?
     {
@@ -126,6 +144,10 @@ pub fn redrive(conn: &mut Conn, id: JobId, context: SubmitContext) -> Result<Red
         return Ok(Redriven::Done);
     }
     batches::item_again(conn, id.0)?;
+    if !waits_for.is_empty() {
+        dependencies::block(conn, id.0, &waits_for)?;
+        return Ok(Redriven::Blocked);
+    }
     let place: Place = place_of(conn, id.0, attempts, 0)?;
     enter(conn, &place, context.now, context.now)?;
     Ok(Redriven::Done)

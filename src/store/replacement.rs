@@ -5,10 +5,12 @@
 
 use diesel::prelude::*;
 
+use super::dependencies::{self, Hopeless};
+use super::history::JobRecord;
 use super::jobs::{SubmitContext, submit_one};
 use super::removal::replacement_of;
 use super::schema::{job_replacements, unique_keys};
-use super::whereabouts::hold;
+use super::whereabouts::{Whereabouts, hold};
 use super::{Conn, StoreError, batches, history, whole_batches};
 use crate::model::{Actor, JobId, JobState, JsonText, NewJob, Priority, UniqueKey};
 
@@ -23,6 +25,8 @@ pub enum Replaced {
     AlreadyBy(JobId),
     /// This job has its unique key by now.
     KeyTakenBy(JobId),
+    /// What it depends on has to be tried again first.
+    Hopeless(Hopeless),
     /// It is a batch, whose items have params of their own.
     IsBatch,
     /// There is no such job.
@@ -30,7 +34,7 @@ pub enum Replaced {
 }
 
 /// Makes a job that does the work of a failed or cancelled one with other params, in its queue, with its priority, settings, marks and unique
-/// key, in its place in its batch, with what is left of its items where it does those itself. It begins anew: with its whole retry limit and without a checkpoint.
+/// key, in its place in its batch, with what it depends on with what is left of its items where it does those itself. It begins anew: with its whole retry limit and without a checkpoint.
 ///
 /// # Errors
 /// When the database refuses.
@@ -41,18 +45,23 @@ pub fn replace(
     by: &Actor,
     context: SubmitContext,
 ) -> Result<Replaced, StoreError> {
-    match hold(conn, id.0)?.state() {
-        None => return Ok(Replaced::Unknown),
-        Some(JobState::Failed | JobState::Cancelled) => {}
-        Some(state) => return Ok(Replaced::NotNow(state)),
-    }
+    let Some(old) = history::job(conn, id)? else { return Ok(Replaced::Unknown) };
+    dependencies::hold_all(conn, old.settings.depends_on.iter())?;
+    let attempts = match hold(conn, id.0)? {
+        Whereabouts::Over { state: JobState::Failed | JobState::Cancelled, attempts } => attempts,
+        other => return Ok(other.state().map_or(Replaced::Unknown, Replaced::NotNow)),
+    };
     if let Some(other) = replacement_of(conn, id.0)? {
         return Ok(Replaced::AlreadyBy(other));
     }
     if batches::is_batch(conn, id.0)? {
         return Ok(Replaced::IsBatch);
     }
-    let job = same_but(conn, id, params, by, context)?;
+    if let Err(why) = dependencies::again(conn, id.0, &old.settings, attempts)? {
+        return Ok(Replaced::Hopeless(why));
+    }
+    let mut job = same_but(old, params, by, context)?;
+    dependencies::without_gone(conn, &mut job.settings.depends_on)?;
     if job.unique.is_some() {
         // It may hold its key for a while after its end; the one that follows it takes it over.
         diesel::delete(unique_keys::table.filter(unique_keys::job_id.eq(id.0))).execute(conn)?;
@@ -74,14 +83,11 @@ pub fn replace(
 
 /// The job as it would be submitted now with those params.
 fn same_but(
-    conn: &mut Conn,
-    id: JobId,
+    old: JobRecord,
     params: &JsonText,
     by: &Actor,
     context: SubmitContext,
 ) -> Result<NewJob, StoreError> {
-    let gone = || StoreError::NotFound(format!("there is no job {id}"));
-    let old = history::job(conn, id)?.ok_or_else(gone)?;
     let schedule = match (&old.schedule, old.nominal_at) {
         (Some(schedule), Some(nominal_at)) => {
             let schedule = schedule.parse().map_err(|error: crate::model::ScheduleIdError| {
@@ -98,6 +104,6 @@ fn same_but(
     new.labels = old.labels;
     new.unique = old.unique_key.map(|key| UniqueKey { key, period: None });
     new.settings = old.settings;
-    new.settings.retry_of = Some(id);
+    new.settings.retry_of = Some(old.id);
     Ok(new)
 }

@@ -6,6 +6,7 @@
 
 use diesel::prelude::*;
 
+use super::history::attempts_so_far;
 use super::hot::JobWhereabouts;
 use super::jobs::{Standing, standing};
 use super::schema::batches::dsl as open_batches;
@@ -164,7 +165,7 @@ impl Whereabouts {
             }
             Self::Blocked => {
                 diesel::delete(jobs_blocked::table.find(id)).execute(conn)?;
-                Ok(Some((0, 0)))
+                Ok(Some((attempts_so_far(conn, id)?, 0)))
             }
             Self::Running | Self::OpenBatch | Self::Over { .. } | Self::Unknown => Ok(None),
         }

@@ -16,6 +16,7 @@ use crate::model::JobState;
 
 pub use attempts::{AttemptRecord, DayNumbers, attempts, day_numbers, latest_durations};
 pub use occurrences::{LastRun, OccurrenceFilter, OccurrenceRecord, last_run, occurrences};
+pub(in crate::store) use record::attempts_so_far;
 pub use record::{JobRecord, by_ids, job};
 
 /// Which jobs to list; everything that is set must hold.

@@ -275,6 +275,7 @@ fn record(conn: &mut Conn, joined: Joined) -> Result<JobRecord, StoreError> {
         }
     } else if blocked.is_some() {
         record.state = JobState::Blocked;
+        record.attempt = attempts_so_far(conn, row.id)?;
     } else if let Some(counts) = batches::counts(conn, record.id)? {
         record.state = JobState::Running;
         record.progress = Some(counts.percent().into());
@@ -315,7 +316,8 @@ fn last_error(conn: &mut Conn, id: i64) -> Result<Option<String>, StoreError> {
     Ok(last.flatten())
 }
 
-fn attempts_so_far(conn: &mut Conn, id: i64) -> Result<i32, StoreError> {
+/// How often a job was executed that is neither running nor over.
+pub(in crate::store) fn attempts_so_far(conn: &mut Conn, id: i64) -> Result<i32, StoreError> {
     let last: Option<i32> = attempts::table
         .filter(attempts::job_id.eq(id))
         .order(attempts::number.desc())

@@ -71,7 +71,8 @@ pub fn submit_calls(
     conn: &mut Conn,
     calls: &[Call<'_>],
 ) -> Result<Vec<Vec<Submitted>>, StoreError> {
-    dependencies::hold_all(conn, calls.iter().flat_map(|call| call.jobs))?;
+    let jobs = calls.iter().flat_map(|call| call.jobs);
+    dependencies::hold_all(conn, jobs.flat_map(|job| &job.settings.depends_on))?;
     let mut done: Vec<Done> = calls.iter().map(|_| Done::default()).collect();
     let mut together: Vec<(usize, &NewJob)> = Vec::new();
     for (index, Call { jobs, context }) in calls.iter().enumerate() {
@@ -157,7 +158,7 @@ fn resolved<'a>(job: &'a NewJob, earlier: &[Submitted]) -> Result<Cow<'a, NewJob
                 "job {place} of this call comes no earlier than what depends on it"
             ))
         })?;
-        resolved.depends_on.push(Dependency { on: on.id, needs });
+        resolved.settings.depends_on.push(Dependency { on: on.id, needs });
     }
     Ok(Cow::Owned(resolved))
 }

@@ -200,7 +200,7 @@ fn record_one(
             submit(conn, std::slice::from_ref(&**new), context)?
         } else {
             let mut new = NewJob::clone(new);
-            new.depends_on.extend(
+            new.settings.depends_on.extend(
                 others.into_iter().map(|on| Dependency { on, needs: DependencyNeeds::Finished }),
             );
             submit(conn, &[new], context)?

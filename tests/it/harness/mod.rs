@@ -11,7 +11,7 @@ pub(crate) mod standby;
 pub(crate) use database::TestDatabase;
 pub(crate) use dice::Dice;
 pub(crate) use proxy::Proxy;
-pub(crate) use queue::{Queue, at, beat, ended, job, retried, soon, succeeded};
+pub(crate) use queue::{Queue, at, beat, depending, ended, job, retried, soon, succeeded};
 
 use std::future::Future;
 

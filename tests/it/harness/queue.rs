@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sexton::model::{
-    Actor, AfterAttempt, FinalState, FinishedAttempt, JobId, JobState, JsonText, NewJob, NodeId,
-    NodeIdentity, Outcome,
+    Actor, AfterAttempt, Dependency, FinalState, FinishedAttempt, JobId, JobState, JsonText,
+    NewJob, NodeId, NodeIdentity, Outcome,
 };
 use sexton::queue::{Ageing, Limits};
 use sexton::store::claim::{Claim, ClaimRequest, ClaimedJob};
@@ -67,6 +67,12 @@ pub(crate) fn ended(
 
 pub(crate) fn succeeded(claimed: &ClaimedJob, second: i64) -> FinishedAttempt {
     ended(claimed, second, Outcome::Success, AfterAttempt::End(FinalState::Completed))
+}
+
+/// The job once those others have come to what is needed of them.
+pub(crate) fn depending(on: impl IntoIterator<Item = Dependency>, mut new: NewJob) -> NewJob {
+    new.settings.depends_on.extend(on);
+    new
 }
 
 /// A failed attempt whose job is tried again at `at(again)`.

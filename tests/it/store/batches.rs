@@ -10,7 +10,7 @@ use sexton::store::claim::ClaimedJob;
 use sexton::store::prune::{self, PruneJobs};
 use sexton::store::removal::{Cancelled, Redriven};
 
-use crate::harness::{Queue, at, ended, job, on_both_backends, succeeded};
+use crate::harness::{Queue, at, depending, ended, job, on_both_backends, succeeded};
 
 on_both_backends![
     a_batch_is_over_when_its_last_item_is,
@@ -112,7 +112,7 @@ async fn a_cancelled_batch_cancels_what_waits_and_stops_what_runs(queue: Queue) 
 
 async fn what_depends_on_a_batch_waits_for_all_of_its_items(queue: Queue) {
     let id = queue.submit(0, batch(2)).await;
-    let after = |needs| NewJob { depends_on: vec![Dependency { on: id, needs }], ..job() };
+    let after = |needs| depending([Dependency { on: id, needs }], job());
     let import = queue.submit(0, after(DependencyNeeds::Success)).await;
     let tidy = queue.submit(0, after(DependencyNeeds::Finished)).await;
     let claimed = queue.claim(1, 10).await;
@@ -166,8 +166,8 @@ async fn a_batch_whose_unique_key_is_taken_makes_no_items(queue: Queue) {
 async fn a_batch_waits_for_what_it_depends_on(queue: Queue) {
     let first = queue.submit(0, job()).await;
     let needs = DependencyNeeds::Success;
-    let depends_on = vec![Dependency { on: first, needs }];
-    queue.submit(0, NewJob { depends_on, ..batch(2) }).await;
+    let after = Dependency { on: first, needs };
+    queue.submit(0, depending([after], batch(2))).await;
     let claimed = queue.claim_one(1).await;
     queue.finish(succeeded(&claimed, 2)).await;
     assert_eq!(queue.claim(3, 10).await.len(), 2);

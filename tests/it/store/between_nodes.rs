@@ -18,7 +18,7 @@ use sexton::store::schedules::{Definition, Instant, Plan, adopt, record};
 use sexton::store::schema::meta;
 use sexton::store::{Conn, Store, StoreError, claim, jobs};
 
-use crate::harness::{Queue, at, job, soon, succeeded};
+use crate::harness::{Queue, at, depending, job, soon, succeeded};
 
 macro_rules! between_nodes {
     ($($guarantee:ident),* $(,)?) => {
@@ -188,8 +188,8 @@ fn after(on: JobId) -> Dependency {
 
 async fn the_last_two_dependencies_may_end_side_by_side(queue: Queue) {
     let first = queue.submit_all(0, vec![job(), job()]).await;
-    let depends_on = first.iter().copied().map(after).collect();
-    let last = queue.submit(0, NewJob { depends_on, ..job() }).await;
+    let depends_on = first.iter().copied().map(after);
+    let last = queue.submit(0, depending(depends_on, job())).await;
     let claimed = queue.claim(0, 2).await;
     let (other, _) = queue.another_node().await;
     let node = queue.node;
@@ -208,7 +208,7 @@ async fn a_job_may_begin_to_wait_for_one_that_is_just_ending(queue: Queue) {
     let (node, attempt) = (queue.node, succeeded(&claimed, 0));
     let open =
         left_open(&other, move |conn| finish(conn, node, std::slice::from_ref(&attempt))).await;
-    let new = NewJob { depends_on: vec![after(first)], ..job() };
+    let new = depending([after(first)], job());
     let context = queue.context(1);
     let submit = move |conn: &mut Conn| jobs::submit(conn, std::slice::from_ref(&new), context);
     let (_, submitted) = meanwhile(&queue, open, submit).await;
@@ -218,7 +218,7 @@ async fn a_job_may_begin_to_wait_for_one_that_is_just_ending(queue: Queue) {
 async fn a_job_that_somebody_begins_to_wait_for_is_claimed_afterwards(queue: Queue) {
     let first = queue.submit(0, job()).await;
     let (other, node) = queue.another_node().await;
-    let new = NewJob { depends_on: vec![after(first)], ..job() };
+    let new = depending([after(first)], job());
     let context = queue.context(1);
     let submit = move |conn: &mut Conn| jobs::submit(conn, std::slice::from_ref(&new), context);
     let open = left_open(&other, submit).await;

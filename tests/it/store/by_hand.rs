@@ -14,7 +14,9 @@ use sexton::store::priorities::{self, Reprioritised};
 use sexton::store::removal::{Cancelled, Redriven};
 use sexton::store::replacement::{self, Replaced};
 
-use crate::harness::{Queue, at, ended, job, on_both_backends, retried, soon, succeeded};
+use crate::harness::{
+    Queue, at, depending, ended, job, on_both_backends, retried, soon, succeeded,
+};
 
 on_both_backends![
     a_waiting_job_moves_to_where_its_new_priority_puts_it,
@@ -102,8 +104,8 @@ async fn a_new_priority_holds_through_retries_and_gives_the_place_that_it_would_
     let claimed = queue.claim_one(1).await;
     queue.finish(retried(&claimed, 1, 10)).await;
     let first = queue.submit(2, soon(20)).await;
-    let depends_on = vec![Dependency { on: first, needs: DependencyNeeds::Finished }];
-    let blocked = queue.submit(2, NewJob { depends_on, ..job() }).await;
+    let after = Dependency { on: first, needs: DependencyNeeds::Finished };
+    let blocked = queue.submit(2, depending([after], job())).await;
     for waiting in [id, first, blocked] {
         assert_eq!(reprioritise(&queue, 3, waiting, 9).await, Reprioritised::Done);
     }

@@ -3,7 +3,7 @@
 use sexton::model::{Dependency, DependencyNeeds, FinalState, JobId, JobState, NewJob};
 use sexton::store::removal::{Cancelled, Redriven};
 
-use crate::harness::{Queue, at, job, on_both_backends, retried, soon, succeeded};
+use crate::harness::{Queue, at, depending, job, on_both_backends, retried, soon, succeeded};
 
 on_both_backends![
     a_waiting_job_is_cancelled_wherever_it_waits,
@@ -23,8 +23,7 @@ on_both_backends![
 ];
 
 fn after(others: &[JobId], needs: DependencyNeeds) -> NewJob {
-    let depends_on = others.iter().map(|on| Dependency { on: *on, needs }).collect();
-    NewJob { depends_on, ..job() }
+    depending(others.iter().map(|on| Dependency { on: *on, needs }), job())
 }
 
 async fn a_waiting_job_is_cancelled_wherever_it_waits(queue: Queue) {
@@ -171,7 +170,7 @@ async fn a_job_cannot_depend_on_the_success_of_one_that_failed(queue: Queue) {
 async fn naming_a_dependency_twice_is_naming_it_once(queue: Queue) {
     let first = queue.submit(0, job()).await;
     let mut new = after(&[first], DependencyNeeds::Finished);
-    new.depends_on.push(Dependency { on: first, needs: DependencyNeeds::Success });
+    new.settings.depends_on.push(Dependency { on: first, needs: DependencyNeeds::Success });
     let second = queue.submit(0, new).await;
     queue.cancel(1, first).await;
     assert_eq!(queue.state(second).await, JobState::Cancelled, "the stricter need counts");

@@ -19,7 +19,7 @@ use sexton::store::{Conn, DatabaseUrl, Purpose, StoreError, finish, idempotency,
 
 use super::schema::columns;
 use crate::harness::{
-    Queue, TestDatabase, at, ended, job, on_both_backends, retried, soon, succeeded,
+    Queue, TestDatabase, at, depending, ended, job, on_both_backends, retried, soon, succeeded,
 };
 
 on_both_backends![
@@ -97,7 +97,7 @@ async fn fill(queue: &Queue) -> JobId {
     queue.submit(0, labelled).await;
     let future = queue.submit(0, soon(7200)).await;
     let needs = Dependency { on: future, needs: DependencyNeeds::Success };
-    queue.submit(0, NewJob { depends_on: vec![needs], ..job() }).await;
+    queue.submit(0, depending([needs], job())).await;
     let key = idempotency::Key { key: "once".to_owned(), request: "hash".to_owned() };
     let context = queue.context(0);
     queue.write(move |conn| idempotency::submit_once(conn, &key, &[soon(9000)], context)).await;

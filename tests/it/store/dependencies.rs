@@ -8,7 +8,7 @@ use sexton::store::dependencies::{WaitsFor, waits_for};
 use sexton::store::prune::{self, PruneJobs};
 use sexton::store::removal::Redriven;
 
-use crate::harness::{Queue, ended, job, on_both_backends, succeeded};
+use crate::harness::{Queue, depending, ended, job, on_both_backends, succeeded};
 
 on_both_backends![
     one_of_several_is_enough,
@@ -31,7 +31,7 @@ fn after(
 ) -> NewJob {
     let depends_on = others.iter().map(|(on, needs)| Dependency { on: *on, needs: *needs });
     let settings = JobSettings { on_dependency_failure, ..JobSettings::default() };
-    NewJob { depends_on: depends_on.collect(), settings, ..job() }
+    depending(depends_on, NewJob { settings, ..job() })
 }
 
 fn any(others: &[JobId], on_failure: OnDependencyFailure) -> NewJob {

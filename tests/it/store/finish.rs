@@ -9,7 +9,9 @@ use sexton::store::claim::ClaimedJob;
 use sexton::store::finish::{self, Finished, ProgressUpdate, Rescued};
 use sexton::store::{Conn, nodes, removal};
 
-use crate::harness::{Queue, at, beat, ended, job, on_both_backends, retried, soon, succeeded};
+use crate::harness::{
+    Queue, at, beat, depending, ended, job, on_both_backends, retried, soon, succeeded,
+};
 
 on_both_backends![
     a_finished_job_keeps_its_result_and_its_attempt,
@@ -131,7 +133,7 @@ async fn ends_of_jobs_that_others_wait_for_may_be_reported_together(queue: Queue
     let first = queue.submit_all(0, vec![job(), job(), job()]).await;
     let needs = |needs: &[DependencyNeeds]| {
         let on = first.iter().zip(needs).map(|(on, needs)| Dependency { on: *on, needs: *needs });
-        NewJob { depends_on: on.collect(), ..job() }
+        depending(on, job())
     };
     use DependencyNeeds::{Any, Finished as Over, Success};
     // The first one completes, the second one fails, the third one completes.
@@ -139,7 +141,7 @@ async fn ends_of_jobs_that_others_wait_for_may_be_reported_together(queue: Queue
     let over = queue.submit(0, needs(&[Success, Over, Success])).await;
     let all = queue.submit(0, needs(&[Success, Success, Success])).await;
     let after = Dependency { on: all, needs: Over };
-    let last = queue.submit(0, NewJob { depends_on: vec![after], ..job() }).await;
+    let last = queue.submit(0, depending([after], job())).await;
     let claimed = queue.claim(0, 10).await;
     assert_eq!(claimed.len(), 3);
     let failure = AfterAttempt::End(FinalState::Failed);

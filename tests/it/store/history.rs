@@ -5,7 +5,7 @@ use sexton::store::history::{self, JobFilter, OccurrenceFilter, Page};
 use sexton::store::prune::{self, PruneJobs};
 use sexton::store::schedules::{self, Instant, Plan};
 
-use crate::harness::{Queue, at, job, on_both_backends, retried, soon};
+use crate::harness::{Queue, at, depending, job, on_both_backends, retried, soon};
 
 on_both_backends![
     jobs_are_found_by_every_state,
@@ -45,7 +45,7 @@ async fn jobs_are_found_by_every_state(queue: Queue) {
     let ready = queue.submit(0, job()).await;
     let future = queue.submit(0, soon(60)).await;
     let needs = Dependency { on: ready, needs: DependencyNeeds::Success };
-    let blocked = queue.submit(0, NewJob { depends_on: vec![needs], ..job() }).await;
+    let blocked = queue.submit(0, depending([needs], job())).await;
     let cancelled = queue.submit(0, job()).await;
     queue.cancel(0, cancelled).await;
     let expected = [

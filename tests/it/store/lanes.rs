@@ -10,7 +10,7 @@ use sexton::store::jobs::Submitted;
 use sexton::store::schema::{jobs, meta};
 use sexton::store::{Condition, DatabaseUrl, Fault, Store, StoreError, nodes};
 
-use crate::harness::{Queue, TestDatabase, job, on_both_backends};
+use crate::harness::{Queue, TestDatabase, depending, job, on_both_backends};
 
 on_both_backends![
     a_failing_write_takes_back_only_itself,
@@ -217,7 +217,7 @@ async fn submissions_that_wait_together_are_each_told_of_their_own_jobs(queue: Q
 
 async fn a_refused_submission_does_not_hinder_those_that_are_written_with_it(queue: Queue) {
     let on = Dependency { on: JobId(999), needs: DependencyNeeds::Success };
-    let lost = || NewJob { depends_on: vec![on], ..job() };
+    let lost = || depending([on], job());
     let key =
         || NewJob { unique: Some(UniqueKey { key: "one".to_owned(), period: None }), ..job() };
     let calls = vec![

@@ -224,7 +224,7 @@ async fn nothing_of_a_failed_recording_is_kept(queue: Queue) {
     use sexton::model::{Dependency, DependencyNeeds};
     adopt(&queue, 0, "nightly", "r").await;
     let Plan::Enqueue(mut new) = instant(61).plan else { unreachable!("it makes a job") };
-    new.depends_on.push(Dependency { on: JobId(404), needs: DependencyNeeds::Success });
+    new.settings.depends_on.push(Dependency { on: JobId(404), needs: DependencyNeeds::Success });
     let bad = Instant { plan: Plan::Enqueue(new), ..instant(61) };
     let (context, instants) = (queue.context(61), [instant(60), bad]);
     let write = queue.store.write(move |conn| {

@@ -7,6 +7,7 @@ mod between_nodes;
 mod breakers;
 mod by_hand;
 mod cancel;
+mod chains;
 mod claim;
 mod copy;
 mod dependencies;

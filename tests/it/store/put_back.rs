@@ -10,7 +10,7 @@ use sexton::store::claim::{ClaimRequest, ClaimedJob};
 use sexton::store::priorities::reprioritise;
 use sexton::store::put_back::{put_back, put_back_unknown};
 
-use crate::harness::{Queue, at, job, on_both_backends, retried};
+use crate::harness::{Queue, at, depending, job, on_both_backends, retried};
 
 on_both_backends![
     what_is_put_back_is_where_it_was_with_the_number_that_it_had,
@@ -78,7 +78,7 @@ async fn a_changed_priority_stays_changed(queue: Queue) {
 async fn one_that_was_cancelled_meanwhile_is_over_without_a_run(queue: Queue) {
     let id = queue.submit(0, job()).await;
     let after = Dependency { on: id, needs: DependencyNeeds::Finished };
-    let next = queue.submit(0, NewJob { depends_on: vec![after], ..job() }).await;
+    let next = queue.submit(0, depending([after], job())).await;
     let claimed = queue.claim_one(1).await;
     queue.cancel(2, id).await;
     put(&queue, vec![name(&claimed)]).await;

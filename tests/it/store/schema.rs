@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
-use sexton::model::{
-    AfterAttempt, Cause, Dependency, DependencyNeeds, FinalState, NewJob, Outcome,
-};
+use sexton::model::{AfterAttempt, Cause, Dependency, DependencyNeeds, FinalState, Outcome};
 use sexton::store::{Conn, DatabaseUrl, Purpose, Store, StoreError, migrations};
 
-use crate::harness::{Queue, TestDatabase, at, ended, job, on_both_backends, retried, soon};
+use crate::harness::{
+    Queue, TestDatabase, at, depending, ended, job, on_both_backends, retried, soon,
+};
 
 on_both_backends![
     migrations_go_down_and_up_again,
@@ -269,7 +269,7 @@ async fn the_views_show_states_as_words_and_times_as_text(queue: Queue) {
     queue.claim_one(0).await;
     let future = queue.submit(0, soon(60)).await;
     let needs = Dependency { on: future, needs: DependencyNeeds::Success };
-    let blocked = queue.submit(0, NewJob { depends_on: vec![needs], ..job() }).await;
+    let blocked = queue.submit(0, depending([needs], job())).await;
     let expected = [
         (completed, "completed"),
         (failed, "failed"),

@@ -13,7 +13,7 @@ use sexton::store::prune::{self, PruneJobs};
 use sexton::store::removal::Redriven;
 use tokio::sync::Barrier;
 
-use crate::harness::{Queue, at, job, on_both_backends, soon, succeeded};
+use crate::harness::{Queue, at, depending, job, on_both_backends, soon, succeeded};
 
 on_both_backends![
     a_job_that_would_wait_for_itself_is_refused,
@@ -89,7 +89,7 @@ async fn a_job_comes_back_as_it_was_submitted(queue: Queue) {
 async fn one_bad_job_takes_back_the_whole_submission(queue: Queue) {
     use sexton::model::{Dependency, DependencyNeeds, JobId};
     let missing = Dependency { on: JobId(404), needs: DependencyNeeds::Success };
-    let bad = NewJob { depends_on: vec![missing], ..job() };
+    let bad = depending([missing], job());
     let error = queue.try_submit(0, vec![job(), bad]).await.unwrap_err();
     assert_eq!(error.to_string(), "there is no job 404 to depend on");
     assert!(queue.claim(0, 10).await.is_empty());
@@ -99,7 +99,7 @@ async fn a_job_that_would_wait_for_itself_is_refused(queue: Queue) {
     let before = queue.submit(0, job()).await;
     let own = JobId(before.0 + 1);
     let on_itself = Dependency { on: own, needs: DependencyNeeds::Success };
-    let new = NewJob { depends_on: vec![on_itself], ..job() };
+    let new = depending([on_itself], job());
     let refused = queue.try_submit(0, vec![new]).await.unwrap_err().to_string();
     // A write that fails is run a second time, and by then PostgreSQL has given the number away: there is no such job then.
     let expected = ["job 2 cannot depend on itself", "there is no job 2 to depend on"];
@@ -112,7 +112,7 @@ async fn a_job_cannot_wait_for_one_that_comes_after_it(queue: Queue) {
     // Numbers can be guessed; the second one is submitted by the same call.
     for ahead in 2..5 {
         let on = Dependency { on: JobId(before.0 + ahead), needs: DependencyNeeds::Success };
-        let new = NewJob { depends_on: vec![on], ..job() };
+        let new = depending([on], job());
         let refused = queue.try_submit(0, vec![new, job(), job(), job()]).await;
         assert!(matches!(refused, Err(StoreError::NotFound(_))), "{refused:?}");
     }

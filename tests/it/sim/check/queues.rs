@@ -146,9 +146,8 @@ impl<'a> Replay<'a> {
             format!("job {job} was claimed twice")
         });
         self.is_within_limits(job, node, &part, wrong);
-        // Whoever brings a job back does not wait again.
-        let is_back = self.over.contains_key(&job);
-        for (on, needs) in self.depends.get(&job).into_iter().flatten().filter(|_| !is_back) {
+        // One that is brought back as well: it waits for what has not come to what is needed of it by then.
+        for (on, needs) in self.depends.get(&job).into_iter().flatten() {
             let ends = self.over.get(on).map_or(&[][..], Vec::as_slice);
             let is_met = match *needs {
                 "success" => ends.contains(&"completed"),

@@ -3,140 +3,106 @@
 //! A row is a job that another one still waits for. The row of one that ended otherwise than needed stays where the waiting job is to go on
 //! waiting: when the other is tried again and ends, its end is told like any other.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod needs;
+
+use std::collections::BTreeSet;
 
 use diesel::prelude::*;
 use jiff::Timestamp;
 
 use super::finish::{self, End};
+use super::history::attempts_so_far;
 use super::hot::{DeleteDependency, Dependants, InsertDependency, execute_each};
+use super::removal::replacement_of;
 use super::schema::{job_dependencies, job_results, jobs, jobs_blocked};
-use super::whereabouts::{hold, hold_blocked};
+use super::whereabouts::{Whereabouts, hold, hold_blocked};
 use super::{Conn, Micros, StoreError, batches, jobs as rows, on_each_backend};
 use crate::model::{
-    Dependency, DependencyNeeds, FinalState, JobId, JobSettings, JobState, NewJob,
-    OnDependencyFailure,
+    Dependency, DependencyNeeds, FinalState, JobId, JobSettings, NewJob, OnDependencyFailure,
 };
+
+use needs::Became;
+pub use needs::Hopeless;
+pub(super) use needs::{again, without_gone};
 
 const SUCCESS: &str = "success";
 const ANY: &str = "any";
 
-/// Keeps what new jobs depend on where it is until the transaction ends: a job that ended in between, on another node, would not know of
+/// Keeps what jobs depend on where it is until the transaction ends: a job that ended in between, on another node, would not know of
 /// those that wait for it. In the order of their numbers, so that two submissions do not wait for each other.
 pub(super) fn hold_all<'a>(
     conn: &mut Conn,
-    new: impl Iterator<Item = &'a NewJob>,
+    depends_on: impl Iterator<Item = &'a Dependency>,
 ) -> Result<(), StoreError> {
     if matches!(conn, Conn::Sqlite(_)) {
         return Ok(());
     }
-    let on = new.flat_map(|job| job.depends_on.iter().map(|dependency| dependency.on.0));
-    for id in on.collect::<BTreeSet<i64>>() {
-        hold(conn, id)?;
+    for id in depends_on.map(|dependency| dependency.on.0).collect::<BTreeSet<i64>>() {
+        let mut doing = Some(id);
+        while let Some(id) = doing {
+            let is_over = matches!(hold(conn, id)?, Whereabouts::Over { .. });
+            doing = if is_over { replacement_of(conn, id)?.map(|other| other.0) } else { None };
+        }
     }
     Ok(())
 }
 
 /// Notes what a job that was just inserted waits for. Returns whether it has to wait at all.
 pub(super) fn add(conn: &mut Conn, id: JobId, job: &NewJob) -> Result<bool, StoreError> {
-    let on_failure = job.settings.on_dependency_failure;
-    let mut waits_for = Vec::with_capacity(job.depends_on.len());
-    let mut any = AnyOf::default();
-    for (on, needs) in distinct(&job.depends_on)? {
+    let settings = &job.settings;
+    for Dependency { on, .. } in &settings.depends_on {
         // Its own number can be guessed before it is given, and it would wait for itself for ever.
-        if on == id.0 {
+        if *on == id {
             return Err(StoreError::Conflict(format!("job {on} cannot depend on itself")));
         }
         // So can that of one that is written together with it, and two could wait for each other.
-        if on > id.0 {
-            return Err(no_such(on));
-        }
-        let end = end_of(conn, on)?;
-        let is_met = match (needs, &end) {
-            (_, None) => false,
-            (DependencyNeeds::Finished, Some(_)) => true,
-            (DependencyNeeds::Any, Some(state)) => {
-                any.has_completed |= state == JobState::Completed.as_str();
-                on_failure != OnDependencyFailure::Wait
-            }
-            (DependencyNeeds::Success, Some(state)) if state == JobState::Completed.as_str() => {
-                true
-            }
-            (DependencyNeeds::Success, Some(state)) => match on_failure {
-                OnDependencyFailure::Run => true,
-                OnDependencyFailure::Wait => false,
-                OnDependencyFailure::Cancel => {
-                    return Err(StoreError::Conflict(format!(
-                        "job {on} is {state} and will not complete, so nothing can depend on its success"
-                    )));
-                }
-            },
-        };
-        any.is_needed |= needs == DependencyNeeds::Any;
-        if !is_met {
-            any.may_complete |= needs == DependencyNeeds::Any;
-            waits_for.push((on, needs));
+        if *on > id {
+            return Err(no_such(on.0));
         }
     }
-    if any.is_hopeless() && on_failure == OnDependencyFailure::Cancel {
-        let why = "none of the jobs of which one must complete will, so nothing can depend on them";
-        return Err(StoreError::Conflict(why.to_owned()));
+    let needed = needs::look(conn, &settings.depends_on)?;
+    if let Some(gone) = needed.iter().find(|needed| needed.became == Became::Gone) {
+        return Err(no_such(gone.on));
     }
-    waits_for.retain(|(_, needs)| *needs != DependencyNeeds::Any || !any.has_completed);
+    let waits_for = needs::to_wait_for(&needed, settings.on_dependency_failure);
+    let waits_for = waits_for.map_err(|why| match why {
+        Hopeless::Ended(on, state) => StoreError::Conflict(format!(
+            "job {on} is {state} and will not complete, so nothing can depend on its success"
+        )),
+        Hopeless::NoneOf(_) => StoreError::Conflict(
+            "none of the jobs of which one must complete will, so nothing can depend on them"
+                .to_owned(),
+        ),
+        Hopeless::Gone(on) => no_such(on.0),
+    })?;
+    wait(conn, id.0, &waits_for)?;
+    Ok(!waits_for.is_empty())
+}
+
+/// Notes what a job waits for.
+fn wait(conn: &mut Conn, id: i64, waits_for: &[(i64, DependencyNeeds)]) -> Result<(), StoreError> {
     let row = |(depends_on, needs): &(i64, DependencyNeeds)| InsertDependency {
-        job_id: id.0,
+        job_id: id,
         depends_on: *depends_on,
         needs: needs.as_str(),
     };
     execute_each(conn, waits_for.iter().map(row))?;
-    Ok(!waits_for.is_empty())
+    Ok(())
 }
 
-/// What is known of those jobs of which one must complete.
-#[derive(Debug, Default)]
-struct AnyOf {
-    is_needed: bool,
-    has_completed: bool,
-    may_complete: bool,
-}
-
-impl AnyOf {
-    fn is_hopeless(&self) -> bool {
-        self.is_needed && !self.has_completed && !self.may_complete
-    }
-}
-
-/// How a job ended; none while it is not over.
-fn end_of(conn: &mut Conn, on: i64) -> Result<Option<String>, StoreError> {
-    let state: Option<Option<String>> = jobs::table
-        .left_join(job_results::table.on(job_results::job_id.eq(jobs::id)))
-        .filter(jobs::id.eq(on))
-        .select(job_results::state.nullable())
-        .first(conn)
-        .optional()?;
-    state.ok_or_else(|| no_such(on))
+/// Lets a job that is brought back wait for others.
+pub(super) fn block(
+    conn: &mut Conn,
+    id: i64,
+    waits_for: &[(i64, DependencyNeeds)],
+) -> Result<(), StoreError> {
+    wait(conn, id, waits_for)?;
+    diesel::insert_into(jobs_blocked::table).values(jobs_blocked::job_id.eq(id)).execute(conn)?;
+    Ok(())
 }
 
 fn no_such(on: i64) -> StoreError {
     StoreError::NotFound(format!("there is no job {on} to depend on"))
-}
-
-/// Each job once, however often it is named; the stricter need counts. One of several that is needed by itself as well is no such choice.
-fn distinct(on: &[Dependency]) -> Result<BTreeMap<i64, DependencyNeeds>, StoreError> {
-    let mut distinct = BTreeMap::new();
-    for Dependency { on, needs } in on {
-        let before = distinct.entry(on.0).or_insert(*needs);
-        let is_one_of_several = |needs: DependencyNeeds| needs == DependencyNeeds::Any;
-        if is_one_of_several(*before) != is_one_of_several(*needs) {
-            return Err(StoreError::Conflict(format!(
-                "job {on} is needed by itself and as one of several; only one of them can be meant"
-            )));
-        }
-        if *needs == DependencyNeeds::Success {
-            *before = *needs;
-        }
-    }
-    Ok(distinct)
 }
 
 /// What the end of one job means for another that waits for it.
@@ -194,7 +160,7 @@ pub(super) fn release(conn: &mut Conn, over: Over) -> Result<(), StoreError> {
                         id,
                         state: FinalState::Cancelled,
                         at: over.at,
-                        attempts: 0,
+                        attempts: attempts_so_far(conn, id)?,
                         charged: 0,
                         error: Some(&why),
                         result: None,
@@ -267,7 +233,8 @@ fn enter_if_free(conn: &mut Conn, id: i64, now: Timestamp) -> Result<(), StoreEr
         job_dependencies::table.filter(job_dependencies::job_id.eq(id)).count().get_result(conn)?;
     if others == 0 && diesel::delete(jobs_blocked::table.find(id)).execute(conn)? > 0 {
         let run_at: Micros = jobs::table.find(id).select(jobs::run_at).first(conn)?;
-        let place = rows::place_of(conn, id, 0, 0)?;
+        let number = attempts_so_far(conn, id)?;
+        let place = rows::place_of(conn, id, number, 0)?;
         rows::enter(conn, &place, run_at.into(), now)?;
     }
     Ok(())
