@@ -34,7 +34,7 @@ pub enum Replaced {
 }
 
 /// Makes a job that does the work of a failed or cancelled one with other params, in its queue, with its priority, settings, marks and unique
-/// key, in its place in its batch, with what it depends on with what is left of its items where it does those itself. It begins anew: with its whole retry limit and without a checkpoint.
+/// key, in its place in its batch, with what it depends on and for those that wait for it, with what is left of its items where it does those itself. It begins anew: with its whole retry limit and without a checkpoint.
 ///
 /// # Errors
 /// When the database refuses.
@@ -72,6 +72,7 @@ pub fn replace(
     }
     let row = (job_replacements::job_id.eq(id.0), job_replacements::replaced_by.eq(submitted.id.0));
     diesel::insert_into(job_replacements::table).values(row).execute(conn)?;
+    dependencies::take_over(conn, id.0, submitted.id.0)?;
     if job.settings.whole_batch {
         whole_batches::hand_over(conn, id.0, submitted.id.0)?;
     }

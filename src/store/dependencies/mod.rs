@@ -101,6 +101,15 @@ pub(super) fn block(
     Ok(())
 }
 
+/// Lets those that wait for a job wait for the one that does its work from now on.
+pub(super) fn take_over(conn: &mut Conn, from: i64, to: i64) -> Result<(), StoreError> {
+    let waits = job_dependencies::table
+        .filter(job_dependencies::depends_on.eq(from))
+        .filter(job_dependencies::needs.ne(batches::ITEM));
+    diesel::update(waits).set(job_dependencies::depends_on.eq(to)).execute(conn)?;
+    Ok(())
+}
+
 fn no_such(on: i64) -> StoreError {
     StoreError::NotFound(format!("there is no job {on} to depend on"))
 }

@@ -22,6 +22,7 @@ on_both_backends![
     a_success_that_is_deleted_is_remembered_by_who_has_run,
     a_batch_that_is_brought_back_waits_for_what_it_depends_on,
     a_choice_is_looked_at_anew,
+    who_waits_goes_on_with_what_does_the_work_with_other_params,
     a_chain_goes_on_behind_what_does_the_work_of_its_first,
     a_job_that_is_given_other_params_depends_on_the_same,
 ];
@@ -247,6 +248,26 @@ async fn replaced(queue: &Queue, second: i64, id: JobId) -> JobId {
         Replaced::By(other) => other,
         other => panic!("{other:?}"),
     }
+}
+
+async fn who_waits_goes_on_with_what_does_the_work_with_other_params(queue: Queue) {
+    let first = queue.submit(0, job()).await;
+    let waiting = queue.submit(0, after(&[first], Success, Wait)).await;
+    end(&queue, 1, first, FinalState::Failed).await;
+    let other = replaced(&queue, 2, first).await;
+    let shown = queue.read(move |conn| waits_for(conn, waiting, 10)).await;
+    assert_eq!(shown, [WaitsFor { job: other, needs: "success".to_owned(), ended: None }]);
+    // Even where it takes one more.
+    end(&queue, 3, other, FinalState::Failed).await;
+    assert_eq!(queue.state(waiting).await, JobState::Blocked);
+    let last = replaced(&queue, 4, other).await;
+    let late = queue.submit(4, after(&[first], Success, Cancel)).await;
+    assert_eq!(queue.state(late).await, JobState::Blocked, "who comes later waits for it as well");
+    end(&queue, 5, last, FinalState::Completed).await;
+    let claimed: Vec<JobId> = queue.claim(6, 10).await.into_iter().map(|job| job.id).collect();
+    assert_eq!(claimed, [waiting, late]);
+    let free = queue.submit(7, after(&[other], Success, Wait)).await;
+    assert_eq!(queue.state(free).await, JobState::Pending);
 }
 
 async fn a_chain_goes_on_behind_what_does_the_work_of_its_first(queue: Queue) {
