@@ -315,6 +315,10 @@ fn touch(order: Order, id: i64, came: &Came) -> Touched {
             ("not_now", format!("its item's job {item} is not over; cancel that first"))
         }
         Came::Hopeless(why) => ("not_now", hopeless(why)),
+        Came::WaitedFor(waiting) => (
+            "not_now",
+            format!("job {waiting} waits for it or for its batch; cancel that one first"),
+        ),
         Came::ReplacedBy(job) => {
             ("not_now", format!("job {job} does its work with other params; retry that one"))
         }

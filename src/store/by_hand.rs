@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use serde_json::{Value, json};
 
 use super::audit::append_event;
-use super::dependencies::Hopeless;
+use super::dependencies::{Hopeless, waited_for};
 use super::jobs::SubmitContext;
 use super::priorities::{Reprioritised, reprioritise};
 use super::removal::{Cancelled, Redriven, cancel, redrive};
@@ -60,6 +60,8 @@ pub enum Came {
     Blocked,
     /// What it depends on has to be tried again first.
     Hopeless(Hopeless),
+    /// This job waits for it, or for the batch of which it is an item.
+    WaitedFor(JobId),
     /// Its running attempt was told to stop.
     Requested,
     /// It was over before.
@@ -211,6 +213,9 @@ fn discard(conn: &mut Conn, id: JobId) -> Result<(Came, Value), StoreError> {
     };
     if let Some(item) = live_item(conn, id.0)? {
         return Ok((Came::ItemLives(JobId(item)), Value::Null));
+    }
+    if let Some(waiting) = waited_for(conn, &[id.0])?.remove(&id.0) {
+        return Ok((Came::WaitedFor(waiting), Value::Null));
     }
     type Row = (String, Option<String>, String, Micros);
     let (kind, schedule, actor, created_at): Row = jobs::table

@@ -121,7 +121,7 @@ fn deletable_jobs(
     let waited_for = dependencies::waited_for(conn, &ids)?;
     let mut deletable = Vec::with_capacity(candidates.len());
     for (_, id, schedule) in &candidates {
-        if waited_for.contains(id) {
+        if waited_for.contains_key(id) {
             continue;
         }
         let keep = match schedule {

@@ -5,7 +5,7 @@
 
 mod needs;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use diesel::prelude::*;
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ use super::finish::{self, End};
 use super::history::attempts_so_far;
 use super::hot::{DeleteDependency, Dependants, InsertDependency, execute_each};
 use super::removal::replacement_of;
-use super::schema::{job_dependencies, job_results, jobs, jobs_blocked};
+use super::schema::{batch_items, job_dependencies, job_results, jobs, jobs_blocked};
 use super::whereabouts::{Whereabouts, hold, hold_blocked};
 use super::{Conn, Micros, StoreError, batches, jobs as rows, on_each_backend};
 use crate::model::{
@@ -256,13 +256,21 @@ pub(super) fn forget(conn: &mut Conn, id: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Those of some jobs that others wait for, so that they must stay.
-pub(super) fn waited_for(conn: &mut Conn, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
-    Ok(job_dependencies::table
+/// Those of some jobs that must stay because another one waits for them, or for the batch of which they are items; with one that waits.
+pub(super) fn waited_for(conn: &mut Conn, ids: &[i64]) -> Result<HashMap<i64, JobId>, StoreError> {
+    let by_job: Vec<(i64, i64)> = job_dependencies::table
         .filter(job_dependencies::depends_on.eq_any(ids))
-        .select(job_dependencies::depends_on)
-        .distinct()
-        .load(conn)?)
+        .select((job_dependencies::depends_on, job_dependencies::job_id))
+        .load(conn)?;
+    let by_batch: Vec<(i64, i64)> = batch_items::table
+        .inner_join(
+            job_dependencies::table.on(job_dependencies::depends_on.eq(batch_items::batch_id)),
+        )
+        .filter(batch_items::job_id.eq_any(ids))
+        .select((batch_items::job_id, job_dependencies::job_id))
+        .load(conn)?;
+    let waits = by_job.into_iter().chain(by_batch);
+    Ok(waits.map(|(id, waiting)| (id, JobId(waiting))).collect())
 }
 
 /// A job that another one waits for.

@@ -7,10 +7,11 @@ use sexton::model::{
 };
 use sexton::store::by_hand::{self, Came, Order, OrderedBy};
 use sexton::store::dependencies::{Hopeless, WaitsFor, waits_for};
+use sexton::store::prune::{self, PruneJobs};
 use sexton::store::removal::Redriven;
 use sexton::store::replacement::{Replaced, replace};
 
-use crate::harness::{Queue, depending, ended, job, on_both_backends, succeeded};
+use crate::harness::{Queue, at, depending, ended, job, on_both_backends, succeeded};
 
 on_both_backends![
     a_job_that_is_brought_back_waits_for_what_it_depends_on,
@@ -25,6 +26,8 @@ on_both_backends![
     who_waits_goes_on_with_what_does_the_work_with_other_params,
     a_chain_goes_on_behind_what_does_the_work_of_its_first,
     a_job_that_is_given_other_params_depends_on_the_same,
+    what_another_one_waits_for_is_not_dropped,
+    a_batch_that_another_one_waits_for_keeps_its_items,
 ];
 
 use DependencyNeeds::{Any, Finished, Success};
@@ -293,4 +296,40 @@ async fn a_job_that_is_given_other_params_depends_on_the_same(queue: Queue) {
     for (second, id) in [(6, first), (7, other), (8, third)] {
         end(&queue, second, id, FinalState::Completed).await;
     }
+}
+
+async fn what_another_one_waits_for_is_not_dropped(queue: Queue) {
+    let first = queue.submit(0, job()).await;
+    let waiting = queue.submit(0, after(&[first], Success, Wait)).await;
+    end(&queue, 1, first, FinalState::Failed).await;
+    let other = queue.through(2, job(), FinalState::Failed).await;
+    let came = order(&queue, Order::Drop, &[first, other]).await;
+    assert_eq!(came, [(first, Came::WaitedFor(waiting)), (other, Came::Done)]);
+    queue.redrive(3, first).await;
+    end(&queue, 4, first, FinalState::Completed).await;
+    assert_eq!(queue.state(waiting).await, JobState::Pending);
+    assert_eq!(order(&queue, Order::Drop, &[first]).await, [(first, Came::Done)]);
+}
+
+async fn a_batch_that_another_one_waits_for_keeps_its_items(queue: Queue) {
+    let item = |name: &str| NewItem { name: name.to_owned(), params: job().params, node: None };
+    let batch = queue.submit(0, NewJob { items: vec![item("a")], ..job() }).await;
+    let waiting = queue.submit(0, after(&[batch], Success, Wait)).await;
+    let running = queue.claim_one(1).await;
+    let failed = AfterAttempt::End(FinalState::Failed);
+    queue.finish(ended(&running, 2, Outcome::Failure, failed)).await;
+    let came = order(&queue, Order::Drop, &[running.id, batch]).await;
+    let kept = Came::WaitedFor(waiting);
+    assert_eq!(came, [(running.id, kept.clone()), (batch, kept)]);
+    let all = PruneJobs {
+        state: FinalState::Failed,
+        before: at(1000),
+        keep_per_schedule: 0,
+        after: None,
+        limit: 10,
+    };
+    assert_eq!(queue.write(move |conn| prune::jobs(conn, all)).await.deleted, []);
+    queue.cancel(3, waiting).await;
+    let came = order(&queue, Order::Drop, &[running.id, batch]).await;
+    assert_eq!(came, [(running.id, Came::Done), (batch, Came::Done)]);
 }
