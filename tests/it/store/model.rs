@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use sexton::model::{
-    Actor, AfterAttempt, AttemptName, Concurrency, FinalState, JobId, JobSettings, JobState,
-    JsonText, NewItem, NewJob, Outcome, Priority, QueueChange, Rate,
+    Actor, AfterAttempt, AttemptName, Concurrency, Dependency, DependencyNeeds, FinalState, JobId,
+    JobSettings, JobState, JsonText, NewItem, NewJob, OnDependencyFailure, Outcome, Priority,
+    QueueChange, Rate,
 };
 use sexton::queue::{Ageing, Bucket};
 use sexton::store::claim::{ClaimRequest, ClaimedJob};
+use sexton::store::dependencies::Hopeless;
 use sexton::store::finish::Finished;
 use sexton::store::limits::SetLimit;
 use sexton::store::put_back::put_back;
@@ -43,6 +45,8 @@ enum Step {
         delay: i64,
         bounds: Bounds,
         items: usize,
+        /// Behind which job, and what becomes of it when that one does not complete. Not for batches.
+        after: Option<(usize, OnDependencyFailure)>,
     },
     Limit {
         name: &'static str,
@@ -96,12 +100,14 @@ fn any_step() -> impl Strategy<Value = Step> {
     let key = prop::option::of((prop::sample::select(vec!["a", "b"]), 1_u32..3));
     let bounds = (any::<bool>(), key).prop_map(|(limited_kind, key)| Bounds { limited_kind, key });
     let items = prop_oneof![3 => Just(0_usize), 1 => 1_usize..4];
+    let policies = vec![OnDependencyFailure::Cancel, OnDependencyFailure::Wait];
+    let after = prop::option::of((any::<usize>(), prop::sample::select(policies)));
     let names = vec!["queue:default", "kind:noop", "key:a", "key:b"];
     let rated = names.clone();
     let rates = vec!["1/m burst 2", "10/s burst 3", "2/h"];
     prop_oneof![
-        3 => (1_i64..=10, -5_i64..20, bounds, items)
-            .prop_map(|(priority, delay, bounds, items)| Step::Submit { priority, delay, bounds, items }),
+        3 => (1_i64..=10, -5_i64..20, bounds, items, after)
+            .prop_map(|(priority, delay, bounds, items, after)| Step::Submit { priority, delay, bounds, items, after }),
         1 => (prop::sample::select(names), prop::option::of(0_u32..4))
             .prop_map(|(name, max)| Step::Limit { name, max }),
         1 => (prop::sample::select(rated), prop::sample::select(rates))
@@ -120,6 +126,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
+    Blocked,
     Scheduled { run_at: i64 },
     Ready,
     Running { cancel_requested: bool },
@@ -130,6 +137,9 @@ enum Place {
 struct Modelled {
     id: JobId,
     rank: i64,
+    run_at: i64,
+    /// What must complete before it.
+    after: Option<(JobId, OnDependencyFailure)>,
     place: Place,
     number: u32,
     charged: u32,
@@ -155,6 +165,7 @@ impl Modelled {
 
     fn state(&self) -> JobState {
         match self.place {
+            Place::Blocked => JobState::Blocked,
             Place::Scheduled { .. } if self.number > 0 => JobState::Retrying,
             Place::Scheduled { .. } | Place::Ready => JobState::Pending,
             Place::Running { .. } => JobState::Running,
@@ -197,8 +208,42 @@ impl Both {
         self.batches.iter_mut().find(|batch| batch.id == id)
     }
 
-    /// Ends the batches whose last item is over.
+    /// How a job or batch has ended; none while it is not over.
+    fn end_of(&self, id: JobId) -> Option<FinalState> {
+        match self.jobs.iter().find(|job| job.id == id) {
+            Some(Modelled { place: Place::Over(end), .. }) => Some(*end),
+            Some(_) => None,
+            None => self.batches.iter().find(|batch| batch.id == id).and_then(|batch| batch.over),
+        }
+    }
+
+    /// What follows at that time from what has ended, until nothing more follows.
+    fn settle_at(&mut self, now: i64) {
+        loop {
+            self.close_batches();
+            let next = self.jobs.iter().enumerate().find_map(|(index, job)| {
+                let (on, policy) = job.after.filter(|_| job.place == Place::Blocked)?;
+                let place = match self.end_of(on)? {
+                    FinalState::Completed if job.run_at > now => {
+                        Place::Scheduled { run_at: job.run_at }
+                    }
+                    FinalState::Completed => Place::Ready,
+                    _ if policy == OnDependencyFailure::Wait => return None,
+                    _ => Place::Over(FinalState::Cancelled),
+                };
+                Some((index, place))
+            });
+            let Some((index, place)) = next else { return };
+            self.jobs[index].place = place;
+        }
+    }
+
     fn settle(&mut self) {
+        self.settle_at(self.now);
+    }
+
+    /// Ends the batches whose last item is over.
+    fn close_batches(&mut self) {
         for batch in self.batches.iter_mut().filter(|batch| batch.over.is_none()) {
             let items = self.jobs.iter().filter(|job| batch.items.contains(&job.id));
             let ends: Option<Vec<FinalState>> = items
@@ -214,8 +259,10 @@ impl Both {
 
     async fn apply(&mut self, step: Step) {
         match step {
-            Step::Submit { priority, delay, bounds, items } => {
-                self.submit(priority, delay, bounds, items).await;
+            Step::Submit { priority, delay, bounds, items, after } => {
+                let after = after.filter(|_| items == 0);
+                let after = after.and_then(|(which, policy)| Some((self.choose(which)?, policy)));
+                self.submit(priority, delay, bounds, items, after).await;
             }
             Step::Limit { name, max } => self.limit(name, max).await,
             Step::Rate { name, rate } => self.rate(name, rate).await,
@@ -235,12 +282,28 @@ impl Both {
         }
     }
 
-    async fn submit(&mut self, priority: i64, delay: i64, bounds: Bounds, items: usize) {
+    async fn submit(
+        &mut self,
+        priority: i64,
+        delay: i64,
+        bounds: Bounds,
+        items: usize,
+        after: Option<(JobId, OnDependencyFailure)>,
+    ) {
         let run_at = self.now + delay;
         let priority = Priority::new(priority).unwrap();
         let concurrency = bounds.key.map(|(key, max)| Concurrency { key: key.to_owned(), max });
         let limited_kind = bounds.limited_kind;
-        let settings = JobSettings { concurrency, limited_kind, ..JobSettings::default() };
+        let on_dependency_failure = after.map(|(_, policy)| policy).unwrap_or_default();
+        let needs = DependencyNeeds::Success;
+        let depends_on = after.map(|(on, _)| Dependency { on, needs }).into_iter().collect();
+        let settings = JobSettings {
+            concurrency,
+            limited_kind,
+            depends_on,
+            on_dependency_failure,
+            ..JobSettings::default()
+        };
         let item = |index: usize| NewItem {
             node: None,
             name: index.to_string(),
@@ -249,16 +312,36 @@ impl Both {
         let items: Vec<NewItem> = (0..items).map(item).collect();
         let count = i64::try_from(items.len()).unwrap();
         let new = NewJob { priority, run_at: at(run_at), settings, items, ..job() };
+        let place = match after.map(|after| self.behind(after)) {
+            Some(Err(_)) => {
+                self.queue.try_submit(self.now, vec![new]).await.unwrap_err();
+                return;
+            }
+            Some(Ok(true)) => Place::Blocked,
+            _ if delay > 0 => Place::Scheduled { run_at },
+            _ => Place::Ready,
+        };
         let id = self.queue.submit(self.now, new).await;
-        let place = if delay > 0 { Place::Scheduled { run_at } } else { Place::Ready };
         let rank = Ageing::DEFAULT.rank(at(run_at), priority);
         let made: Vec<JobId> =
             if count == 0 { vec![id] } else { (1..=count).map(|n| JobId(id.0 + n)).collect() };
         for id in &made {
-            self.jobs.push(Modelled { id: *id, rank, place, number: 0, charged: 0, bounds });
+            let (id, number, charged) = (*id, 0, 0);
+            self.jobs.push(Modelled { id, rank, run_at, after, place, number, charged, bounds });
         }
         if count > 0 {
             self.batches.push(Batch { id, items: made, is_cancelled: false, over: None });
+        }
+    }
+
+    /// Whether a job has to wait for the one that it needs, or why it can never run.
+    fn behind(&self, (on, policy): (JobId, OnDependencyFailure)) -> Result<bool, Hopeless> {
+        match self.end_of(on) {
+            Some(FinalState::Completed) => Ok(false),
+            Some(end) if policy == OnDependencyFailure::Cancel => {
+                Err(Hopeless::Ended(on, end.state()))
+            }
+            _ => Ok(true),
         }
     }
 
@@ -433,7 +516,7 @@ impl Both {
         };
         assert_eq!(answer, Finished::Recorded { state, ended_schedule: None });
         self.past.push(attempt);
-        self.settle();
+        self.settle_at(finished);
     }
 
     async fn finish_late(&mut self, which: usize) {
@@ -474,7 +557,7 @@ impl Both {
                 Cancelled::Requested
             }
             Place::Over(_) => Cancelled::AlreadyOver,
-            Place::Ready | Place::Scheduled { .. } => {
+            Place::Blocked | Place::Ready | Place::Scheduled { .. } => {
                 job.place = Place::Over(FinalState::Cancelled);
                 Cancelled::Done
             }
@@ -514,12 +597,21 @@ impl Both {
     }
 
     fn redrive_job(&mut self, id: JobId) -> Redriven {
+        let after = self.modelled(id).after;
+        let behind = after.map_or(Ok(false), |after| self.behind(after));
         let job = self.modelled(id);
         match job.state() {
-            JobState::Failed | JobState::Cancelled => {
-                (job.place, job.charged) = (Place::Ready, 0);
-                Redriven::Done
-            }
+            JobState::Failed | JobState::Cancelled => match behind {
+                Err(why) => Redriven::Hopeless(why),
+                Ok(true) => {
+                    (job.place, job.charged) = (Place::Blocked, 0);
+                    Redriven::Blocked
+                }
+                Ok(false) => {
+                    (job.place, job.charged) = (Place::Ready, 0);
+                    Redriven::Done
+                }
+            },
             JobState::Retrying => {
                 job.place = Place::Ready;
                 Redriven::Done
