@@ -71,6 +71,10 @@ pub(super) struct RunItems {
 struct Heard {
     /// What was said last of each place, whether it is completed.
     ends: HashMap<usize, bool>,
+    /// Of which places the last word was unclear, and why.
+    doubts: HashMap<usize, String>,
+    /// Why something unclear may have been said of each that is not mentioned.
+    doubt_of_all: Option<String>,
     /// What the first that failed said.
     first_failure: Option<String>,
     /// What is not recorded yet, in the order in which it was said.
@@ -170,14 +174,8 @@ impl RunItems {
             && result.as_ref().is_none_or(|result| result.as_str().len() <= MAX_RESULT_BYTES);
         let result = result.filter(|_| fits);
         let mut heard = self.heard();
-        if let ItemEnd::Failed(error) = &end
-            && heard.first_failure.is_none()
-        {
-            let why = error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
-            heard.first_failure = Some(format!("`{name}`{why}"));
-        }
-        heard.ends.insert(place, end == ItemEnd::Completed);
-        heard.pending.push_back(ItemReport { position: self.positions[place], end, result });
+        heard.doubts.remove(&place);
+        self.note(&mut heard, place, end, result);
         drop(heard);
         self.news.notify_one();
         if fits {
@@ -189,9 +187,48 @@ impl RunItems {
         }
     }
 
+    /// Takes that what was said of an item is unclear. The end of the run cannot complete it then; another word can.
+    pub(super) fn doubt(&self, name: &str, why: String) {
+        if let Some(place) = self.places.get(name) {
+            self.heard().doubts.insert(*place, why);
+        }
+    }
+
+    /// Takes that something unclear was said of an item that cannot be made out.
+    pub(super) fn doubt_all(&self, why: String) {
+        self.heard().doubt_of_all.get_or_insert(why);
+    }
+
+    fn note(&self, heard: &mut Heard, place: usize, end: ItemEnd, result: Option<JsonText>) {
+        if let ItemEnd::Failed(error) = &end
+            && heard.first_failure.is_none()
+        {
+            let why = error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+            let name = self.places.iter().find(|(_, known)| **known == place);
+            let name = name.map(|(name, _)| name.as_str()).unwrap_or_default();
+            heard.first_failure = Some(format!("`{name}`{why}"));
+        }
+        heard.ends.insert(place, end == ItemEnd::Completed);
+        heard.pending.push_back(ItemReport { position: self.positions[place], end, result });
+    }
+
+    /// Fails what the end of a run that succeeded cannot complete.
+    fn fail_doubtful(&self, heard: &mut Heard) {
+        let mut doubts = std::mem::take(&mut heard.doubts);
+        for place in 0..self.positions.len() {
+            let of_all = || heard.doubt_of_all.clone().filter(|_| !heard.ends.contains_key(&place));
+            if let Some(why) = doubts.remove(&place).or_else(of_all) {
+                self.note(heard, place, ItemEnd::Failed(Some(why)), None);
+            }
+        }
+    }
+
     /// What the end of the program means for the job. A run that succeeded and said that items failed has failed: they are tried again like it.
     pub(super) fn conclude(&self, answer: Answer) -> Answer {
         let mut heard = self.heard();
+        if matches!(answer, Answer::Done(_)) {
+            self.fail_doubtful(&mut heard);
+        }
         let failed = heard.ends.values().filter(|is_completed| !**is_completed).count();
         let answer = match answer {
             Answer::Done(result) if failed > 0 => {
@@ -458,7 +495,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_about_items_that_cannot_be_meant_are_counted_and_harm_nothing() {
+    async fn lines_about_items_that_cannot_be_meant_are_counted_and_complete_nothing() {
         let kept = Kept::of(&["a", "b"]);
         let script = format!(
             r#"echo '{{"item": "x", "state": "completed"}}' >"$FD"
@@ -469,11 +506,64 @@ mod tests {
             "x".repeat(MAX_RESULT_BYTES)
         );
         let (answer, context, _folder) = run(&kept, &script).await;
-        let Answer::Done(result) = answer else { panic!("{answer:?}") };
-        assert_eq!(result["malformed_lines"], 5);
-        assert_eq!(kept.reports(), [completed(1)], "its state counts, its result was too long");
+        let Answer::Failed(failure) = answer else { panic!("{answer:?}") };
+        assert_eq!(failure.result.unwrap()["malformed_lines"], 5);
+        let [said, doubted] = &kept.reports()[..] else { panic!("{:?}", kept.reports()) };
+        assert_eq!(*said, completed(1), "its state counts, its result was too long");
+        assert_is_unclear(doubted, 0);
         let log = context.output.summary().tail.unwrap();
         assert!(log.contains("an item that this run was not given"), "{log}");
+    }
+
+    #[track_caller]
+    fn assert_is_unclear((position, end): &(i32, ItemEnd), expected: i32) {
+        let ItemEnd::Failed(Some(why)) = end else { panic!("{end:?}") };
+        assert!(why.starts_with("what the program said of it could not be understood: "), "{why}");
+        assert_eq!(*position, expected, "{why}");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_run_completes_no_item_of_which_something_unclear_was_said() {
+        let kept = Kept::of(&["a", "b", "c", "d", "e", "7", "g", "h"]);
+        let script = r#"long() { head -c 270000 /dev/zero | tr '\0' x; }
+            echo '{"item": "b", "state": "failed", "error": "no", "code": 7}' >"$FD"
+            echo '{"item": "c", "state": "failed", "error": "'"$(long)"'"}' >"$FD"
+            echo '{"item": "d", "state": "completed", "result": 4, "code": 7}' >"$FD"
+            echo '{"item": "e", "state": "done"}' >"$FD"
+            echo '{"item": 7, "state": "done"}' >"$FD"
+            echo '{"item": "g"}' >"$FD"
+            echo '{"item": "h", "state": "completed", ' >"$FD"
+            echo '{"item": "h", "note": "is done next"}' >"$FD"
+            echo '{"item": "h", "state": "completed"}' >"$FD""#;
+        let (answer, ..) = run(&kept, script).await;
+        let Answer::Failed(failure) = answer else { panic!("{answer:?}") };
+        assert!(failure.message.starts_with("of 8 items 5 failed"), "{}", failure.message);
+        assert_eq!(failure.result.unwrap()["malformed_lines"], 8);
+        let reports = kept.reports();
+        let [b, c, d, h, e, seven, g, a] = &reports[..] else { panic!("{reports:?}") };
+        assert_eq!([b, d, h, a], [&failed(1, "no"), &completed(3), &completed(7), &completed(0)]);
+        for (report, position) in [(c, 2), (e, 4), (seven, 5), (g, 6)] {
+            assert_is_unclear(report, position);
+        }
+        let kept_result = kept.reports.lock().unwrap()[2].result.clone();
+        assert_eq!(kept_result.unwrap().value(), json!(4));
+    }
+
+    #[tokio::test]
+    async fn a_line_too_long_to_say_which_item_has_failed_lets_the_end_complete_none() {
+        let kept = Kept::of(&["a", "b", "c"]);
+        let script = r#"long=$(head -c 270000 /dev/zero | tr '\0' x)
+            echo '{"item": "a", "state": "completed"}' >"$FD"
+            echo '{"error": "'"$long"'", "item": "b", "state": "failed"}' >"$FD""#;
+        let (answer, ..) = run(&kept, script).await;
+        assert!(matches!(answer, Answer::Failed(_)), "{answer:?}");
+        let why = "a line that may be about it could not be understood: longer than 262144 bytes";
+        assert_eq!(kept.reports(), [completed(0), failed(1, why), failed(2, why)]);
+        let kept = Kept::of(&["a", "b"]);
+        let script = r#"long=$(head -c 270000 /dev/zero | tr '\0' x)
+            echo '{"log": "'"$long"'"}' >"$FD""#;
+        let (answer, ..) = run(&kept, script).await;
+        assert!(matches!(answer, Answer::Done(_)), "it is about no item: {answer:?}");
     }
 
     #[tokio::test]

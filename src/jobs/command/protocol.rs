@@ -1,7 +1,9 @@
 //! What a program says on its descriptor: one JSON object a line.
 //!
-//! Nothing that it says can fail the job. A line that cannot be understood is counted, the first few are shown in the attempt's log,
-//! and the result tells how many there were.
+//! A line that cannot be understood does not fail the job. It is counted, the first few are shown in the attempt's log,
+//! and the result tells how many there were. Where it is about an item, that item is not taken for one of which nothing was said.
+
+mod outline;
 
 use std::collections::BTreeMap;
 use std::io::PipeReader;
@@ -14,12 +16,16 @@ use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
+use self::outline::Outline;
 use super::items::{RunItems, SaidState};
 use crate::jobs::{Output, Progress};
 use crate::model::{JsonText, MAX_JSON_LEVELS, MAX_RETRY_DELAY, inert, nests_deeper};
 
 /// The longest line, in bytes. What is longer is skipped.
 const MAX_LINE_BYTES: usize = 256 * 1024;
+
+/// How much of a line that is skipped is looked at for the item that it is about, in bytes.
+const HEAD_BYTES: usize = 4 * 1024;
 
 /// The largest checkpoint, in bytes of JSON: a program gets it back in a variable, which holds 128 KiB at the most.
 const MAX_CHECKPOINT_BYTES: usize = 64 * 1024;
@@ -114,6 +120,71 @@ impl LogLine {
     }
 }
 
+/// A line that was understood.
+struct Understood {
+    percent: Option<u8>,
+    message: Option<String>,
+    checkpoint: Option<JsonText>,
+    metric: Option<(String, f64)>,
+    advice: Option<Advice>,
+    /// The item that the result is of, with its state, and why it failed.
+    item: Option<(String, SaidState, Option<String>)>,
+    result: Option<Value>,
+    log: Option<(Level, String, Map<String, Value>)>,
+}
+
+impl Understood {
+    /// # Errors
+    /// Why the line says nothing.
+    fn of(line: &[u8]) -> Result<Self, String> {
+        if line.trim_ascii_start().first() != Some(&b'{') {
+            return Err("it is no JSON object".to_owned());
+        }
+        let line: Line = serde_json::from_slice(line).map_err(|error| inert(&error.to_string()))?;
+        let says_nothing = line.progress.is_none()
+            && line.message.is_none()
+            && line.checkpoint.is_none()
+            && line.metric.is_none()
+            && line.result.is_none()
+            && line.log.is_none()
+            && line.item.is_none()
+            && line.retry_after.is_none()
+            && line.snooze.is_none()
+            && line.r#final.is_none();
+        if says_nothing {
+            return Err("it says nothing that is known".to_owned());
+        }
+        let percent = line.progress.map(percent).transpose()?;
+        let checkpoint = line.checkpoint.as_ref().map(JsonText::from);
+        if checkpoint.as_ref().is_some_and(|text| text.as_str().len() > MAX_CHECKPOINT_BYTES) {
+            return Err(format!("a checkpoint of more than {MAX_CHECKPOINT_BYTES} bytes"));
+        }
+        refuse_depth("a checkpoint", line.checkpoint.as_ref())?;
+        let metric = metric(line.metric, line.value)?;
+        let advice = advice(line.retry_after, line.snooze, line.reason, line.r#final)?;
+        let item = match (line.item, line.state) {
+            (None, None) if line.error.is_none() => {
+                refuse_depth("a result", line.result.as_ref())?;
+                None
+            }
+            (None, _) => return Err("`state` and `error` are about an `item`".to_owned()),
+            (Some(_), None) => return Err("an item needs its `state`".to_owned()),
+            (Some(name), Some(state)) => Some((name, state, line.error.as_deref().map(cut))),
+        };
+        let level = line.level.unwrap_or(Level::Info);
+        Ok(Self {
+            percent,
+            message: line.message.as_deref().map(cut),
+            checkpoint,
+            metric,
+            advice,
+            item,
+            result: line.result,
+            log: line.log.map(|text| (level, cut(&text), line.fields)),
+        })
+    }
+}
+
 /// Takes log lines to the daemon's log.
 pub(super) type LogSink = Arc<dyn Fn(LogLine) + Send + Sync>;
 
@@ -166,7 +237,11 @@ impl Listener {
         let told = match line {
             Ok(line) if line.trim_ascii().is_empty() => return,
             Ok(line) => self.take(line).map_err(|why| (why, shown(line))),
-            Err(TooLong) => Err((format!("longer than {MAX_LINE_BYTES} bytes"), String::new())),
+            Err(TooLong(head)) => {
+                let why = format!("longer than {MAX_LINE_BYTES} bytes");
+                self.make_out(head, true, &why);
+                Err((why, String::new()))
+            }
         };
         if let Err((why, line)) = told {
             let mut said = self.state();
@@ -182,72 +257,66 @@ impl Listener {
     }
 
     /// # Errors
-    /// Why the line says nothing.
+    /// Why not all of the line counts.
     fn take(&self, line: &[u8]) -> Result<(), String> {
-        if line.trim_ascii_start().first() != Some(&b'{') {
-            return Err("it is no JSON object".to_owned());
-        }
-        let line: Line = serde_json::from_slice(line).map_err(|error| inert(&error.to_string()))?;
-        let says_nothing = line.progress.is_none()
-            && line.message.is_none()
-            && line.checkpoint.is_none()
-            && line.metric.is_none()
-            && line.result.is_none()
-            && line.log.is_none()
-            && line.item.is_none()
-            && line.retry_after.is_none()
-            && line.snooze.is_none()
-            && line.r#final.is_none();
-        if says_nothing {
-            return Err("it says nothing that is known".to_owned());
-        }
-        let percent = line.progress.map(percent).transpose()?;
-        let checkpoint = line.checkpoint.as_ref().map(JsonText::from);
-        if checkpoint.as_ref().is_some_and(|text| text.as_str().len() > MAX_CHECKPOINT_BYTES) {
-            return Err(format!("a checkpoint of more than {MAX_CHECKPOINT_BYTES} bytes"));
-        }
-        refuse_depth("a checkpoint", line.checkpoint.as_ref())?;
-        let metric = metric(line.metric, line.value)?;
-        let advice = advice(line.retry_after, line.snooze, line.reason, line.r#final)?;
-        let result = match (line.item, line.state) {
-            (None, None) if line.error.is_none() => {
-                refuse_depth("a result", line.result.as_ref())?;
-                line.result
+        match Understood::of(line) {
+            Ok(understood) => self.act_on(understood),
+            Err(why) => {
+                self.make_out(line, false, &why);
+                Err(why)
             }
-            (None, _) => return Err("`state` and `error` are about an `item`".to_owned()),
-            (Some(_), None) => return Err("an item needs its `state`".to_owned()),
-            (Some(name), Some(state)) => {
-                let items = self.items.as_ref().ok_or("this run has no items")?;
-                items.hear(
-                    &name,
-                    state,
-                    line.error.map(|text| cut(&text)),
-                    line.result.as_ref(),
-                )?;
-                None
-            }
-        };
-        // Everything was understood; now all of it counts.
-        if percent.is_some() || line.message.is_some() {
-            self.progress.update(percent, line.message.map(|text| cut(&text)));
         }
-        if let Some(checkpoint) = checkpoint {
+    }
+
+    /// Takes what a line that was not understood says of an item all the same.
+    fn make_out(&self, line: &[u8], is_cut: bool, why: &str) {
+        let Some(items) = &self.items else { return };
+        let outline = Outline::of(line);
+        match (outline.item(), outline.state()) {
+            (Some(name), Some(state)) if is_cut || outline.is_whole() => {
+                let error = outline.error().map_or_else(|| unclear(why), cut);
+                // It is counted already.
+                let _again = items.hear(&name, state, Some(error), outline.result().as_ref());
+            }
+            (Some(name), _) => items.doubt(&name, unclear(why)),
+            (None, _) if is_cut && outline.conceals_its_item() => {
+                items.doubt_all(format!(
+                    "a line that may be about it could not be understood: {why}"
+                ));
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// # Errors
+    /// Why not all of it counts.
+    fn act_on(&self, line: Understood) -> Result<(), String> {
+        // First, because a line about an item that is refused says nothing else either.
+        if let Some((name, state, error)) = line.item {
+            let items = self.items.as_ref().ok_or("this run has no items")?;
+            items.hear(&name, state, error, line.result.as_ref())?;
+        } else if line.result.is_some() {
+            self.state().result = line.result;
+        }
+        if line.percent.is_some() || line.message.is_some() {
+            self.progress.update(line.percent, line.message);
+        }
+        if let Some(checkpoint) = line.checkpoint {
             self.progress.checkpoint(checkpoint);
         }
         let mut said = self.state();
-        if let Some((name, value)) = metric {
+        if let Some((name, value)) = line.metric {
             if said.metrics.len() >= MAX_METRICS && !said.metrics.contains_key(&name) {
                 return Err(format!("more than {MAX_METRICS} metrics"));
             }
             said.metrics.insert(name, value);
         }
-        said.result = result.or_else(|| said.result.take());
-        said.advice = advice.or_else(|| said.advice.take());
-        if let Some(text) = line.log {
+        said.advice = line.advice.or_else(|| said.advice.take());
+        if let Some((level, text, fields)) = line.log {
             let is_first = said.logged < MAX_LOGGED;
             said.logged = said.logged.saturating_add(1);
             drop(said);
-            self.log(line.level.unwrap_or(Level::Info), &cut(&text), line.fields, is_first);
+            self.log(level, &text, fields, is_first);
         }
         Ok(())
     }
@@ -336,6 +405,11 @@ fn refuse_depth(what: &str, value: Option<&Value>) -> Result<(), String> {
     Ok(())
 }
 
+/// Why an item has failed of which something unclear was said.
+fn unclear(why: &str) -> String {
+    format!("what the program said of it could not be understood: {why}")
+}
+
 fn cut(text: &str) -> String {
     let text: String = text.chars().take(MAX_TEXT_CHARS).collect();
     inert(&text)
@@ -347,9 +421,9 @@ fn shown(line: &[u8]) -> String {
     inert(&text)
 }
 
-/// A line that was skipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct TooLong;
+/// A line that was skipped, with its beginning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct TooLong(Vec<u8>);
 
 /// Puts lines together from whatever pieces they come in.
 #[derive(Debug, Default)]
@@ -367,10 +441,14 @@ impl Lines {
                 _ => (piece, false),
             };
             self.is_too_long |= self.line.len() + text.len() > MAX_LINE_BYTES;
-            if self.is_too_long {
-                self.line.clear();
+            let room = if self.is_too_long {
+                HEAD_BYTES.saturating_sub(self.line.len())
             } else {
-                self.line.extend_from_slice(text);
+                text.len()
+            };
+            self.line.extend_from_slice(&text[..text.len().min(room)]);
+            if self.is_too_long {
+                self.line.truncate(HEAD_BYTES);
             }
             if ends {
                 complete.extend(self.rest());
@@ -382,7 +460,7 @@ impl Lines {
     /// What has come of a line so far, as a line.
     fn rest(&mut self) -> Option<Result<Vec<u8>, TooLong>> {
         if std::mem::take(&mut self.is_too_long) {
-            return Some(Err(TooLong));
+            return Some(Err(TooLong(std::mem::take(&mut self.line))));
         }
         (!self.line.is_empty()).then(|| Ok(std::mem::take(&mut self.line)))
     }
@@ -502,7 +580,7 @@ mod tests {
             assert!(lines.line.len() <= MAX_LINE_BYTES);
         }
         found.extend(lines.add(b"\n{}\n"));
-        assert_eq!(found, [Err(TooLong), Ok(b"{}".to_vec())]);
+        assert_eq!(found, [Err(TooLong(vec![b'x'; HEAD_BYTES])), Ok(b"{}".to_vec())]);
     }
 
     proptest! {
