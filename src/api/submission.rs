@@ -436,12 +436,31 @@ mod tests {
                 json!({"kind": "command", "depends_on": [{"job": 1, "needs": "luck"}]}),
                 "/depends_on/0",
             ),
+            (
+                json!({"kind": "command", "items": ["a", {"name": "b", "parms": {}}]}),
+                "/items/1/parms",
+            ),
+            (json!([job, {"kind": "command", "items": [{"name": "b"}, 7]}]), "/1/items/1"),
+            (json!({"kind": "command", "items": [{"params": {}}]}), "/items/0"),
             (json!({"params": {}}), ""),
             (json!([job, 5]), "/1"),
         ] {
             assert_eq!(places(&body), [place], "{body}");
             assert!(body.pointer(place).is_some(), "{place} leads nowhere in {body}");
         }
+    }
+
+    #[test]
+    fn a_refusal_of_an_item_says_what_one_is() {
+        let body = json!({"kind": "command", "params": {"argv": ["true"]}, "items": ["a", 7]});
+        let problem = check(body).expect_err("7 is no item");
+        assert_eq!(
+            problem.errors[0].detail,
+            "invalid type: integer `7`, expected an item: its name, or an object with `name` and `params`"
+        );
+        let body = json!({"kind": "command", "items": [{"name": "a", "parms": {"z": 1}}]});
+        let problem = check(body).expect_err("there is no such key");
+        assert_eq!(problem.errors[0].detail, "unknown key `parms` (did you mean `params`?)");
     }
 
     #[test]

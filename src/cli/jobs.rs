@@ -66,7 +66,8 @@ pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
 
 /// Params as they are written on the command line; `-` is stdin.
 pub(super) fn read_params(text: &str) -> Result<Value, Failure> {
-    if text == "-" { parse_json(&read_stdin()?) } else { parse_json(text) }
+    let text: &str = if text == "-" { &read_stdin()? } else { text };
+    parse_json("--params", text)
 }
 
 /// A priority as the daemon takes it: a number or a name.
@@ -298,8 +299,11 @@ fn read_items(file: &Path) -> Result<Value, Failure> {
             Failure::new(Exit::Usage, message)
         })?
     };
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let item = |line: &str| if line.starts_with('{') { parse_json(line) } else { Ok(json!(line)) };
+    let lines = (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty());
+    let item = |(number, line): (usize, &str)| match line.starts_with('{') {
+        true => parse_json(&format!("line {number} of the items"), line),
+        false => Ok(json!(line)),
+    };
     Ok(Value::Array(lines.map(item).collect::<Result<_, _>>()?))
 }
 

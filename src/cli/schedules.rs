@@ -227,7 +227,7 @@ async fn changed(session: &Session, path: &str, body: &Value) -> Outcome {
 }
 
 pub(super) async fn run(session: &Session, args: &Run) -> Outcome {
-    let params = args.params.as_deref().map(parse_json).transpose()?;
+    let params = args.params.as_deref().map(|text| parse_json("--params", text)).transpose()?;
     let at = args.at.as_deref().map(|text| session.instant(text, true)).transpose()?;
     let body = json!({ "params": params, "nominal_at": at.map(|at| at.to_string()), "dry_run": args.dry_run });
     let client = session.daemon().await?;
@@ -277,7 +277,8 @@ pub(super) async fn finish(session: &Session, client: &Client, job: i64) -> Outc
     Ok(if completed { Exit::Ok } else { Exit::Failed })
 }
 
-pub(super) fn parse_json(text: &str) -> Result<Value, Failure> {
+/// Reads what was typed as JSON. `what` names it where it is none.
+pub(super) fn parse_json(what: &str, text: &str) -> Result<Value, Failure> {
     serde_json::from_str(text)
-        .map_err(|error| Failure::new(Exit::Usage, format!("--params is not JSON: {error}")))
+        .map_err(|error| Failure::new(Exit::Usage, format!("{what} is not JSON: {error}")))
 }

@@ -1,6 +1,10 @@
 //! What is submitted.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::model::{Concurrency, DependencyNeeds, NodeChoice, OnDependencyFailure};
@@ -104,7 +108,7 @@ fn success() -> DependencyNeeds {
 }
 
 /// An item of a batch that is submitted: its name alone, or with params of its own.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum Item {
     /// Its name.
@@ -117,4 +121,37 @@ pub enum Item {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         params: Option<Value>,
     },
+}
+
+/// By hand, because what serde says of an untagged enum names neither the key that is wrong nor what an item is.
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ItemVisitor)
+    }
+}
+
+struct ItemVisitor;
+
+impl<'de> Visitor<'de> for ItemVisitor {
+    type Value = Item;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an item: its name, or an object with `name` and `params`")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Item, E> {
+        Ok(Item::Name(name.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Item, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct WithParams {
+            name: String,
+            params: Option<Value>,
+        }
+        let WithParams { name, params } =
+            WithParams::deserialize(MapAccessDeserializer::new(fields))?;
+        Ok(Item::WithParams { name, params })
+    }
 }

@@ -114,11 +114,19 @@ fn items_that_cannot_be_meant_are_refused_with_their_place() {
         (json!(["a", "a"]), "/items/1"),
         (json!(["a", ""]), "/items/1"),
         (json!(["a", { "name": "b", "params": { "argv": 1 } }]), "/items/1/params/argv"),
+        (json!(["a", { "name": "b", "parms": { "z": 1 } }]), "/items/1/parms"),
+        (json!(["a", 7]), "/items/1"),
     ] {
         let body = json!({ "kind": "command", "params": { "argv": ["true"] }, "items": items });
         let problem = daemon.post("/api/v1/jobs", &body);
         assert_eq!(problem["errors"][0]["pointer"], place, "{problem:#}");
     }
+    std::fs::write(daemon.path("items"), "a\n\n{\"name\": \n").expect("a file");
+    let file = daemon.path("items");
+    let submit = ["submit", "command", "--params", r#"{"argv": ["true"]}"#, "--items"];
+    let mut command = daemon.command(submit);
+    let refused = answer(command.arg(file)).exits(2);
+    assert!(refused.stderr.contains("line 3 of the items is not JSON"), "{refused:?}");
 }
 
 #[test]
