@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Declared, Problem, Segment};
+use super::{Declared, ItemRuns, Problem, Segment};
 use crate::model::{
     Breaker, HumanDuration, MAX_JSON_LEVELS, Priority, Rate, RetryPolicy, nests_deeper,
 };
@@ -85,7 +85,11 @@ impl Kind {
         }
         match &self.origin {
             Origin::BuiltIn(check) => check(params),
-            Origin::File(declared) => declared.check(params),
+            Origin::File(declared) => {
+                let mut problems = declared.check(params);
+                problems.extend(taken_name(declared, params));
+                problems
+            }
         }
     }
 
@@ -120,6 +124,17 @@ fn depth_problem(params: &Value) -> Option<Problem> {
         "params may have {MAX_JSON_LEVELS} lists and objects inside each other, and here are more"
     );
     Some(Problem { path, ..Problem::at("", message) })
+}
+
+/// A param that would be lost: where one run does all items, the program gets them under its name.
+fn taken_name(declared: &Declared, params: &Value) -> Option<Problem> {
+    let is_taken = declared.items == ItemRuns::All && params.get("items").is_some();
+    is_taken.then(|| {
+        Problem::at(
+            "items",
+            "the program gets the items of a batch as `items`, so no param can be called that",
+        )
+    })
 }
 
 /// Every built-in kind.

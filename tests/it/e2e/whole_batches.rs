@@ -179,3 +179,19 @@ fn params_of_the_batch_and_of_each_item_are_held_against_the_schema() {
     let refused = daemon.cli(["validate"]).exits(78);
     assert!(refused.stderr.contains("none of its params can be called that"), "{}", refused.stderr);
 }
+
+#[test]
+fn no_param_that_the_items_would_replace_is_taken_in() {
+    let daemon = daemon_with(&KIND.replace("additionalProperties = false\n", ""));
+    let lost = json!({"site": "x", "items": "x"});
+    let own = json!([{"name": "a", "params": {"items": [1]}}]);
+    for (params, names, place) in [
+        (lost.clone(), json!(["a"]), "/params/items"),
+        (lost, Value::Null, "/params/items"),
+        (json!({"site": "x"}), own, "/items/0/params/items"),
+    ] {
+        let body = json!({"kind": "import", "params": params, "items": names});
+        let problem = daemon.post("/api/v1/jobs", &body);
+        assert_eq!(problem["errors"][0]["pointer"], place, "{body}: {problem:#}");
+    }
+}
