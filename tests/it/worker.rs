@@ -36,6 +36,7 @@ on_both_backends![
     what_still_runs_when_others_are_about_to_run_it_is_given_back_without_patience,
     a_success_after_the_order_to_stop_is_a_success,
     a_failure_for_good_is_not_tried_again,
+    a_result_that_readers_would_refuse_is_left_out_and_the_log_says_so,
     a_snoozed_job_comes_back_uncharged,
     draining_waits_for_what_runs_and_takes_nothing_new,
     everybody_who_drains_waits,
@@ -264,6 +265,20 @@ async fn a_failure_for_good_is_not_tried_again(queue: Queue) {
     let failed = workers.queue.job(id).await;
     assert_eq!(failed.result, Some(Value::from(3)));
     assert_eq!(failed.error.as_deref(), Some("three findings"));
+}
+
+async fn a_result_that_readers_would_refuse_is_left_out_and_the_log_says_so(queue: Queue) {
+    let mut workers = Workers::start(queue, PoolSettings::plain(1), |_| async {
+        Answer::Done((0..130).fold(Value::from(1), |inner, _| Value::from(vec![inner])))
+    });
+    let id = workers.submit(job()).await;
+    assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
+    assert_eq!(workers.queue.job(id).await.result, None);
+    let tail = workers.queue.attempts(id).await[0].output_tail.clone();
+    assert!(
+        tail.as_deref().is_some_and(|tail| tail.contains("the result is not kept")),
+        "{tail:?}"
+    );
 }
 
 async fn a_snoozed_job_comes_back_uncharged(queue: Queue) {
