@@ -148,7 +148,9 @@ pub(super) fn settings(folder: PathBuf, dice: &mut Dice) -> Settings {
 /// Writes the kinds that files declare, and tells where.
 fn declare_kinds(folder: PathBuf) -> PathBuf {
     std::fs::create_dir_all(&folder).expect("a folder for kinds");
-    let text = format!("[run]\nconcurrency = {CAPPED_MAX}\n[command]\nargv = [\"true\"]\n");
+    let text = format!(
+        "[run]\nconcurrency = {CAPPED_MAX}\n[command]\nargv = [\"true\"]\n[params]\ntype = \"object\"\n"
+    );
     std::fs::write(folder.join(format!("{CAPPED}.toml")), text).expect("a kind is declared");
     folder
 }
