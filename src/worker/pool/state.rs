@@ -33,7 +33,6 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Every reason for which the pool wakes.
 enum Wake {
     Work,
-    Heard,
     Ended(FinishedAttempt),
     Answered(Receipt),
     Ordered(Option<Order>),
@@ -116,9 +115,9 @@ impl State {
             }
             let has_room = self.has_room() && self.retry_at.is_none();
             // What the round that is under way does not bring, the next one does.
-            let is_here = self.round.is_none();
+            let may_ask = self.round.is_none();
             // Work for which there is no room here is for others.
-            let hears_of_work = is_here && (has_room || self.pool.signals.others.is_some());
+            let hears_of_work = may_ask && (has_room || self.pool.signals.others.is_some());
             let pause = self.pause();
             let reason = tokio::select! {
                 biased;
@@ -127,13 +126,13 @@ impl State {
                 receipt = answered(&mut self.round) => Wake::Answered(receipt),
                 Some(ended) = done.recv() => Wake::Ended(ended),
                 () = work.notified(), if hears_of_work => Wake::Work,
-                () = heard.notified(), if is_here && has_room => Wake::Heard,
+                () = heard.notified(), if may_ask && has_room => Wake::Work,
                 _ = progress.tick(), if !self.running.is_empty() => Wake::ProgressDue,
                 () = tokio::time::sleep(pause) => Wake::TimeIsUp,
             };
             match reason {
                 Wake::Work if !has_room => self.pass_on(),
-                Wake::Work | Wake::Heard => self.looks = true,
+                Wake::Work => self.looks = true,
                 Wake::TimeIsUp => {
                     self.looks = true;
                     self.retry_at = self.retry_at.map(|_passed| self.after_store_pause());
