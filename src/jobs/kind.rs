@@ -79,7 +79,11 @@ impl Kind {
     /// Everything that is wrong with params for it.
     #[must_use]
     pub fn check(&self, params: &Value) -> Vec<Problem> {
-        // First, and alone: the other checks may repeat what is wrong.
+        // serde reads a list as the fields of an object, by their order.
+        if !params.is_object() {
+            return vec![Problem::at("", "params are an object")];
+        }
+        // Before the others and alone: they may repeat what is wrong.
         if let Some(problem) = depth_problem(params) {
             return vec![problem];
         }

@@ -187,7 +187,7 @@ pub(crate) fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> 
     let Some((unknown, known)) = unknown_name(&message, "unknown field") else {
         let help = unknown_name(&message, "unknown variant")
             .and_then(|(unknown, known)| suggest(unknown, &known));
-        return Problem { path, message: short(&message), help };
+        return Problem { path, message: short(&in_plain_words(&message)), help };
     };
     // serde_path_to_error already points at the unknown field in maps, but at its parent in some containers.
     if path.last() != Some(&Segment::Key(unknown.to_owned())) {
@@ -197,6 +197,32 @@ pub(crate) fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> 
         suggest(unknown, &known).or_else(|| Some(format!("known keys: {}", known.join(", "))));
     let message = short(&format!("unknown key `{unknown}`"));
     Problem { path, message, help }
+}
+
+/// serde's message without the names of Rust's types, which mean nothing to whoever wrote the value.
+fn in_plain_words(message: &str) -> String {
+    // The last one: what comes before it may repeat the value.
+    let Some((found, wanted)) = message.rsplit_once(", expected ") else {
+        return message.to_owned();
+    };
+    let found = match found {
+        "invalid type: map" => "invalid type: object",
+        "invalid type: sequence" => "invalid type: list",
+        other => other,
+    };
+    let wanted = match wanted {
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        other if other.starts_with("struct ") || other.starts_with("internally tagged enum ") => {
+            "an object"
+        }
+        other => other,
+    };
+    format!("{found}, expected {wanted}")
 }
 
 /// The longest message, in characters. serde repeats a wrong value in full, however long it is.
@@ -294,7 +320,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "limits.max_files: invalid type: string \"lots\", expected u32",
+                "limits.max_files: invalid type: string \"lots\", expected a whole number that is not negative",
                 "older_then: unknown key `older_then` (did you mean `older_than`?)",
             ]
         );

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -78,13 +78,45 @@ fn is_any(choice: &NodeChoice) -> bool {
 }
 
 /// A job that must come first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum DependsOn {
     /// This job must complete.
     Job(i64),
     /// With what is needed of it.
     Needs(Needs),
+}
+
+/// By hand, as for an [`Item`].
+impl<'de> Deserialize<'de> for DependsOn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DependsOnVisitor)
+    }
+}
+
+struct DependsOnVisitor;
+
+impl<'de> Visitor<'de> for DependsOnVisitor {
+    type Value = DependsOn;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a job: its number, or an object with `job` or `index`, and `needs`")
+    }
+
+    fn visit_i64<E: Error>(self, id: i64) -> Result<DependsOn, E> {
+        Ok(DependsOn::Job(id))
+    }
+
+    fn visit_u64<E: Error>(self, id: u64) -> Result<DependsOn, E> {
+        match i64::try_from(id) {
+            Ok(id) => Ok(DependsOn::Job(id)),
+            Err(_too_large) => Err(E::invalid_value(Unexpected::Unsigned(id), &self)),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<DependsOn, A::Error> {
+        Needs::deserialize(MapAccessDeserializer::new(fields)).map(DependsOn::Needs)
+    }
 }
 
 /// What is needed of another job, which is named by its number or by its place in the same call.

@@ -112,8 +112,10 @@ impl GivenItems {
         context: &Context,
         params: &mut CommandParams,
     ) -> Self {
+        // What JSON adds to a name and its params: keys, quotes, braces and a comma.
+        const FRAME_BYTES: usize = r#"{"name":"","params":},"#.len();
         let own = |item: &OpenItem| item.params.as_ref().map_or(0, |params| params.as_str().len());
-        let bytes: usize = items.iter().map(|item| item.name.len() + own(item)).sum();
+        let bytes: usize = items.iter().map(|item| FRAME_BYTES + item.name.len() + own(item)).sum();
         if bytes <= MAX_INLINE_BYTES {
             let input: Vec<Value> = items.iter().map(given).collect();
             params.input.get_or_insert_default().insert("items".to_owned(), input.into());

@@ -391,6 +391,9 @@ fn advice(
             delay: delay(seconds)?,
             reason: cut(&reason.unwrap_or_else(|| "the program asked for it".to_owned())),
         })),
+        (None, None, Some(why)) if why.trim().is_empty() => {
+            Ok(Some(Advice::Final("the program said so, and not why".to_owned())))
+        }
         (None, None, Some(why)) => Ok(Some(Advice::Final(cut(&why)))),
         _ => Err("only one of `retry_after`, `snooze` and `final` can be meant".to_owned()),
     }

@@ -161,9 +161,9 @@ fn every_error_of_a_file_is_reported_in_one_pass_with_its_place() {
             "7:12: error[S016]: `priority`: 11 is outside 1 to 10",
             "8:11: error[S016]: `overlap`: `skipp` is not one of `skip`, `queue_one`, `queue_all`, `cancel_previous` or `allow` (did you mean `skip`?)",
             "9:11: error[S013]: `timeout` must be a length of time like \"30m\", and this is an integer",
-            "11:9: error[S021]: invalid type: string \"/tmp\", expected a sequence",
+            "11:9: error[S021]: invalid type: string \"/tmp\", expected a list",
             "12:1: error[S014]: unknown key `older_then` in [sweep] (did you mean `older_than`?)",
-            "13:20: error[S021]: invalid type: string \"lots\", expected u32",
+            "13:20: error[S021]: invalid type: string \"lots\", expected a whole number that is not negative",
         ]
     );
 }
