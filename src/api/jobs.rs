@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -212,7 +213,7 @@ pub(super) async fn create(
     let write = hand_in(&app.store, rows, key, toll, context);
     let submitted = match live.signals.work_of(write).await?? {
         Outcome::Submitted(submitted) => submitted,
-        Outcome::Repeated(ids) => return repeated(&app, ids, is_bulk).await,
+        Outcome::Repeated { jobs, at } => return repeated(&app, jobs, at, is_bulk).await,
         Outcome::Other => {
             let detail =
                 "this Idempotency-Key was used for another request; take a new one".to_owned();
@@ -288,7 +289,11 @@ fn idempotency_key(
     body: &Value,
     actor: &Actor,
 ) -> Result<Option<Key>, Problem> {
-    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let mut keys = headers.get_all("idempotency-key").iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    if keys.next().is_some() {
+        return Err(Problem::bad_request("a request has one Idempotency-Key"));
+    }
     let key = key.to_str().ok().filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
     let key = key.ok_or_else(|| {
         Problem::bad_request(format!(
@@ -299,8 +304,13 @@ fn idempotency_key(
     Ok(Some(Key { key: format!("{actor} {key}"), request }))
 }
 
-/// The answer to a submission that was done before: the same jobs, as they are now.
-async fn repeated(app: &App, ids: Vec<JobId>, is_bulk: bool) -> Result<Response, Problem> {
+/// The answer to a submission that was done before, at that instant: the same jobs, as they are now.
+async fn repeated(
+    app: &App,
+    ids: Vec<JobId>,
+    at: Timestamp,
+    is_bulk: bool,
+) -> Result<Response, Problem> {
     let replayed = [("idempotency-replayed", "true")];
     if is_bulk {
         let items: Vec<Value> = ids.iter().map(|id| json!({ "id": id.0 })).collect();
@@ -311,8 +321,9 @@ async fn repeated(app: &App, ids: Vec<JobId>, is_bulk: bool) -> Result<Response,
     let record = app.store.read(move |conn| history::job(conn, id)).await?;
     let record = record.ok_or_else(|| Problem::not_found(format!("job {id} is gone")))?;
     let location = [(header::LOCATION, format!("/api/v1/jobs/{id}"))];
-    let job = axum::Json(estimated(app, record));
-    Ok((StatusCode::ACCEPTED, replayed, location, job).into_response())
+    let was_found = record.created_at < at;
+    let status = if was_found { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, replayed, location, axum::Json(estimated(app, record))).into_response())
 }
 
 /// Which part of which attempt's log.

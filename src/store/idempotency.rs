@@ -27,8 +27,13 @@ pub struct Key {
 pub enum Outcome {
     /// It was the first one.
     Submitted(Vec<Submitted>),
-    /// It was done before, and made these jobs then.
-    Repeated(Vec<JobId>),
+    /// It was done before.
+    Repeated {
+        /// What it came to: the jobs it made, or found in possession of their unique keys.
+        jobs: Vec<JobId>,
+        /// When that was; a job of those that is older was found.
+        at: Timestamp,
+    },
     /// The key was used for another request.
     Other,
 }
@@ -70,15 +75,15 @@ pub fn submit_once(
 }
 
 fn repeated(conn: &mut Conn, key: &Key) -> Result<Outcome, StoreError> {
-    let kept: Option<(String, String)> = idempotency_keys::table
+    let kept: Option<(String, String, Micros)> = idempotency_keys::table
         .find(&key.key)
-        .select((idempotency_keys::request, idempotency_keys::jobs))
+        .select((idempotency_keys::request, idempotency_keys::jobs, idempotency_keys::created_at))
         .first(conn)
         .optional()?;
     match kept {
-        Some((request, jobs)) if request == key.request => {
+        Some((request, jobs, at)) if request == key.request => {
             let ids: Vec<i64> = from_json("jobs of an idempotency key", &jobs)?;
-            Ok(Outcome::Repeated(ids.into_iter().map(JobId).collect()))
+            Ok(Outcome::Repeated { jobs: ids.into_iter().map(JobId).collect(), at: at.into() })
         }
         Some(_) => Ok(Outcome::Other),
         None => Err(StoreError::Busy),

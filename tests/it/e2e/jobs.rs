@@ -284,8 +284,27 @@ fn a_submission_can_be_repeated_under_its_key_without_being_done_twice() {
     assert_eq!(status, 422, "{problem:#}");
     let (_, bulk) = submit("order-2", &json!([body, body]));
     assert_eq!(submit("order-2", &json!([body, body])).1, bulk);
+    let twice = submit("order-3\r\nIdempotency-Key: order-4", &body);
+    assert_eq!(twice.0, 400, "{:#}", twice.1);
     let all = daemon.cli(["jobs", "--json"]).exits(0).json();
     assert_eq!(items(&all).len(), 3);
+}
+
+#[test]
+fn a_repeated_submission_that_found_its_unique_key_taken_is_answered_as_before() {
+    let daemon = Daemon::start(|_| {});
+    let socket = daemon.path("data/sexton.sock");
+    let holder = daemon.submit("true", &["--unique", "nightly", "--at", "1h"]);
+    let body = json!({ "kind": "command", "params": { "argv": ["true"] }, "unique": "nightly" });
+    let submit = || {
+        let (head, patience) = ("Idempotency-Key: order-1\r\n", Duration::from_secs(30));
+        call_with(&socket, patience, ("POST", "/api/v1/jobs"), head, Some(&body))
+            .expect("an answer")
+    };
+    for _ in 0..2 {
+        let (status, found) = submit();
+        assert_eq!((status, id(&found)), (200, id(&holder)));
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use sexton::store::Conn;
 use sexton::store::StoreError;
 use sexton::store::idempotency::{KEPT_FOR, Key, Outcome, submit_once};
 
-use crate::harness::{Queue, job, on_both_backends};
+use crate::harness::{Queue, at, job, on_both_backends};
 
 on_both_backends![
     a_repeated_submission_makes_no_job_and_names_the_ones_that_it_made,
@@ -26,7 +26,7 @@ async fn once(queue: &Queue, second: i64, key: Key, count: usize) -> Outcome {
 async fn a_repeated_submission_makes_no_job_and_names_the_ones_that_it_made(queue: Queue) {
     let Outcome::Submitted(first) = once(&queue, 0, key("a"), 3).await else { panic!("the first") };
     let ids: Vec<_> = first.iter().map(|job| job.id).collect();
-    assert_eq!(once(&queue, 1, key("a"), 3).await, Outcome::Repeated(ids));
+    assert_eq!(once(&queue, 1, key("a"), 3).await, Outcome::Repeated { jobs: ids, at: at(0) });
     assert_eq!(queue.claim(2, 10).await.len(), 3);
 }
 
@@ -52,6 +52,6 @@ async fn a_submission_that_fails_does_not_take_its_key(queue: Queue) {
 async fn a_key_is_forgotten_after_a_day(queue: Queue) {
     let day = i64::try_from(KEPT_FOR.as_secs()).unwrap();
     once(&queue, 0, key("a"), 1).await;
-    assert!(matches!(once(&queue, day - 1, key("a"), 1).await, Outcome::Repeated(_)));
+    assert!(matches!(once(&queue, day - 1, key("a"), 1).await, Outcome::Repeated { .. }));
     assert!(matches!(once(&queue, day, key("b"), 1).await, Outcome::Submitted(_)));
 }
