@@ -16,13 +16,13 @@ use super::problem::Problem;
 use super::schedules::instant;
 use super::state::App;
 use super::submission::{Submitted, check_submission};
-use super::wire::{Attempt, ItemState, Job, List, Submission, Tripped, WaitsFor, time};
+use super::wire::{Attempt, HeldBy, ItemState, Job, List, Submission, WaitsFor, time};
 use crate::model::{Actor, Event, FinalState, JobId, JobState, NewJob};
 use crate::queue::{Ageing, expected_end};
 use crate::store::batches::{self, ItemRecord};
-use crate::store::breakers;
 use crate::store::dependencies::waits_for;
 use crate::store::history::{self, AttemptRecord, JobFilter, JobRecord};
+use crate::store::holds;
 use crate::store::idempotency::{Key, Outcome, submit_once};
 use crate::store::jobs::{SubmitContext, submit};
 use crate::store::tokens::{Toll, charge};
@@ -104,20 +104,20 @@ pub(super) async fn show(
                 Some(job) if job.state == JobState::Blocked => waits_for(conn, job.id, MAX_SHOWN)?,
                 _ => Vec::new(),
             };
-            let broken = match &job {
+            let holds = match &job {
                 Some(job) if job.state == JobState::Pending && job.run_at <= now => {
-                    breakers::holding(conn, &declared, job.id)?
+                    holds::of_job(conn, &declared, job.id, now)?
                 }
-                _ => None,
+                _ => Vec::new(),
             };
-            Ok(job.map(|job| (job, attempts, waits_for, broken)))
+            Ok(job.map(|job| (job, attempts, waits_for, holds)))
         })
         .await?;
-    let (record, attempts, waits_for, broken) =
+    let (record, attempts, waits_for, holds) =
         found.ok_or_else(|| Problem::not_found(format!("there is no job {id}")))?;
     let mut job = estimated(&app, record);
     job.waits_for = waits_for.into_iter().map(WaitsFor::from).collect();
-    job.held_by = broken.map(|broken| Tripped::new(&broken.name, broken.breaker, broken.trip));
+    job.held_by = holds.into_iter().map(HeldBy::from).collect();
     job.attempts = Some(attempts.into_iter().map(Attempt::from).collect());
     Ok(axum::Json(job))
 }

@@ -26,7 +26,7 @@ use crate::model::{Event, NodeId};
 use crate::schedule::Diagnostic;
 use crate::store::audit::append_event;
 use crate::store::history::{self, JobFilter, Page};
-use crate::store::{Condition, Store, nodes, schedules as ledgers};
+use crate::store::{Condition, Store, holds, nodes, schedules as ledgers};
 
 /// How many coming runs the status shows.
 const NEXT_RUNS: usize = 5;
@@ -38,8 +38,12 @@ pub(crate) const TICK_OVERDUE: std::time::Duration = std::time::Duration::from_s
 #[utoipa::path(get, path = "/api/v1/status", responses((status = 200, body = Status)))]
 pub(super) async fn status(State(app): State<App>) -> Result<axum::Json<Status>, Problem> {
     let catalog = app.catalog();
-    let (counts, ledgers) =
-        app.store.read(|conn| Ok((history::counts(conn)?, ledgers::ledgers(conn)?))).await?;
+    let declared = app.settings.limits(catalog.kinds());
+    let read = move |conn: &mut _| {
+        let unknown = holds::unknown_kinds(conn, &declared)?;
+        Ok((history::counts(conn)?, ledgers::ledgers(conn)?, unknown))
+    };
+    let (counts, ledgers, unknown) = app.store.read(read).await?;
     let now = app.clock.now();
     let mut next: Vec<(Timestamp, String)> = catalog
         .schedules
@@ -55,7 +59,10 @@ pub(super) async fn status(State(app): State<App>) -> Result<axum::Json<Status>,
     next.truncate(NEXT_RUNS);
     let live = app.live.as_deref();
     let pool = live.map(|live| live.pool.status());
-    let problems = problems(&app, &catalog);
+    let mut problems = problems(&app, &catalog);
+    problems.extend(unknown.iter().map(|kind| {
+        format!("jobs of the kind `{kind}` wait: no file in `kinds.dirs` of this node declares it")
+    }));
     let settings = &app.settings;
     Ok(axum::Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),

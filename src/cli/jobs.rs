@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::args::{Filter, Items, Jobs, Logs, Submit};
 use super::follow::follow_log;
+use super::held::held_by;
 use super::output::{Exit, Failure, Outcome, json, line, out, plain, table, text, when};
-use super::queues::trip;
 use super::schedules::{finish, items, paging, parse_json, query, tell_more};
 use super::session::Session;
 
@@ -192,9 +192,8 @@ pub(super) async fn show(session: &Session, id: i64) -> Outcome {
     for other in job.get("waits_for").and_then(Value::as_array).into_iter().flatten() {
         line(format!("  waits for {}", waited_for(other)));
     }
-    if let Some(tripped) = job.get("held_by") {
-        let (name, trip) = (text(tripped, "breaker"), trip(tripped, now));
-        line(format!("  held by   the breaker of {}: {}", plain(&name), plain(&trip)));
+    for hold in job.get("held_by").and_then(Value::as_array).into_iter().flatten() {
+        line(format!("  held by   {}", plain(&held_by(hold, now))));
     }
     if !progress(&job).is_empty() {
         line(format!("  progress  {}", plain(&progress(&job))));

@@ -7,6 +7,7 @@ mod database;
 mod doctor;
 mod files;
 mod follow;
+mod held;
 mod jobs;
 mod nodes;
 mod orders;

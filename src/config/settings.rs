@@ -365,6 +365,8 @@ impl Settings {
                 limits.set_breaker(format!("kind:{}", kind.name), breaker);
             }
         }
+        let declared = kinds.iter().filter(|kind| kind.declared().is_some());
+        limits.set_kinds(declared.map(|kind| kind.name.to_string()));
         limits
     }
 }

@@ -13,7 +13,7 @@ pub use ageing::Ageing;
 pub use breaker::{BreakerState, Passage, Trip, Turn};
 pub use bucket::{Bucket, TooFew};
 pub use estimate::{Durations, expected_end};
-pub use limits::{Limits, Room, Running, names};
+pub use limits::{Full, Limits, Room, Running, names};
 pub use loss::{MOST_LOSSES, after_loss};
 pub use retry::{AttemptEnd, after_attempt, retry_delay};
 pub use signals::{SignalReceiver, Signals};

@@ -387,6 +387,8 @@ impl State {
     }
 
     async fn reloaded(&mut self, report: &ReloadReport) {
+        // Jobs may have waited for the file of their kind, or under a limit that it has raised.
+        self.own.enqueuer.signals.work();
         let (now, node) = (self.own.enqueuer.clock.now(), self.own.enqueuer.node);
         let summary = shortened(&report.diff.to_string());
         tracing::info!(

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::claim::Ready;
 use super::finish::Finished;
-use super::jobs::{from_json, standing, to_json};
+use super::jobs::{from_json, to_json};
 use super::schema::{breakers, jobs_running};
 use super::{Conn, Micros, StoreError, audit, buckets, limits, on_each_backend};
 use crate::model::{
@@ -310,7 +310,7 @@ fn without_lost_probe(conn: &mut Conn, state: &mut BreakerState) -> Result<(), S
     Ok(())
 }
 
-/// Why a job that could start does not.
+/// A breaker that has tripped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
     /// The breaker's name.
@@ -321,24 +321,18 @@ pub struct Broken {
     pub trip: Trip,
 }
 
-/// The breaker that holds back a job that could start otherwise; none where none does.
-///
-/// # Errors
-/// When the database refuses, or holds what cannot be read.
-pub fn holding(
+/// The breakers that let no job of a part of a queue start.
+pub(super) fn broken(
     conn: &mut Conn,
-    declared: &Limits,
-    job: JobId,
-) -> Result<Option<Broken>, StoreError> {
-    let limits = limits::in_force(conn, declared, &BTreeMap::new())?;
-    if !limits.have_breakers() {
-        return Ok(None);
+    limits: &Limits,
+    subqueue: &str,
+) -> Result<Vec<Broken>, StoreError> {
+    let held_to = held_to(limits, subqueue);
+    if held_to.is_empty() {
+        return Ok(Vec::new());
     }
-    let Some(standing) = standing(conn, job.0)? else { return Ok(None) };
-    let held_to = held_to(&limits, &standing.subqueue);
-    let stored = stored(conn, &held_to.keys().collect())?;
     let mut broken = Vec::new();
-    for (name, mut state) in stored {
+    for (name, mut state) in stored(conn, &held_to.keys().collect())? {
         without_lost_probe(conn, &mut state)?;
         let in_force = held_to.get(&name).copied();
         broken.extend(in_force.zip(state.trip).map(|(breaker, trip)| Broken {
@@ -347,5 +341,5 @@ pub fn holding(
             trip,
         }));
     }
-    Ok(broken.into_iter().max_by_key(|broken| broken.trip.ends(broken.breaker)))
+    Ok(broken)
 }

@@ -109,7 +109,8 @@ pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Claim, StoreErro
     let queues = queues::stored(conn)?;
     subqueues.retain(|(_, part)| {
         let is_ours = part.node.as_ref().is_none_or(|selector| request.identity.fits(selector));
-        is_ours && queues.get(&part.queue).is_none_or(|queue| !queue.is_paused)
+        let is_open = queues.get(&part.queue).is_none_or(|queue| !queue.is_paused);
+        is_ours && is_open && request.limits.know(part)
     });
     let limits = limits::in_force(conn, &request.limits, &queues)?;
     let (mut room, time) = room(conn, &limits, request, &subqueues)?;

@@ -38,6 +38,7 @@ pub mod dependencies;
 pub mod durability;
 pub mod finish;
 pub mod history;
+pub mod holds;
 pub mod jobs;
 pub mod maintenance;
 pub mod meta;

@@ -40,6 +40,21 @@ pub struct Node {
     pub draining_by: Option<String>,
 }
 
+impl Node {
+    /// By what it can be chosen.
+    #[must_use]
+    pub fn identity(&self) -> NodeIdentity {
+        let labels = self.labels.split_whitespace().map(str::to_owned).collect();
+        NodeIdentity { name: self.name.clone(), labels }
+    }
+
+    /// Whether nobody has told it to take nothing new.
+    #[must_use]
+    pub fn takes_work(&self) -> bool {
+        self.draining_since.is_none()
+    }
+}
+
 /// A daemon that starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewNode {

@@ -25,12 +25,39 @@ pub struct QueueState {
     pub running: i64,
     /// The `run_at` of the job that would go next.
     pub oldest_run_at: Option<Timestamp>,
-    /// Since when it is paused, by whom and why.
-    pub paused: Option<(Timestamp, String, String)>,
+    /// That no claim takes from it.
+    pub paused: Option<Pause>,
     /// What operators have set for it.
     pub set: QueueSettings,
     /// Since when they have, and who was the last.
     pub set_by: Option<(Timestamp, String)>,
+}
+
+/// That a queue is paused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// Since when.
+    pub since: Timestamp,
+    /// By whom.
+    pub by: String,
+    /// Why; empty where nobody said.
+    pub reason: String,
+}
+
+type PauseColumns = (queues::paused_at, queues::paused_by, queues::pause_reason);
+type PauseRow = (Option<Micros>, Option<String>, Option<String>);
+const PAUSE: PauseColumns = (queues::paused_at, queues::paused_by, queues::pause_reason);
+
+fn pause_in((at, by, reason): PauseRow) -> Option<Pause> {
+    let (by, reason) = (by.unwrap_or_default(), reason.unwrap_or_default());
+    Some(Pause { since: at?.into(), by, reason })
+}
+
+/// That a queue is paused, if it is.
+pub(super) fn pause_of(conn: &mut Conn, queue: &str) -> Result<Option<Pause>, StoreError> {
+    let row = queues::table.find(queue).select(PAUSE);
+    let row: Option<PauseRow> = on_each_backend!(conn, |inner| row.first(inner).optional()?);
+    Ok(row.and_then(pause_in))
 }
 
 /// What operators have set for a queue, as far as claims ask for it.
@@ -70,12 +97,7 @@ fn settings(
 }
 
 /// A name; since when it is paused, by whom and why; what is set for it, since when and by whom.
-type Row = (
-    String,
-    (Option<Micros>, Option<String>, Option<String>),
-    SettingsRow,
-    (Option<Micros>, Option<String>),
-);
+type Row = (String, PauseRow, SettingsRow, (Option<Micros>, Option<String>));
 
 /// Every queue that holds jobs, is paused or has settings of its own.
 ///
@@ -95,7 +117,7 @@ pub fn list(conn: &mut Conn) -> Result<Vec<QueueState>, StoreError> {
     let running = by_queue(&running);
     let rows = queues::table.order(queues::name).select((
         queues::name,
-        (queues::paused_at, queues::paused_by, queues::pause_reason),
+        PAUSE,
         SETTINGS,
         (queues::set_at, queues::set_by),
     ));
@@ -117,10 +139,7 @@ pub fn list(conn: &mut Conn) -> Result<Vec<QueueState>, StoreError> {
             .select(min(jobs::run_at))
             .first(conn)?;
         let own = rows.iter().find(|row| row.0 == *name);
-        let pause = own.and_then(|(_, (at, by, why), ..)| {
-            let at = Timestamp::from((*at)?);
-            Some((at, by.clone().unwrap_or_default(), why.clone().unwrap_or_default()))
-        });
+        let pause = own.and_then(|(_, row, ..)| pause_in(row.clone()));
         let set_by = own.and_then(|(.., (at, by))| Some(((*at)?.into(), by.clone()?)));
         let set = own.map(|(_, _, row, _)| settings(name, row.clone())).transpose()?;
         states.push(QueueState {

@@ -140,7 +140,7 @@ impl Attempt {
         let answer = match &self.handler {
             Some(handler) => self.supervise(Arc::clone(handler), elapsed).await,
             None => Failure::error(format!(
-                "this node has no handler for the kind `{}`; remove the job or run it with a version that has it",
+                "nothing here runs jobs of the kind `{}`: no file in `kinds.dirs` declares it, and this version has none of that name",
                 self.context.job.kind
             ))
             .into(),

@@ -493,7 +493,7 @@ async fn a_kind_without_a_handler_is_an_error(queue: Queue) {
     let id = workers.submit(unknown).await;
     assert_eq!(workers.ended().await, (Outcome::Error, JobState::Retrying));
     let error = workers.error_of(id, 1).await;
-    assert!(error.contains("no handler for the kind `from_the_future`"), "{error}");
+    assert!(error.contains("nothing here runs jobs of the kind `from_the_future`"), "{error}");
 }
 
 async fn progress_is_stored_while_the_attempt_runs(queue: Queue) {

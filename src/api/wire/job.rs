@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Tripped, micros, time};
+use super::{HeldBy, micros, time};
 use crate::model::{JobSettings, OnDependencyFailure, RetryPolicy};
 use crate::store::dependencies;
 use crate::store::history::{AttemptRecord, JobRecord};
@@ -78,9 +78,9 @@ pub struct Job {
     /// The jobs that it waits for, where a single job was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<WaitsFor>,
-    /// The breaker that keeps it from starting, where a single job was asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held_by: Option<Tripped>,
+    /// What keeps it from starting though it is due, where a single job was asked for; nothing where it waits for a worker.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_by: Vec<HeldBy>,
     /// The batch that it is an item of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_id: Option<i64>,
@@ -150,7 +150,7 @@ impl From<JobRecord> for Job {
             }),
             on_dependency_failure,
             waits_for: Vec::new(),
-            held_by: None,
+            held_by: Vec::new(),
             batch_id: batch.map(|id| id.0),
             item,
             node: node.map(|node| node.to_string()),

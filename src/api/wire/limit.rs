@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::time;
+use super::{Pause, time};
 use crate::model::{Breaker, Rate};
-use crate::queue::Trip;
+use crate::queue::{Full, Trip};
+use crate::store::breakers::Broken;
+use crate::store::holds::Hold;
 
 /// How many jobs may run at once, and how fast they may start.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
@@ -56,6 +58,76 @@ impl Tripped {
             until: time(trip.ends(breaker)),
             probe: trip.probe.map(|probe| probe.job.0),
             why: trip.why,
+        }
+    }
+}
+
+impl From<Broken> for Tripped {
+    fn from(Broken { name, breaker, trip }: Broken) -> Self {
+        Self::new(&name, breaker, trip)
+    }
+}
+
+/// Something that lets a job not start that is due, however many workers are free.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "what", rename_all = "lowercase")]
+pub enum HeldBy {
+    /// Its queue is paused.
+    Pause {
+        /// The queue.
+        queue: String,
+        /// Since when, by whom and why.
+        pause: Pause,
+    },
+    /// No file of the node that answers declares its kind.
+    Kind {
+        /// The kind.
+        kind: String,
+    },
+    /// No node that runs and takes work may take it.
+    Node {
+        /// Which may: one of that name, or `label:` and a label; null where no node takes work at all.
+        node: Option<String>,
+    },
+    /// As many run as may, on all nodes together.
+    Limit {
+        /// `queue:NAME`, `kind:NAME` or `key:KEY`.
+        name: String,
+        /// How many may.
+        max: u32,
+        /// How many do.
+        running: u32,
+    },
+    /// As many of its queue run as may on a node, on each that may take it.
+    Workers {
+        /// The queue.
+        queue: String,
+        /// How many may.
+        max: u32,
+    },
+    /// As many have started as may for now.
+    Rate {
+        /// `queue:NAME`, `kind:NAME` or `key:KEY`.
+        name: String,
+        /// When the next one may.
+        until: String,
+    },
+    /// A breaker has tripped.
+    Breaker(Tripped),
+}
+
+impl From<Hold> for HeldBy {
+    fn from(hold: Hold) -> Self {
+        match hold {
+            Hold::Pause { queue, pause } => Self::Pause { queue, pause: pause.into() },
+            Hold::NoKind(kind) => Self::Kind { kind },
+            Hold::NoNode(selector) => {
+                Self::Node { node: selector.map(|selector| selector.to_string()) }
+            }
+            Hold::Full(Full::Limit { name, max, running }) => Self::Limit { name, max, running },
+            Hold::Full(Full::Workers { queue, max }) => Self::Workers { queue, max },
+            Hold::Full(Full::Rate { name, until }) => Self::Rate { name, until: time(until) },
+            Hold::Broken(broken) => Self::Breaker(broken.into()),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::store::Micros;
 pub use daemon::{Node, Status, Upcoming, Worker};
 pub use job::{Attempt, Batch, ItemState, Job, WaitsFor};
 pub use kind::Kind;
-pub use limit::{Limit, LimitName, LimitRequest, Tripped};
+pub use limit::{HeldBy, Limit, LimitName, LimitRequest, Tripped};
 pub use order::{Orders, Selection, Touched};
 pub use queue::{Origin, Queue, QueueOrigins, QueueRequest};
 pub use schedule::{Last, Occurrence, Pause, PauseRequest, RunRequest, Schedule};

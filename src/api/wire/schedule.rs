@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::micros;
+use super::{micros, time};
 use crate::store::history::OccurrenceRecord;
+use crate::store::queues;
 
 /// A row of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -124,6 +125,13 @@ pub struct Pause {
     pub by: String,
     /// Why.
     pub reason: String,
+}
+
+/// A queue is paused until somebody resumes it.
+impl From<queues::Pause> for Pause {
+    fn from(queues::Pause { since, by, reason }: queues::Pause) -> Self {
+        Self { since: time(since), until: None, by, reason }
+    }
 }
 
 /// What to run by hand.

@@ -246,7 +246,6 @@ fn pool_settings(settings: &Settings) -> PoolSettings {
     }
 }
 
-/// What files limit, as they say at the moment of the claim.
 /// Takes the steps that are left with batches that were cancelled or retried when a daemon ended. They are not waited for.
 async fn go_on_with_batches(enqueuer: &Enqueuer) -> Result<(), StoreError> {
     let unfinished = enqueuer.store.read(batch_orders::unfinished).await?;
@@ -286,6 +285,7 @@ async fn held_to_breakers(
     Ok(taken_over)
 }
 
+/// What files limit, as they say at the moment of the claim.
 fn declared_limits(settings: Arc<Settings>, reloader: Arc<Reloader>) -> FindLimits {
     Arc::new(move || settings.limits(reloader.current().kinds()))
 }

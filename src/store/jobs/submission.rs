@@ -171,9 +171,8 @@ fn with_an_item_for_each_node(
 ) -> Result<NewJob, StoreError> {
     let mut running = nodes::running(conn)?;
     running.retain(|node| Timestamp::from(node.lease_until) >= now);
-    let takes_work = |node: &nodes::Node| node.draining_since.is_none();
-    if running.iter().any(takes_work) {
-        running.retain(takes_work);
+    if running.iter().any(nodes::Node::takes_work) {
+        running.retain(nodes::Node::takes_work);
     }
     let names: BTreeSet<String> = running.into_iter().map(|node| node.name).collect();
     if names.is_empty() {

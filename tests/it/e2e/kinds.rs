@@ -124,6 +124,8 @@ fn limits_are_set_while_the_daemon_runs_and_outlive_it() {
     daemon.cli(["submit", "command", "--params", "{\"argv\": [\"true\"]}", "--wait"]).exits(0);
     let id = held["id"].as_i64().expect("an id");
     assert_eq!(daemon.job(id)["state"], "pending");
+    let shown = daemon.cli(["job", &id.to_string()]).exits(0).stdout;
+    assert!(shown.contains("held by   kind:count: 0 run, and 0 may"), "{shown}");
     daemon.cli(["limits", "unset", "kind:count"]).exits(0);
     daemon.job_in(id, "completed");
     eventually("both changes are in the audit log", || {
@@ -153,6 +155,32 @@ fn only_kinds_that_a_file_declares_can_be_limited() {
     daemon.cli(["limits", "unset", "kind:count"]).exits(0);
     let list = daemon.cli(["limits", "--json"]).exits(0).json();
     assert_eq!(items(&list).len(), 0, "{list:#}");
+}
+
+/// A node that took them could only fail them, and another one may have the file, or have it again in a moment.
+#[test]
+fn jobs_of_a_kind_whose_file_is_gone_wait_until_it_is_back_and_say_so() {
+    let daemon = daemon();
+    daemon.cli(["queues", "pause", "counting", "--reason", "an upgrade"]).exits(0);
+    let submit = ["submit", "count", "--params", "{\"to\": 5}", "--json"];
+    let id = daemon.cli(submit).exits(0).json()["id"].as_i64().expect("an id");
+    let shown = || daemon.cli(["job", &id.to_string()]).exits(0).stdout;
+    assert!(shown().contains("held by   queue counting: paused by "), "{}", shown());
+    assert!(shown().contains(": an upgrade\n"), "{}", shown());
+    let file = daemon.path("kinds/count.toml");
+    std::fs::remove_file(&file).expect("it was there");
+    daemon.cli(["reload"]).exits(78);
+    daemon.cli(["queues", "resume", "counting"]).exits(0);
+    let other = daemon.submit("true", &["--queue", "counting", "--wait"]);
+    assert_eq!(other["state"], "completed", "what is not of that kind goes past it");
+    assert_eq!(daemon.job(id)["held_by"], json!([{ "what": "kind", "kind": "count" }]));
+    assert!(shown().contains("kind count: no file of this node declares it"), "{}", shown());
+    let (health, _, problems) = standing(&daemon);
+    assert_eq!(health, "degraded");
+    let waits = "jobs of the kind `count` wait: ";
+    assert!(problems.iter().any(|problem| problem.starts_with(waits)), "{problems:?}");
+    std::fs::write(&file, KIND).expect("a kind file");
+    daemon.job_in(id, "completed");
 }
 
 /// The daemon's health, how many of its files are broken, and what is wrong.

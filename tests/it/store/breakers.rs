@@ -13,6 +13,7 @@ use sexton::queue::{Limits, Turn};
 use sexton::store::breakers::{self, Turned};
 use sexton::store::claim::{Claim, ClaimRequest, ClaimedJob, claim};
 use sexton::store::finish::{Rescued, finish, rescue};
+use sexton::store::holds::{self, Hold};
 use sexton::store::limits::SetLimit;
 use sexton::store::{Store, StoreError, limits, queues};
 
@@ -312,12 +313,15 @@ async fn a_job_that_is_held_back_says_by_what_and_why(queue: Queue) {
     let other = queue.submit(0, job()).await;
     let holding = async |id| {
         let limits = limits.clone();
-        queue.read(move |conn| breakers::holding(conn, &limits, id)).await
+        queue.read(move |conn| holds::of_job(conn, &limits, id, at(1))).await
     };
-    let broken = holding(ids[3]).await.expect("it waits for a breaker");
+    let held = holding(ids[3]).await;
+    let [Hold::Broken(broken)] = held.as_slice() else {
+        panic!("it waits for a breaker: {held:?}")
+    };
     assert_eq!((broken.name.as_str(), broken.trip.why.as_str()), ("key:host", "it was a failure"));
     assert_eq!(broken.breaker.to_string(), "2 for 1h");
-    assert_eq!(holding(other).await, None);
+    assert_eq!(holding(other).await, []);
 
     let held = async || {
         let limits = limits.clone();

@@ -212,7 +212,7 @@ async fn nothing_is_claimed_from_a_paused_queue(queue: Queue) {
     let states = queue.read(queues::list).await;
     let paused = states[0].paused.clone().expect("it is shown as paused");
     assert_eq!((states[0].name.as_str(), states[0].ready), ("a", 1));
-    assert_eq!(paused, (at(1), "operator".to_owned(), "broken disk".to_owned()));
+    assert_eq!((paused.since, &*paused.by, &*paused.reason), (at(1), "operator", "broken disk"));
 
     assert!(queue.write(|conn| queues::resume(conn, "a")).await);
     assert!(!queue.write(|conn| queues::resume(conn, "a")).await, "it was not paused any more");

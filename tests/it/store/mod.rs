@@ -14,6 +14,7 @@ mod dependencies;
 mod finish;
 mod following;
 mod history;
+mod holds;
 mod idempotency;
 mod lanes;
 mod ledger;
