@@ -1,6 +1,6 @@
 //! The daemon itself: status, health, workers, nodes, numbers, events, audit, reload.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,8 +21,7 @@ use super::state::{App, Live};
 use super::wire::{List, Status, Upcoming, Worker, time};
 use crate::audit::{self, Filter};
 use crate::catalog::Catalog;
-use crate::model::AuditEvent;
-use crate::model::{Event, NodeId};
+use crate::model::{AuditEvent, Chain, Event, NodeId};
 use crate::schedule::Diagnostic;
 use crate::store::audit::append_event;
 use crate::store::history::{self, JobFilter, Page};
@@ -43,14 +42,19 @@ pub(super) async fn status(State(app): State<App>) -> Result<axum::Json<Status>,
         let unknown = holds::unknown_kinds(conn, &declared)?;
         Ok((history::counts(conn)?, ledgers::ledgers(conn)?, unknown))
     };
-    let (counts, ledgers, unknown) = app.store.read(read).await?;
+    // When the database is away, people ask most of all what the daemon has to say.
+    let (counts, ledgers, unknown, unread) = match app.store.read(read).await {
+        Ok((counts, ledgers, unknown)) => (counts, Some(ledgers), unknown, None),
+        Err(error) if app.live.is_some() => (Vec::new(), None, BTreeSet::new(), Some(error)),
+        Err(error) => return Err(error.into()),
+    };
     let now = app.clock.now();
     let mut next: Vec<(Timestamp, String)> = catalog
         .schedules
         .values()
         .filter(|schedule| schedule.enabled)
         .filter_map(|schedule| {
-            let ledger = ledgers.get(schedule.id.as_str());
+            let ledger = ledgers.as_ref()?.get(schedule.id.as_str());
             let next = upcoming(schedule, ledger, now, &app.draws)?;
             Some((next.fire_at, schedule.id.to_string()))
         })
@@ -60,16 +64,21 @@ pub(super) async fn status(State(app): State<App>) -> Result<axum::Json<Status>,
     let live = app.live.as_deref();
     let pool = live.map(|live| live.pool.status());
     let mut problems = problems(&app, &catalog);
+    let is_failing =
+        unread.is_some() || live.is_some_and(|live| failing(&app.store, live).is_some());
+    if let Some(error) = unread {
+        problems.insert(0, format!("the database cannot be read: {}", Chain(&error)));
+    }
     problems.extend(unknown.iter().map(|kind| {
         format!("jobs of the kind `{kind}` wait: no file in `kinds.dirs` of this node declares it")
     }));
     let settings = &app.settings;
     Ok(axum::Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        health: match &live {
-            Some(live) if failing(&app.store, live).is_some() => "failing",
-            _ if problems.is_empty() => "ok",
-            _ => "degraded",
+        health: match problems.is_empty() {
+            _ if is_failing => "failing",
+            true => "ok",
+            false => "degraded",
         }
         .to_owned(),
         problems,
@@ -109,14 +118,14 @@ pub(crate) fn problems(app: &App, catalog: &Catalog) -> Vec<String> {
     }));
     problems.extend(catalog.lost_directories().map(ToString::to_string));
     if let Some(live) = &app.live {
-        match failing(&app.store, live) {
-            Some(why) => problems.push(why),
-            None => problems.extend(
-                live.pool
-                    .status()
-                    .store_error
-                    .map(|error| format!("claiming is paused because the store refuses: {error}")),
-            ),
+        let pool = live.pool.status();
+        let refused = |error| format!("claiming is paused because the store refuses: {error}");
+        problems.extend(failing(&app.store, live).or(pool.store_error.map(refused)));
+        if pool.draining {
+            problems.push(
+                "this node takes nothing new: it is stopping, or `sexton nodes drain` has told it so"
+                    .to_owned(),
+            );
         }
         problems.extend((live.complaints)());
     }
@@ -137,7 +146,8 @@ fn failing(store: &Store, live: &Live) -> Option<String> {
     }
 }
 
-/// Whether it works: the scheduler ticks and the database can be written.
+/// Whether it works: the scheduler ticks, and the database's disk takes what is written. A restart does not bring back a server that is away: that is waited for,
+/// and `/readyz` says so.
 #[utoipa::path(get, path = "/healthz", responses((status = 200, body = Value), (status = 503, body = Value)))]
 pub(super) async fn healthz(State(app): State<App>, Stranger(is_stranger): Stranger) -> Response {
     let why = match &app.live {

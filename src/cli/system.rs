@@ -51,7 +51,9 @@ pub(super) async fn status(session: &Session) -> Outcome {
         .flatten()
         .map(|(state, count)| format!("{count} {state}"))
         .collect();
-    line(format!("  jobs      {}", counts.join(", ")));
+    if !counts.is_empty() {
+        line(format!("  jobs      {}", counts.join(", ")));
+    }
     for (label, field) in [
         ("data", "data_dir"),
         ("database", "database"),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::engine::{Engine, Others, Parts, Threads};
 use super::lock::{self, DataLock};
-use super::place;
 use super::startup::{StartError, identity, make_directories, open_store};
+use super::{place, predecessor};
 use crate::clock::{CautiousClock, SharedClock, SystemClock};
 use crate::config::Settings;
 use crate::jobs::RunPaths;
@@ -31,11 +31,13 @@ pub(crate) async fn start(
     let store = open_store(&settings).await?;
     let others = Others::of(&store, &clock).await?;
     let clock = others.as_ref().map_or(clock, Others::clock);
+    let identity = identity(&settings);
+    let instance = identity.instance.clone();
     let parts = Parts {
         history: Arc::new(History::new(store.clone(), Arc::clone(&paths))),
         ages: CautiousClock::new(Arc::clone(&clock), upkeep::remembered_clock(&store).await?),
-        identity: identity(&settings),
-        settings,
+        identity,
+        settings: Arc::clone(&settings),
         clock,
         others,
         store,
@@ -45,5 +47,7 @@ pub(crate) async fn start(
         draw: Arc::new(rand::random),
         threads: Threads::Own,
     };
-    Ok((Engine::start(parts).await?, locks))
+    let engine = Engine::start(parts).await?;
+    predecessor::note(&settings.data_dir, &instance);
+    Ok((engine, locks))
 }

@@ -55,15 +55,25 @@ impl OwnLease<'_> {
 ///
 /// A node lives as long as its row changes. The time in the row is not compared with ours: a wall clock that is set ahead, here or
 /// there, would declare every node dead, and their jobs would run twice.
+///
+/// Silence is what was listened to. A node that could not look for half a lease begins anew: after an outage of the database the first one that
+/// is back would otherwise find all others dead, whose next beat is a moment away, and run again what they had finished meanwhile.
 #[derive(Default)]
-pub(super) struct Seen(HashMap<i64, (Micros, Duration)>);
+pub(super) struct Seen {
+    rows: HashMap<i64, (Micros, Duration)>,
+    looked: Option<Duration>,
+}
 
 impl Seen {
     /// Those of `nodes` whose rows have not changed for `limit`.
     pub(super) fn silent(&mut self, nodes: &[Node], now: Duration, limit: Duration) -> Vec<Node> {
-        self.0.retain(|id, _| nodes.iter().any(|node| node.id == *id));
+        let looked = self.looked.replace(now);
+        if looked.is_some_and(|looked| now.saturating_sub(looked) > limit / 2) {
+            self.rows.clear();
+        }
+        self.rows.retain(|id, _| nodes.iter().any(|node| node.id == *id));
         let is_silent = |node: &&Node| {
-            let (lease, since) = self.0.entry(node.id).or_insert((node.lease_until, now));
+            let (lease, since) = self.rows.entry(node.id).or_insert((node.lease_until, now));
             if *lease != node.lease_until {
                 (*lease, *since) = (node.lease_until, now);
             }
@@ -117,14 +127,28 @@ mod tests {
         let mut seen = Seen::default();
         let (dead, alive) = (node(1, 7), node(2, 7));
         assert_eq!(seen.silent(&[dead.clone(), alive.clone()], at(0), LEASE), []);
-        assert_eq!(seen.silent(&[dead.clone(), node(2, 8)], at(29), LEASE), []);
+        for (now, beat) in [(10, 8), (20, 9), (29, 10)] {
+            assert_eq!(seen.silent(&[dead.clone(), node(2, beat)], at(now), LEASE), []);
+        }
         assert_eq!(
-            seen.silent(&[dead.clone(), node(2, 8)], at(30), LEASE),
+            seen.silent(&[dead.clone(), node(2, 10)], at(30), LEASE),
             std::slice::from_ref(&dead)
         );
         // One that is rescued is gone from the list, and is seen afresh when it comes back.
-        assert_eq!(seen.silent(&[node(2, 9)], at(31), LEASE), []);
-        assert_eq!(seen.silent(&[dead, node(2, 10)], at(62), LEASE), []);
+        assert_eq!(seen.silent(&[node(2, 11)], at(31), LEASE), []);
+        assert_eq!(seen.silent(&[dead, node(2, 12)], at(45), LEASE), []);
+    }
+
+    #[test]
+    fn m2_a_node_that_could_not_look_finds_nobody_dead_before_it_has_looked_for_a_lease() {
+        let mut seen = Seen::default();
+        let other = node(1, 7);
+        assert_eq!(seen.silent(std::slice::from_ref(&other), at(0), LEASE), []);
+        // The database was away for ten minutes, for the other one as well.
+        for back in [600, 610, 620, 629] {
+            assert_eq!(seen.silent(std::slice::from_ref(&other), at(back), LEASE), []);
+        }
+        assert_eq!(seen.silent(std::slice::from_ref(&other), at(630), LEASE).len(), 1);
     }
 
     const SETTINGS: LeaseSettings = LeaseSettings {

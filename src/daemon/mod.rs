@@ -14,6 +14,7 @@ mod lock;
 mod numbers;
 mod others;
 mod place;
+mod predecessor;
 mod shutdown;
 mod signals;
 mod standing;

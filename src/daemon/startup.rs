@@ -15,7 +15,7 @@ use super::lock::{self, DataLock, LockError};
 use super::numbers::Numbers;
 use super::place::{self, PlaceError};
 use super::standing::Standing;
-use super::{FailureKind, audit_source, supervisor};
+use super::{FailureKind, audit_source, predecessor, supervisor};
 use crate::api::{self, ServeError};
 use crate::audit::writer::AuditError;
 use crate::audit::{AuditHealth, Rewound, rewound};
@@ -148,12 +148,14 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let clock = others.as_ref().map_or(clock, Others::clock);
     let history = Arc::new(History::new(store.clone(), Arc::clone(&paths)));
     let ages = CautiousClock::new(Arc::clone(&clock), upkeep::remembered_clock(&store).await?);
+    let identity = identity(&settings);
+    let instance = identity.instance.clone();
     let mut engine = Engine::start(Parts {
         settings: Arc::clone(&settings),
         clock: Arc::clone(&clock),
         others,
         store: store.clone(),
-        identity: identity(&settings),
+        identity,
         paths,
         registry: registry(&store, &history, &ages, &keepers),
         keepers: keepers.clone(),
@@ -163,6 +165,7 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
         threads: Threads::Own,
     })
     .await?;
+    predecessor::note(&settings.data_dir, &instance);
     let reloader = Arc::clone(engine.reloader());
     let wake_reloader = Arc::clone(&reloader);
     let watcher = Watcher::spawn(
@@ -249,7 +252,12 @@ async fn refuse_rewound(store: &Store, settings: &Settings) -> Result<(), StartE
 
 pub(super) fn identity(settings: &Settings) -> Identity {
     let random = || uuid::Uuid::new_v4().to_string();
-    Identity { node: settings.node.clone(), instance: random(), fresh_seed: random() }
+    Identity {
+        node: settings.node.clone(),
+        instance: random(),
+        predecessor: predecessor::find(&settings.data_dir),
+        fresh_seed: random(),
+    }
 }
 
 pub(super) fn make_directories(settings: &Settings, paths: &RunPaths) -> Result<(), StartError> {

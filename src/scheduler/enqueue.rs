@@ -49,14 +49,17 @@ pub struct ByHand {
 }
 
 impl Enqueuer {
-    /// Records what was decided about instants of the rules, and makes their jobs.
+    /// Records what was decided about instants of the rules, and makes their jobs. `read_at` is how many connections the store's writer
+    /// had opened again when the ledgers were read from which that was decided.
     ///
     /// # Errors
-    /// When the store refuses; nothing is recorded then.
+    /// When the store refuses, or has another connection by now: behind that may be a standby whose ledgers are behind, and a row for
+    /// the next instant would hide those that it lacks. Nothing is recorded then.
     pub async fn record(
         &self,
         instants: Vec<Instant>,
         overlap: HashMap<ScheduleId, Overlap>,
+        read_at: u64,
     ) -> Result<Vec<Recorded>, StoreError> {
         let context = self.context();
         let policy = move |instant: &Instant, live: &[JobId]| {
@@ -64,7 +67,14 @@ impl Enqueuer {
             super::overlap(policy, live)
         };
         let makes_work = instants.iter().any(|instant| matches!(instant.plan, Plan::Enqueue(_)));
-        let write = self.store.write(move |conn| record(conn, &instants, context, &policy));
+        let reopenings = self.store.reopenings();
+        let write = self.store.write(move |conn| {
+            if reopenings.count() != read_at {
+                let why = "the ledgers have to be read again: the connection is another one";
+                return Err(StoreError::Conflict(why.to_owned()));
+            }
+            record(conn, &instants, context, &policy)
+        });
         let recorded = if makes_work { self.signals.work_of(write).await? } else { write.await? };
         self.announce(&recorded);
         Ok(recorded)

@@ -104,6 +104,8 @@ struct State {
     heap: BinaryHeap<Reverse<(Timestamp, ScheduleId)>>,
     /// What no alarm tells of.
     lookout: Lookout,
+    /// How many connections the store's writer had opened again when the ledgers were read.
+    read_at: u64,
     /// Whether the store refused the last pass.
     is_refused: bool,
     /// When the clock began to be waited for, on the monotonic clock; `None` once it was believed. From then on a step back is a
@@ -140,6 +142,7 @@ impl State {
             slots: BTreeMap::new(),
             heap: BinaryHeap::new(),
             lookout: Lookout::default(),
+            read_at: 0,
             is_refused: false,
             waiting_since,
             offset,
@@ -213,7 +216,7 @@ impl State {
 
     /// Decides and records everything that is due, until nothing is, and sets the alarm.
     async fn pass(&mut self) {
-        if !self.is_clock_believed() {
+        if !self.is_clock_believed() || self.is_behind_another_connection() {
             self.adopt_or_retry().await;
         }
         let now = self.own.enqueuer.clock.now();
@@ -239,10 +242,15 @@ impl State {
         self.own.alarm.set(next.into_iter().chain(self.lookout.next).min());
     }
 
+    /// Whether the ledgers were read on a connection of the store that is not the one it has now.
+    fn is_behind_another_connection(&self) -> bool {
+        self.own.enqueuer.store.reopenings().count() != self.read_at
+    }
+
     /// Lets instants be decided again that the store refused.
     fn put_off(&mut self, decisions: &[DueDecision], error: &StoreError, now: Timestamp) {
-        // Once, and not every second of a full disk.
-        if !std::mem::replace(&mut self.is_refused, true) {
+        // Once, and not every second of a full disk. That the ledgers are read again first is no refusal.
+        if !self.is_behind_another_connection() && !std::mem::replace(&mut self.is_refused, true) {
             tracing::error!(
                 error = %Chain(error),
                 instants = decisions.len(),
@@ -318,7 +326,7 @@ impl State {
             }
             instants.push(instant);
         }
-        let recorded = self.own.enqueuer.record(instants, overlap).await?;
+        let recorded = self.own.enqueuer.record(instants, overlap, self.read_at).await?;
         for decision in decisions {
             match (decision.cause, self.slots.get_mut(&decision.schedule)) {
                 (Cause::Rule, Some(slot)) => {
@@ -470,6 +478,8 @@ impl State {
         let definitions: Vec<Definition> =
             catalog.schedules.values().map(|schedule| definition(schedule)).collect();
         let now = self.own.enqueuer.clock.now();
+        // Before they are read. What replaced schedules leave to decide is decided from what was read before.
+        self.read_at = self.own.enqueuer.store.reopenings().count();
         self.take_ends().await?;
         self.settle_replaced(&definitions, now).await?;
         let (mut ledgers, live) = self

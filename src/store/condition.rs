@@ -39,7 +39,7 @@ impl Tally {
         self.0.load(Ordering::Acquire)
     }
 
-    fn add(&self) {
+    pub(super) fn add(&self) {
         self.0.fetch_add(1, Ordering::AcqRel);
     }
 }

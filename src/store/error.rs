@@ -93,6 +93,9 @@ pub enum StoreError {
     /// The transaction that this operation was grouped into could not be committed; nothing of it was kept.
     #[error("the group of writes that this one belonged to was not committed: {0}")]
     NotCommitted(String),
+    /// The database does not answer. Nothing of the operation was kept.
+    #[error("the database cannot be reached; nothing was changed, try again when it can: {0}")]
+    Unreachable(String),
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
@@ -102,7 +105,13 @@ impl StoreError {
     /// Whether trying again in a moment may help.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Busy | Self::NotCommitted(_) | Self::Fault(Fault::NotWritable(_)))
+        matches!(
+            self,
+            Self::Busy
+                | Self::NotCommitted(_)
+                | Self::Unreachable(_)
+                | Self::Fault(Fault::NotWritable(_))
+        )
     }
 
     /// What an operation is told that was not written because of this, which concerns its whole group.
@@ -110,6 +119,8 @@ impl StoreError {
         match self {
             Self::Busy => Self::Busy,
             Self::NotCommitted(why) => Self::NotCommitted(why.clone()),
+            Self::Unreachable(why) => Self::Unreachable(why.clone()),
+            Self::Open { .. } => Self::Unreachable(Chain(self).to_string()),
             other => Self::NotCommitted(Chain(other).to_string()),
         }
     }

@@ -55,6 +55,11 @@ impl TestDatabase {
         self.store.as_ref().unwrap()
     }
 
+    /// Lets it seem that the writer has a new connection, to a server that may lack the last moment.
+    pub(crate) fn reopen(&self) {
+        self.store().tallies.reopenings.add();
+    }
+
     /// Runs statements that both databases understand.
     pub(crate) async fn sql(&self, statements: &str) {
         let statements = statements.to_owned();

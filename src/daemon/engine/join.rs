@@ -11,7 +11,7 @@ use crate::model::{AttemptName, AuditEvent, JobId, NodeId};
 use crate::scheduler::Draws;
 use crate::store::adopt::{Adopted, Adoption, adopt};
 use crate::store::audit::append_event;
-use crate::store::nodes::NewNode;
+use crate::store::nodes::{NewNode, Node};
 use crate::store::{Conn, Store, StoreError, nodes};
 use crate::worker::TakenOver;
 
@@ -34,7 +34,7 @@ pub(super) async fn join(
 ) -> Result<Joined, StoreError> {
     let now = clock.now();
     let lease_until = now + settings.lease.duration.get();
-    let Identity { node: identity, instance, fresh_seed } = identity;
+    let Identity { node: identity, instance, predecessor, fresh_seed } = identity;
     let host = identity.name.clone();
     let new = NewNode { identity, instance };
     let kept = keepers.attempts();
@@ -56,8 +56,8 @@ pub(super) async fn join(
             }
             let mut rescued: Vec<JobId> = Vec::new();
             // Where others may be alive, the heartbeat finds out who is not.
-            let dead = if is_alone { nodes::others(conn, node)? } else { Vec::new() };
-            for other in dead {
+            let is_dead = |other: &Node| is_alone || predecessor.as_ref() == Some(&other.instance);
+            for other in nodes::others(conn, node)?.iter().filter(|other| is_dead(other)) {
                 rescued.extend(rescue(conn, NodeId(other.id), now)?);
             }
             Ok((node, seed, adoption, rescued))

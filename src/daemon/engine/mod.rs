@@ -52,6 +52,8 @@ pub struct Identity {
     pub node: NodeIdentity,
     /// A name that no other run has.
     pub instance: String,
+    /// That of the run which had the same data before and is over for certain.
+    pub predecessor: Option<String>,
     /// Becomes the seed of jitter where the database has none yet.
     pub fresh_seed: String,
 }

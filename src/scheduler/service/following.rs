@@ -196,7 +196,8 @@ impl State {
             });
         }
         for instants in instants.chunks(RECORDED_AT_ONCE) {
-            let recorded = self.own.enqueuer.record(instants.to_vec(), overlap.clone()).await?;
+            let (instants, overlap) = (instants.to_vec(), overlap.clone());
+            let recorded = self.own.enqueuer.record(instants, overlap, self.read_at).await?;
             self.note(&recorded);
         }
         Ok(left)

@@ -14,6 +14,7 @@ use crate::queue::{Ageing, Limits, Signals};
 use crate::schedule::Defaults;
 use crate::store::claim::{ClaimRequest, claim};
 use crate::store::finish::finish;
+use crate::store::history::{OccurrenceFilter, Page, occurrences};
 use crate::store::nodes;
 use crate::store::testing::{TestDatabase, sqlite};
 
@@ -28,6 +29,7 @@ const START: &str = "2026-06-15T09:30:00Z";
 /// Every ten minutes, whether or not the last job is over.
 const PACE: &str = "[when]\nevery = \"10m\"\n[run]\noverlap = \"allow\"\n[idle]\n";
 
+#[derive(Debug)]
 struct Decided {
     schedule: String,
     nominal_at: Timestamp,
@@ -235,6 +237,34 @@ async fn d3_a_clock_that_is_set_wakes_the_scheduler() {
     assert_eq!(next_run(&mut world).await, at("2026-06-15T11:30:00Z"));
     stop.cancel();
     task.await.unwrap();
+}
+
+/// Whoever fires the next instant first would hide those that the standby lacks.
+#[tokio::test]
+async fn m4_instants_that_a_standby_lacks_are_decided_again_before_the_next_one() {
+    let clock = ManualClock::new(at(START));
+    let mut world = World::new(&clock, &[("pace", PACE)]).await;
+    let first = world.pass_after(10 * MINUTE).await;
+    let mut lost = Vec::new();
+    for _ in 0..2 {
+        lost.extend(world.pass_after(10 * MINUTE).await);
+    }
+    assert_eq!(lost.len(), 2, "{lost:?}");
+    let mark = first[0].nominal_at.as_microsecond();
+    let lose = format!(
+        "DELETE FROM occurrences WHERE nominal_at > {mark}; UPDATE schedules SET decided_until = {mark}"
+    );
+    world.database.sql(&lose).await;
+    world.database.reopen();
+    let decided = world.pass_after(10 * MINUTE).await;
+    let instants =
+        |rows: &[Decided]| -> Vec<Timestamp> { rows.iter().map(|row| row.nominal_at).collect() };
+    let filter = OccurrenceFilter { schedule: Some("pace".to_owned()), ..Default::default() };
+    let page = Page { limit: 100, before: None };
+    let store = world.database.store();
+    let rows = store.read(move |conn| occurrences(conn, &filter, page)).await.unwrap();
+    let told: i64 = rows.iter().map(|row| row.instants).sum();
+    assert_eq!(told, 4, "{:?} after {:?}", instants(&decided), instants(&lost));
 }
 
 #[tokio::test]

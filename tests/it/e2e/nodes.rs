@@ -297,3 +297,23 @@ fn m10_what_all_nodes_left_running_is_done_by_the_one_that_comes_back() {
         nodes[0].job_in(id, "completed");
     }
 }
+
+/// The lock on its directory shows that the one before it is dead, and its lease need not be waited for.
+#[test]
+fn m7_a_node_that_was_killed_and_starts_again_is_not_its_own_namesake() {
+    let Some(database) = TestDatabase::postgres() else { return };
+    let mut only = node(&database, "only", BY_MESSAGE_ALONE);
+    only.kill();
+    only.start_again();
+    let nodes = only.cli(["nodes", "--json"]).exits(0).json();
+    let states: Vec<&str> =
+        items(&nodes).iter().map(|node| node["state"].as_str().expect("a state")).collect();
+    assert_eq!(states, ["running", "stopped"], "{nodes:#}");
+    let status = only.cli(["status", "--json"]).exits(0).json();
+    assert_eq!(status["problems"], json!([]));
+    only.cli(["nodes", "drain", "only"]).exits(0);
+    eventually("it says that it takes nothing", || {
+        let status = only.cli(["status"]).exits(0).stdout;
+        status.contains("takes nothing new").then_some(())
+    });
+}

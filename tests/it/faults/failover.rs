@@ -23,6 +23,10 @@ fn node(pair: &Pair) -> Daemon {
     let mut home = Home::new();
     home.variable("SEXTON_DATABASE__URL", PathBuf::from(pair.url()));
     home.settings(SETTINGS);
+    home.schedule(
+        "tick",
+        "[when]\nevery = \"1s\"\n[run]\noverlap = \"allow\"\n[command]\nargv = [\"true\"]\n",
+    );
     Daemon::start_in(home)
 }
 
@@ -88,6 +92,11 @@ fn fail_over(order: Order) {
                 let status = daemon.cli(["workers", "--json"]);
                 daemon.output().contains("claiming is paused").then_some(status)
             });
+            let status = daemon.cli(["status"]).exits(0).stdout;
+            let told = [", failing, ", "! the database cannot be read: the database cannot be reached"];
+            assert!(told.iter().all(|part| status.contains(part)), "{status}");
+            let refused = daemon.cli(["jobs"]).exits(75).stderr;
+            assert!(refused.contains("the database cannot be reached"), "{refused}");
             pair.promote();
         }
         Order::PromotionFirst => {
@@ -124,6 +133,20 @@ fn fail_over(order: Order) {
     let nodes = daemon.cli(["nodes", "--json"]).exits(0).json();
     assert_eq!(items(&nodes).len(), 1, "it is the node that it was: {nodes:#}");
     assert!(daemon.output().contains("the database does not know"), "{}", daemon.output());
+    every_second_has_its_row(&daemon);
+}
+
+/// Also those that the standby lacked.
+fn every_second_has_its_row(daemon: &Daemon) {
+    let rows = daemon.get("/api/v1/occurrences?schedule=tick&limit=1000");
+    let rows = items(&rows);
+    let second = |row: &Value| -> i64 {
+        let at = row["nominal_at"].as_str().expect("an instant");
+        at.parse::<jiff::Timestamp>().expect("an instant").as_second()
+    };
+    let (last, first) = (second(&rows[0]), second(rows.last().expect("a row")));
+    let told: i64 = rows.iter().map(|row| row["instants"].as_i64().expect("a number")).sum();
+    assert_eq!(told, last - first + 1, "{rows:#?}");
 }
 
 #[test]

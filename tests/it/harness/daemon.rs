@@ -250,8 +250,19 @@ impl Daemon {
     /// Asks over the socket, and gives the document, an answer or a problem.
     #[track_caller]
     pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
+        self.ask(("POST", path), Some(body))
+    }
+
+    /// The same without a body.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Value {
+        self.ask(("GET", path), None)
+    }
+
+    #[track_caller]
+    fn ask(&self, what: (&str, &str), body: Option<&Value>) -> Value {
         let socket = self.path("data/sexton.sock");
-        let answer = call(&socket, Duration::from_secs(30), ("POST", path), Some(body));
+        let answer = call(&socket, Duration::from_secs(30), what, body);
         answer.expect("the daemon answers").1
     }
 

@@ -70,6 +70,7 @@ impl Life {
             identity: Identity {
                 node: self.settings.node.clone(),
                 instance: format!("life {}", self.number),
+                predecessor: None,
                 fresh_seed: "a seed".to_owned(),
             },
             paths,
