@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
-use super::requirements::{Successes, required, touches_files, unmet};
+use super::looks::{Looks, PATIENCE};
+use super::requirements::{Successes, paths, required, unmet};
 use crate::clock::SharedClock;
 use crate::model::{
     Actor, Cause, Decision, Event, JobId, JobSettings, JsonText, NewJob, NodeChoice, NodeId,
@@ -33,6 +34,8 @@ pub struct Enqueuer {
     pub signals: Signals,
     /// Where to announce what was decided.
     pub events: broadcast::Sender<Event>,
+    /// How file systems are asked for what schedules require.
+    pub looks: Looks,
 }
 
 /// A run that somebody asks for.
@@ -144,12 +147,12 @@ impl Enqueuer {
             false => self.store.read(move |conn| last_successes(conn, &ids)).await?,
         };
         let successes = Successes { last, now: self.clock.now() };
-        if !requirements.iter().any(touches_files) {
+        let paths = paths(&requirements);
+        if paths.is_empty() {
             return Ok(unmet(&requirements, &successes));
         }
-        let asked = tokio::task::spawn_blocking(move || unmet(&requirements, &successes)).await;
-        Ok(asked
-            .unwrap_or_else(|_panicked| Some("the requirements could not be checked".to_owned())))
+        let look = move || unmet(&requirements, &successes);
+        Ok(self.looks.look(paths, PATIENCE, look).await)
     }
 
     fn context(&self) -> SubmitContext {

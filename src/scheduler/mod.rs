@@ -9,6 +9,7 @@ mod due;
 mod enqueue;
 mod exclusion;
 mod instants;
+mod looks;
 mod overlap;
 mod plausible;
 mod requirements;
@@ -24,6 +25,7 @@ pub use due::{
 pub use enqueue::{ByHand, Enqueuer, new_job};
 pub use exclusion::Exclusion;
 pub use instants::LEDGER_ROWS_PER_GAP;
+pub use looks::Looks;
 pub use overlap::{MAX_BACKLOG, overlap};
 pub use service::{Draws, Scheduler, rule_of};
 pub use spread::Spread;

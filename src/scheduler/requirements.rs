@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -26,12 +26,18 @@ pub(super) fn required(requirements: &[Requirement]) -> Vec<ScheduleId> {
     named.collect()
 }
 
-/// Whether it takes a look at the file system, which belongs on a blocking thread.
-pub(super) fn touches_files(requirement: &Requirement) -> bool {
-    !matches!(requirement, Requirement::Fresh { .. })
+/// Where it takes a look at the file system, which belongs on a blocking thread.
+pub(super) fn paths(requirements: &[Requirement]) -> Vec<PathBuf> {
+    let at = |requirement: &Requirement| match requirement {
+        Requirement::Path(path) | Requirement::Mounted(path) | Requirement::Free { path, .. } => {
+            Some(path.clone())
+        }
+        Requirement::Fresh { .. } => None,
+    };
+    requirements.iter().filter_map(at).collect()
 }
 
-/// The first requirement that is not met, in words; `None` when all are. See [`touches_files`].
+/// The first requirement that is not met, in words; `None` when all are. See [`paths`].
 #[must_use]
 pub(super) fn unmet(requirements: &[Requirement], successes: &Successes) -> Option<String> {
     requirements.iter().find_map(|requirement| {

@@ -23,7 +23,7 @@ use crate::jobs::command::CommandHandler;
 use crate::jobs::{DeclaredHandler, KINDS, kind};
 use crate::model::{Actor, AuditEvent, Chain, JobId, NodeId};
 use crate::queue::{Ageing, Limits, Signals};
-use crate::scheduler::{Alarm, Enqueuer, Scheduler, Ticker};
+use crate::scheduler::{Alarm, Enqueuer, Looks, Scheduler, Ticker};
 use crate::store::audit::append_event;
 use crate::store::jobs::SubmitContext;
 use crate::store::wakeups::{Heard, News};
@@ -132,6 +132,7 @@ impl Engine {
             ageing: Ageing::new(settings.workers.ageing.get()),
             signals: signals.clone(),
             events,
+            looks: Looks::default(),
         };
         go_on_with_batches(&enqueuer).await?;
         let (doubt, clock_doubt) = watch::channel(None);

@@ -12,6 +12,7 @@ use crate::jobs::Kind;
 use crate::model::{AfterAttempt, Decision, FinishedAttempt, JobId, Ledger, NodeId, Outcome};
 use crate::queue::{Ageing, Limits, Signals};
 use crate::schedule::Defaults;
+use crate::scheduler::Looks;
 use crate::store::claim::{ClaimRequest, claim};
 use crate::store::finish::finish;
 use crate::store::history::{OccurrenceFilter, Page, occurrences};
@@ -97,6 +98,7 @@ impl World {
                 ageing: Ageing::DEFAULT,
                 signals: Signals::new().0,
                 events: sender,
+                looks: Looks::default(),
             },
             alarm: Alarm::new(shared),
             reloader,

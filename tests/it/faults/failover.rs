@@ -93,7 +93,8 @@ fn fail_over(order: Order) {
                 daemon.output().contains("claiming is paused").then_some(status)
             });
             let status = daemon.cli(["status"]).exits(0).stdout;
-            let told = [", failing, ", "! the database cannot be read: the database cannot be reached"];
+            let told =
+                [", failing, ", "! the database cannot be read: the database cannot be reached"];
             assert!(told.iter().all(|part| status.contains(part)), "{status}");
             let refused = daemon.cli(["jobs"]).exits(75).stderr;
             assert!(refused.contains("the database cannot be reached"), "{refused}");
