@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use sexton::api::wire::{PauseRequest, RunRequest, Selection};
 use sexton::api::{MAX_SUBMISSION, Problem, check_submission, read_body};
-use sexton::jobs::{KINDS, kind};
+use sexton::jobs::{JobDefaults, KINDS, kind};
 use sexton::model::{Actor, Backoff, NewJob, ScheduleId};
 use sexton::queue::retry_delay;
 
@@ -17,8 +17,9 @@ pub(crate) fn check(data: &[u8]) {
     let now = Timestamp::from_second(NOW_SECONDS).expect("it is a time");
     let body = read_body::<Value>(data);
     let document = body.as_ref().ok().cloned();
-    let submitted =
-        body.and_then(|body| check_submission(body, KINDS, now, &Actor::named("api:uid=33")));
+    let submitted = body.and_then(|body| {
+        check_submission(body, KINDS, &JobDefaults::default(), now, &Actor::named("api:uid=33"))
+    });
     match submitted {
         Ok(submitted) => {
             assert!(submitted.jobs.len() <= MAX_SUBMISSION);

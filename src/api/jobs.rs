@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Body;
 use super::access::{Changer, Payer, too_fast};
+use super::extract::{Body, Path, Query};
 use super::paging::{Paging, list};
 use super::problem::Problem;
 use super::schedules::instant;
@@ -205,7 +205,8 @@ pub(super) async fn create(
     let live = Arc::clone(app.live()?);
     let now = app.clock.now();
     let key = idempotency_key(&headers, &body, &actor)?;
-    let Submitted { jobs, is_bulk } = check_submission(body, app.catalog().kinds(), now, &actor)?;
+    let Submitted { jobs, is_bulk } =
+        check_submission(body, app.catalog().kinds(), &app.settings.job_defaults(), now, &actor)?;
     let ageing = Ageing::new(app.settings.workers.ageing.get());
     let context = SubmitContext { now, node: live.node, ageing };
     let jobs = Arc::new(jobs);

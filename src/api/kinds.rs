@@ -1,7 +1,8 @@
 //! What a job can be.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 
+use super::extract::Path;
 use super::problem::Problem;
 use super::state::App;
 use super::wire::{Kind, List};

@@ -7,8 +7,8 @@ use axum::extract::State;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::Body;
 use super::access::Changer;
+use super::extract::Body;
 use super::problem::{FieldError, Problem};
 use super::state::App;
 use super::wire::{Limit, LimitName, LimitRequest, List, Tripped, time};
@@ -106,7 +106,8 @@ pub(super) async fn set(
     if let Some(breaker) = breaker {
         detail["breaker"] = json!(breaker);
     }
-    let event = AuditEvent::new("limit.set", &actor, &name, &detail, now);
+    let event = if set == SetLimit::default() { "limit.unset" } else { "limit.set" };
+    let event = AuditEvent::new(event, &actor, &name, &detail, now);
     app.store
         .write(move |conn| {
             let is_changed = if set == SetLimit::default() {

@@ -4,6 +4,7 @@
 //! by a token over TCP; [`access`] is what decides.
 
 mod access;
+mod extract;
 mod jobs;
 mod kinds;
 mod limits;
@@ -20,18 +21,15 @@ mod system;
 mod tokens;
 pub mod wire;
 
-use axum::extract::{FromRequest, Request};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
-use serde::de::DeserializeOwned;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::jobs::explain;
-use crate::model::ByteSize;
 use access::{Access, guard};
+pub use extract::read_body;
+use extract::refuse_unasked_query;
 pub use problem::{FieldError, Problem};
 pub use serve::{ServeError, bind_socket, bind_tcp, serve_socket, serve_tcp};
 pub(crate) use state::user_name;
@@ -104,45 +102,19 @@ pub fn router(app: App) -> axum::Router {
             "there is nothing at this address; see /api/v1/openapi.json",
         ))
     };
+    let other_method = || {
+        std::future::ready(Problem::method_not_allowed(
+            "nothing at this address is asked for in that way; see /api/v1/openapi.json",
+        ))
+    };
     router
         .route("/api/v1/openapi.json", get(move || std::future::ready(document.clone())))
         .fallback(nothing)
+        .method_not_allowed_fallback(other_method)
+        .layer(from_fn(refuse_unasked_query))
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn_with_state(Access::new(app.clone()), guard))
         .with_state(app)
-}
-
-/// A JSON body whose errors are problem documents. An empty body counts as `{}`.
-pub(crate) struct Body<T>(pub(crate) T);
-
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes = axum::body::Bytes::from_request(request, state).await.map_err(|error| {
-            match error.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(format!(
-                    "a request is at most {}; send it in several",
-                    ByteSize(MAX_BODY_BYTES as u64)
-                )),
-                _ => Problem::bad_request(format!("the body cannot be read: {error}")),
-            }
-        })?;
-        read_body(&bytes).map(Self)
-    }
-}
-
-/// What a body says, as every route reads it. An empty one counts as `{}`.
-///
-/// # Errors
-/// The first thing that is wrong with it.
-pub fn read_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let text: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
-    let mut reader = serde_json::Deserializer::from_slice(text);
-    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let problem = explain(&error);
-        Problem::invalid("the body is not valid", vec![FieldError::of("", &problem)])
-    })
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::access::Changer;
+use super::extract::Path;
 use super::problem::Problem;
 use super::state::App;
 use super::wire::{List, Node, time};
@@ -88,7 +89,7 @@ async fn set_draining(
     let live = Arc::clone(app.live()?);
     let (me, now) = (live.node, app.clock.now());
     let event = if drain { "node.drained" } else { "node.resumed" };
-    let event = AuditEvent::new(event, actor, &name, &json!({}), now);
+    let event = AuditEvent::new(event, actor, &format!("node:{name}"), &json!({}), now);
     let by = drain.then(|| actor.clone());
     let node = app
         .store

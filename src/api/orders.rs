@@ -10,8 +10,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde_json::{Value, json};
 
-use super::Body;
 use super::access::Changer;
+use super::extract::Body;
 use super::problem::Problem;
 use super::schedules::instant;
 use super::state::{App, Live};
@@ -398,7 +398,7 @@ async fn retry_with(
         let replaced = replace(conn, id, &text, &by, context)?;
         if let Replaced::By(job) = &replaced {
             let detail = json!({ "replaced_by": job.0, "changed_params": changed });
-            let subject = format!("job {id}");
+            let subject = format!("job:{id}");
             let event = AuditEvent::new(Order::Retry.event(), &by, &subject, &detail, context.now);
             append_event(conn, context.node, &event)?;
         }

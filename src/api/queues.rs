@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde_json::json;
 
-use super::Body;
 use super::access::Changer;
+use super::extract::{Body, Path};
 use super::problem::{FieldError, Problem};
 use super::state::App;
 use super::wire::{List, Origin, Pause, PauseRequest, Queue, QueueOrigins, QueueRequest, time};
@@ -94,7 +94,7 @@ pub(super) async fn change(
         return Err(Problem::invalid("the settings are not valid", vec![wrong]));
     }
     let (now, node) = (app.clock.now(), live.node);
-    let event = AuditEvent::new("queue.set", &actor, &name, &json!(request), now);
+    let event = AuditEvent::new("queue.set", &actor, &subject(&name), &json!(request), now);
     app.store
         .write(move |conn| match queues::set(conn, &name, change, &actor, now)? {
             true => append_event(conn, node, &event),
@@ -122,7 +122,8 @@ pub(super) async fn pause(
     check_name(&name)?;
     let now = app.clock.now();
     let reason = request.reason.unwrap_or_default();
-    let event = AuditEvent::new("queue.paused", &actor, &name, &json!({ "reason": reason }), now);
+    let event =
+        AuditEvent::new("queue.paused", &actor, &subject(&name), &json!({ "reason": reason }), now);
     let node = live.node;
     app.store
         .write(move |conn| {
@@ -141,7 +142,8 @@ pub(super) async fn resume(
     Path(name): Path<String>,
 ) -> Result<axum::Json<List<Queue>>, Problem> {
     let live = Arc::clone(app.live()?);
-    let event = AuditEvent::new("queue.resumed", &actor, &name, &json!({}), app.clock.now());
+    let event =
+        AuditEvent::new("queue.resumed", &actor, &subject(&name), &json!({}), app.clock.now());
     let node = live.node;
     app.store
         .write(move |conn| match queues::resume(conn, &name)? {
@@ -151,6 +153,11 @@ pub(super) async fn resume(
         .await?;
     live.signals.work();
     index(State(app)).await
+}
+
+/// What the audit log calls a queue, as `sexton limits` does.
+fn subject(name: &str) -> String {
+    format!("queue:{name}")
 }
 
 fn check_name(name: &str) -> Result<(), Problem> {

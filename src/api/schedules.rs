@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Body;
 use super::access::Changer;
+use super::extract::{Body, Path, Query};
 use super::paging::{Paging, list};
 use super::problem::Problem;
 use super::state::App;
@@ -254,7 +254,7 @@ pub(super) async fn pause(
         reason: request.reason.unwrap_or_default(),
     };
     let detail = json!({ "until": until.map(time), "reason": pause.reason });
-    let event = AuditEvent::new("schedule.paused", &actor, schedule.id.as_str(), &detail, now);
+    let event = AuditEvent::new("schedule.paused", &actor, &subject(&schedule.id), &detail, now);
     let (name, node) = (schedule.id.clone(), live.node);
     app.store
         .write(move |conn| {
@@ -278,7 +278,7 @@ pub(super) async fn resume(
     let event = AuditEvent::new(
         "schedule.resumed",
         &actor,
-        schedule.id.as_str(),
+        &subject(&schedule.id),
         &json!({}),
         app.clock.now(),
     );
@@ -347,4 +347,9 @@ pub(super) async fn occurrences(
     let rows =
         app.store.read(move |conn| history::occurrences(conn, &filter, paging.page())).await?;
     Ok(axum::Json(list(rows, paging, |row| row.id, Occurrence::from)))
+}
+
+/// What the audit log calls a schedule.
+fn subject(id: &ScheduleId) -> String {
+    format!("schedule:{id}")
 }

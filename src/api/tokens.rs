@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::Body;
 use super::access::Changer;
+use super::extract::{Body, Path};
 use super::problem::{FieldError, Problem};
 use super::state::App;
 use super::wire::{List, NewToken, Token, TokenChangeRequest, TokenRequest, time};
@@ -70,7 +70,7 @@ pub(super) async fn create(
     let expires_at = expires_at.map(|text| end(&text, now)).transpose()?;
     let secret = TokenSecret::of(rand::random());
     let detail = json!({ "role": role, "rate": rate, "expires_at": expires_at.map(time) });
-    let event = AuditEvent::new("token.created", &actor, name.as_str(), &detail, now);
+    let event = AuditEvent::new("token.created", &actor, &subject(&name), &detail, now);
     let new = tokens::NewToken { name: name.clone(), hash: secret.hash(), role, rate, expires_at };
     app.store
         .write(move |conn| {
@@ -105,7 +105,7 @@ pub(super) async fn change(
     if change == TokenChange::default() {
         return Err(Problem::bad_request("give at least one of role, rate and expires_at"));
     }
-    let event = AuditEvent::new("token.changed", &actor, name.as_str(), &json!(request), now);
+    let event = AuditEvent::new("token.changed", &actor, &subject(&name), &json!(request), now);
     let token = name.clone();
     app.store
         .write(move |conn| match tokens::change(conn, &token, change)? {
@@ -127,7 +127,7 @@ pub(super) async fn revoke(
     let live = Arc::clone(app.live()?);
     let name = named(&name)?;
     let (node, now) = (live.node, app.clock.now());
-    let event = AuditEvent::new("token.revoked", &actor, name.as_str(), &json!({}), now);
+    let event = AuditEvent::new("token.revoked", &actor, &subject(&name), &json!({}), now);
     let token = name.clone();
     app.store
         .write(move |conn| match tokens::revoke(conn, &token, &actor, now)? {
@@ -158,4 +158,9 @@ fn end(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
 fn wrong(pointer: &str, detail: &dyn std::fmt::Display) -> Problem {
     let error = FieldError { pointer: pointer.to_owned(), detail: detail.to_string() };
     Problem::invalid("the token is not valid", vec![error])
+}
+
+/// What the audit log calls a token, which is what it calls those who act with it.
+fn subject(name: &TokenName) -> String {
+    format!("token:{name}")
 }

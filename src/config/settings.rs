@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::raw::{Raw, RawQueue};
 use super::{Anonymous, AuditJobs, ListenAddress, LogFilter, LogFormat, Rotation};
-use crate::jobs::Kind;
+use crate::jobs::{JobDefaults, Kind};
 use crate::model::{
     ByteSize, HumanDuration, NodeIdentity, Priority, QueueSettings, RetryPolicy, is_node_label,
     is_node_name,
@@ -344,6 +344,21 @@ impl Settings {
             data_dir,
         };
         if complaints.is_empty() { Ok(settings) } else { Err(complaints) }
+    }
+
+    /// What these give to jobs that do not say otherwise. The timeout is not among it: that of a job's queue, which can change until it
+    /// starts, comes before it.
+    #[must_use]
+    pub fn job_defaults(&self) -> JobDefaults {
+        let ScheduleDefaults { queue, priority, retry, .. } = &self.defaults;
+        // What is as it is without settings need not be written into every job.
+        let retry = Some(retry).filter(|retry| **retry != RetryPolicy::default());
+        JobDefaults {
+            queue: Some(queue.clone()),
+            priority: Some(*priority),
+            retry: retry.cloned(),
+            ..JobDefaults::default()
+        }
     }
 
     /// What these and the files of kinds declare that holds jobs back.

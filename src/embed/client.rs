@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Job;
 use crate::api::{Problem, check_submissions};
-use crate::jobs::Kind;
+use crate::jobs::{JobDefaults, Kind};
 use crate::model::{Actor, Event, JobId};
 use crate::scheduler::Enqueuer;
 use crate::store::StoreError;
@@ -97,12 +97,14 @@ impl Door {
 pub struct Client {
     door: Door,
     kinds: Arc<[Kind]>,
+    /// What the settings give to jobs that do not say otherwise.
+    defaults: JobDefaults,
     actor: Actor,
 }
 
 impl Client {
-    pub(super) fn new(door: Door, kinds: Arc<[Kind]>, actor: Actor) -> Self {
-        Self { door, kinds, actor }
+    pub(super) fn new(door: Door, kinds: Arc<[Kind]>, defaults: JobDefaults, actor: Actor) -> Self {
+        Self { door, kinds, defaults, actor }
     }
 
     /// Submits a job, which is on disk when this returns. When its unique key is taken, it is the job that has the key.
@@ -125,10 +127,11 @@ impl Client {
 
     async fn enqueue(&self, jobs: Vec<Job>, is_bulk: bool) -> Result<Vec<JobId>, ClientError> {
         let inside = self.door.enter()?;
-        let Enqueuer { store, clock, node, ageing, signals, events } = &*inside;
+        let Enqueuer { store, clock, node, ageing, signals, events, .. } = &*inside;
         let now = clock.now();
         let submissions = jobs.into_iter().map(|job| job.0).collect();
-        let jobs = check_submissions(submissions, is_bulk, &self.kinds, now, &self.actor)
+        let (kinds, defaults) = (&self.kinds, &self.defaults);
+        let jobs = check_submissions(submissions, is_bulk, kinds, defaults, now, &self.actor)
             .map_err(|problem| ClientError::Refused(Refusal(problem)))?;
         let context = SubmitContext { now, node: *node, ageing: *ageing };
         let submitted = signals.work_of(store.submit(Arc::new(jobs), context)).await?;

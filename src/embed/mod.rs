@@ -44,15 +44,15 @@ use jiff::tz::TimeZone;
 use crate::config::{self, Request, Settings, SettingsError};
 use crate::daemon::embedded::{Locks, start};
 use crate::daemon::engine::Engine;
-use crate::jobs::Kind;
+use crate::jobs::{JobDefaults, Kind};
 use crate::model::{Actor, Chain};
-use crate::store::DatabaseUrl;
 use crate::worker::Departure;
 use crate::worker::Registry;
 
 pub use crate::daemon::StartError;
 pub use crate::jobs::{Answer, Context, Failure, Handler, RetryAdvice};
-pub use crate::model::{JobId, JobState, Priority};
+pub use crate::model::{HumanDuration, JobId, JobState, Priority};
+pub use crate::store::DatabaseUrl;
 pub use crate::store::batches::ItemRecord;
 pub use crate::store::history::JobRecord;
 pub use crate::store::removal::Cancelled;
@@ -133,12 +133,13 @@ impl Builder {
             settings.workers.count = count;
         }
         configure(&mut settings);
+        let defaults = settings.job_defaults();
         let (engine, locks) = start(settings, registry).await?;
         // Only the handler knows what its params may be.
         let kind = |name| Kind { name, ..Kind::built_in("", "", |_| Vec::new()) };
         let kinds = names.into_iter().map(|name| kind(name.into())).collect();
         let door = Door::new(engine.enqueuer().clone());
-        Ok(Embedded { engine, door, kinds, _locks: locks })
+        Ok(Embedded { engine, door, kinds, defaults, _locks: locks })
     }
 }
 
@@ -172,6 +173,7 @@ pub struct Embedded {
     engine: Engine,
     door: Door,
     kinds: Arc<[Kind]>,
+    defaults: JobDefaults,
     _locks: Locks,
 }
 
@@ -193,7 +195,7 @@ impl Embedded {
     #[must_use]
     pub fn client(&self, name: &str) -> Client {
         let actor = Actor::named(format!("embed:{name}"));
-        Client::new(self.door.clone(), Arc::clone(&self.kinds), actor)
+        Client::new(self.door.clone(), Arc::clone(&self.kinds), self.defaults.clone(), actor)
     }
 
     /// Waits for something after which the engine must not go on (the disk fails, the database was removed), and says what it is. The

@@ -59,6 +59,18 @@ impl JobDefaults {
         rate: None,
         breaker: None,
     };
+
+    /// These, and from `others` what jobs get themselves and these leave out.
+    #[must_use]
+    pub fn or(self, others: &Self) -> Self {
+        Self {
+            queue: self.queue.or_else(|| others.queue.clone()),
+            priority: self.priority.or(others.priority),
+            timeout: self.timeout.or(others.timeout),
+            retry: self.retry.or_else(|| others.retry.clone()),
+            ..self
+        }
+    }
 }
 
 impl Kind {

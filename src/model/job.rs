@@ -1,6 +1,5 @@
 //! A unit of work, its states, and which state may follow which.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -8,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Actor, Concurrency, HumanDuration, JobId, JsonText, NodeSelector, Outcome, Priority,
+    Actor, Concurrency, HumanDuration, JobId, JsonText, Labels, NodeSelector, Outcome, Priority,
     RetryPolicy, ScheduleId, Subqueue, is_high,
 };
 
@@ -173,9 +172,6 @@ impl AfterAttempt {
         }
     }
 }
-
-/// Free-form marks to find jobs by: `context=123`.
-pub type Labels = BTreeMap<String, String>;
 
 /// What a handler's kind does not decide: how the job is treated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]

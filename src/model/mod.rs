@@ -16,6 +16,7 @@ mod ids;
 mod item;
 mod job;
 mod json;
+mod label;
 mod ledger;
 mod node;
 mod occurrence;
@@ -41,9 +42,10 @@ pub use ids::{JobId, NodeId, Revision, ScheduleId, ScheduleIdError};
 pub use item::{ItemEnd, ItemReport, OpenItem};
 pub use job::{
     AfterAttempt, BatchCounts, Dependency, DependencyNeeds, FinalState, IllegalTransition,
-    JobSettings, JobState, Labels, NewItem, NewJob, OnDependencyFailure, UniqueKey,
+    JobSettings, JobState, NewItem, NewJob, OnDependencyFailure, UniqueKey,
 };
 pub use json::{JsonText, MAX_JSON_LEVELS, nests_deeper};
+pub use label::{Labels, MAX_LABELS, label_problem, label_problems};
 pub use ledger::{Ledger, Pause};
 pub use node::{NodeChoice, NodeIdentity, NodeSelector, is_node_label, is_node_name};
 pub use occurrence::{Decision, Occurrence, OverlapVerdict};

@@ -40,12 +40,16 @@ pub enum Backoff {
     /// `base * factor^(n-1)`, at most `max_delay`.
     Exponential {
         /// The wait after the first failure.
+        #[serde(default = "usual_base")]
         base: HumanDuration,
         /// What each further failure multiplies the wait by, at least 1.
+        #[serde(default = "usual_factor")]
         factor: f64,
         /// The longest wait.
+        #[serde(default = "usual_max_delay")]
         max_delay: HumanDuration,
         /// Draw uniformly between half of the wait and all of it, so that many jobs that failed together do not come back together.
+        #[serde(default = "usual_jitter")]
         jitter: bool,
     },
     /// Always the same wait.
@@ -63,10 +67,26 @@ pub enum Backoff {
 impl Default for Backoff {
     fn default() -> Self {
         Self::Exponential {
-            base: HumanDuration(Duration::from_secs(30)),
-            factor: 2.0,
-            max_delay: HumanDuration(Duration::from_secs(600)),
-            jitter: true,
+            base: usual_base(),
+            factor: usual_factor(),
+            max_delay: usual_max_delay(),
+            jitter: usual_jitter(),
         }
     }
+}
+
+fn usual_base() -> HumanDuration {
+    HumanDuration::from_secs(30)
+}
+
+fn usual_factor() -> f64 {
+    2.0
+}
+
+fn usual_max_delay() -> HumanDuration {
+    HumanDuration::from_secs(600)
+}
+
+fn usual_jitter() -> bool {
+    true
 }

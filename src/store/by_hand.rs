@@ -162,7 +162,7 @@ fn carry_out_one(
         }
     };
     if matches!(came, Came::Done | Came::Blocked | Came::Requested) {
-        let subject = format!("job {id}");
+        let subject = format!("job:{id}");
         let event = AuditEvent::new(order.event(), actor, &subject, &detail, context.now);
         append_event(conn, context.node, &event)?;
     }

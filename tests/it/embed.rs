@@ -147,7 +147,7 @@ async fn what_cannot_be_submitted_is_refused_as_a_whole_with_every_reason() {
         panic!("it is refused")
     };
     let places: Vec<&str> = refusal.errors().map(|(pointer, _)| pointer).collect();
-    assert_eq!(places, ["/1/queue", "/1/max_attempts", "/1/labels"]);
+    assert_eq!(places, ["/1/queue", "/1/labels", "/1/max_attempts"]);
     let first = client.submit(echo(json!({})).unique("one")).await.unwrap();
     assert_eq!(first, JobId(1), "nothing was kept of the call that was refused");
     embedded.stop(Duration::from_secs(30)).await;

@@ -1,18 +1,12 @@
 //! What is found wrong in the fields of one submission.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use serde_json::Value;
 
-use super::shown;
 use crate::api::problem::{FieldError, Problem};
 use crate::jobs::explain;
 use crate::model::{Backoff, HumanDuration, RetryPolicy, ScheduleId};
-
-/// How many labels a job may have, and how long the key or value of one may be, in bytes.
-const MAX_LABELS: usize = 32;
-const MAX_LABEL_BYTES: usize = 256;
 
 /// How long a unique key may be, in bytes. It is part of an index.
 const MAX_UNIQUE_BYTES: usize = 256;
@@ -93,28 +87,6 @@ pub(super) fn unique_problem(key: &str) -> Option<String> {
     (!is_legal).then(rule)
 }
 
-/// What is wrong with labels.
-pub(super) fn label_problems(labels: &BTreeMap<String, String>) -> Vec<String> {
-    let mut problems = Vec::new();
-    if labels.len() > MAX_LABELS {
-        problems.push(format!("more than {MAX_LABELS} labels"));
-    }
-    let is_legal = |key: &str, value: &str| {
-        !key.is_empty()
-            && !key.contains(['=', ','])
-            && key.len().max(value.len()) <= MAX_LABEL_BYTES
-            && !key.chars().chain(value.chars()).any(char::is_control)
-    };
-    let wrong = labels.iter().filter(|(key, value)| !is_legal(key, value));
-    problems.extend(wrong.map(|(key, _)| {
-        format!(
-            "`{}` is not a label: a key without = and , and a value, without control characters and with at most {MAX_LABEL_BYTES} bytes each",
-            shown(key)
-        )
-    }));
-    problems
-}
-
 /// Or the field that is wrong, and what is wrong with it.
 pub(super) fn retry_policy(
     max: Option<u32>,
@@ -125,25 +97,62 @@ pub(super) fn retry_policy(
         return Ok(default.clone());
     }
     let mut policy = default.clone().unwrap_or_default();
-    if let Some(max) = max {
-        if !(1..=MAX_ATTEMPTS).contains(&max) {
-            return Err(("max_attempts", format!("must be from 1 to {MAX_ATTEMPTS}")));
-        }
-        policy.max_attempts = max;
-    }
     if let Some(backoff) = backoff {
-        let wrong = |detail: String| ("backoff", detail);
-        policy.backoff = serde_path_to_error::deserialize::<_, Backoff>(backoff)
-            .map_err(|error| wrong(explain(&error).message))?;
-        match &policy.backoff {
-            Backoff::Delays { delays } if delays.is_empty() => {
-                return Err(wrong("delays must not be empty".to_owned()));
-            }
-            Backoff::Exponential { factor, .. } if !FACTORS.contains(factor) => {
-                return Err(wrong("factor must be a number from 1 to 100".to_owned()));
-            }
-            _ => {}
+        policy.backoff = checked_backoff(backoff).map_err(|detail| ("backoff", detail))?;
+        // A list of delays says how many retries there are, unless that is said, as in a schedule file.
+        if let Backoff::Delays { delays } = &policy.backoff {
+            policy.max_attempts = u32::try_from(delays.len()).unwrap_or(u32::MAX).saturating_add(1);
         }
+    }
+    policy.max_attempts = max.unwrap_or(policy.max_attempts);
+    if !(1..=MAX_ATTEMPTS).contains(&policy.max_attempts) {
+        return Err(("max_attempts", format!("must be from 1 to {MAX_ATTEMPTS}")));
     }
     Ok(Some(policy))
+}
+
+/// The keys of a backoff that are lengths of time.
+const LENGTHS: [&str; 4] = ["base", "max_delay", "delay", "delays"];
+
+/// A backoff as in a schedule file: a number is seconds, and what is left out of an exponential one is as without settings.
+fn checked_backoff(mut given: Value) -> Result<Backoff, String> {
+    let names_longest = given.get("max_delay").is_some();
+    let Some(fields) = given.as_object_mut() else {
+        let example = r#"{"backoff": "fixed", "delay": "30s"}"#;
+        return Err(format!("must be an object like {example}"));
+    };
+    for (_, length) in fields.iter_mut().filter(|(key, _)| LENGTHS.contains(&key.as_str())) {
+        seconds_in_words(length);
+    }
+    let mut backoff: Backoff =
+        serde_path_to_error::deserialize(given).map_err(|error| explain(&error).to_string())?;
+    match &mut backoff {
+        Backoff::Delays { delays } if delays.is_empty() => {
+            return Err("delays must not be empty".to_owned());
+        }
+        Backoff::Exponential { base, factor, max_delay, .. } => {
+            if !FACTORS.contains(factor) {
+                return Err("factor must be a number from 1 to 100".to_owned());
+            }
+            if base.get().is_zero() {
+                return Err("base must be longer than nothing".to_owned());
+            }
+            if !names_longest {
+                *max_delay = (*max_delay).max(*base);
+            }
+            if max_delay < base {
+                return Err("max_delay is shorter than base".to_owned());
+            }
+        }
+        Backoff::Fixed { .. } | Backoff::Delays { .. } => {}
+    }
+    Ok(backoff)
+}
+
+fn seconds_in_words(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(seconds_in_words),
+        Value::Number(seconds) if seconds.is_u64() => *value = format!("{seconds}s").into(),
+        _ => {}
+    }
 }

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use super::problem::{FieldError, Problem};
 use super::wire::{DependsOn, Needs, Submission};
-use crate::jobs::{Kind, explain, kind};
+use crate::jobs::{JobDefaults, Kind, explain, kind};
 use crate::model::{
     Actor, Concurrency, Dependency, DependencyNeeds, JobId, JobSettings, JsonText, NewJob,
-    NodeChoice, Priority, UniqueKey,
+    NodeChoice, Priority, UniqueKey, label_problems,
 };
 
-use checks::{Checks, label_problems, retry_policy, unique_problem};
+use checks::{Checks, retry_policy, unique_problem};
 use items::{checked_items, runs_items_at_once};
 
 /// How many jobs one call may submit.
@@ -31,18 +31,19 @@ pub struct Submitted {
     pub is_bulk: bool,
 }
 
-/// Checks a body, which is one submission or a list of them.
+/// Checks a body, which is one submission or a list of them. `defaults` are what jobs get that say nothing themselves, and whose kinds do not.
 ///
 /// # Errors
 /// What is wrong, each with its place in the body. Then nothing is to be submitted, not even what is right.
 pub fn check_submission(
     body: Value,
     kinds: &[Kind],
+    defaults: &JobDefaults,
     now: Timestamp,
     actor: &Actor,
 ) -> Result<Submitted, Problem> {
     let (submissions, is_bulk) = submissions(body)?;
-    let jobs = check_submissions(submissions, is_bulk, kinds, now, actor)?;
+    let jobs = check_submissions(submissions, is_bulk, kinds, defaults, now, actor)?;
     Ok(Submitted { jobs, is_bulk })
 }
 
@@ -51,13 +52,22 @@ pub(crate) fn check_submissions(
     submissions: Vec<Submission>,
     is_bulk: bool,
     kinds: &[Kind],
+    defaults: &JobDefaults,
     now: Timestamp,
     actor: &Actor,
 ) -> Result<Vec<NewJob>, Problem> {
     refuse_too_many(submissions.len())?;
     let mut jobs = Vec::with_capacity(submissions.len());
     for (index, submission) in submissions.into_iter().enumerate() {
-        jobs.push(checked(submission, index, &prefix(index, is_bulk), kinds, now, actor)?);
+        jobs.push(checked(
+            submission,
+            index,
+            &prefix(index, is_bulk),
+            kinds,
+            defaults,
+            now,
+            actor,
+        )?);
     }
     Ok(jobs)
 }
@@ -106,6 +116,7 @@ fn checked(
     position: usize,
     prefix: &str,
     kinds: &[Kind],
+    defaults: &JobDefaults,
     now: Timestamp,
     actor: &Actor,
 ) -> Result<NewJob, Problem> {
@@ -127,11 +138,11 @@ fn checked(
     };
     let is_dependent = !submission.depends_on.is_empty();
     let (depends_on, depends_on_earlier) = dependencies(submission.depends_on, position, prefix)?;
-    let defaults = kind.defaults();
+    let defaults = kind.defaults().clone().or(defaults);
     let mut checks = Checks::of(prefix);
 
     let mut job = NewJob::new(&*kind.name, JsonText::from(&params), now, actor.clone());
-    if let Some(queue) = checks.queue(submission.queue).or_else(|| defaults.queue.clone()) {
+    if let Some(queue) = checks.queue(submission.queue).or(defaults.queue) {
         job.queue = queue;
     }
     let priority = submission.priority.map(serde_json::from_value::<Priority>);

@@ -1,8 +1,10 @@
 use super::*;
 use crate::jobs::KINDS;
+use crate::model::{Backoff, HumanDuration};
 
 fn check(body: Value) -> Result<Submitted, Problem> {
-    check_submission(body, KINDS, Timestamp::UNIX_EPOCH, &Actor::named("test"))
+    let defaults = JobDefaults::default();
+    check_submission(body, KINDS, &defaults, Timestamp::UNIX_EPOCH, &Actor::named("test"))
 }
 
 fn places(body: &Value) -> Vec<String> {
@@ -63,6 +65,39 @@ fn a_refusal_of_an_item_says_what_one_is() {
     let body = json!({"kind": "command", "items": [{"name": "a", "parms": {"z": 1}}]});
     let problem = check(body).expect_err("there is no such key");
     assert_eq!(problem.errors[0].detail, "unknown key `parms` (did you mean `params`?)");
+}
+
+#[test]
+fn a_backoff_says_only_what_is_not_as_usual() {
+    let policy = |backoff: Value| {
+        let body = json!({"kind": "command", "params": {"argv": ["true"]}, "backoff": backoff});
+        match check(body) {
+            Ok(submitted) => Ok(submitted.jobs[0].settings.retry.clone().expect("it was given")),
+            Err(problem) => Err(problem.errors[0].detail.clone()),
+        }
+    };
+    let delays = policy(json!({"backoff": "delays", "delays": [0, "30s", 300]})).expect("right");
+    assert_eq!(delays.max_attempts, 4, "one for each delay, and the first");
+    let lengths = [0, 30, 300].map(HumanDuration::from_secs).to_vec();
+    assert_eq!(delays.backoff, Backoff::Delays { delays: lengths });
+    let grows = policy(json!({"backoff": "exponential", "base": "1h"})).expect("right");
+    let (base, max_delay) = (HumanDuration::from_secs(3600), HumanDuration::from_secs(3600));
+    let expected = Backoff::Exponential { base, factor: 2.0, max_delay, jitter: true };
+    assert_eq!((grows.max_attempts, grows.backoff), (3, expected));
+    for (backoff, why) in [
+        (json!("fixed"), "must be an object"),
+        (json!({"backoff": "fixed"}), "missing field `delay`"),
+        (json!({"backoff": "exponential", "base": 0}), "longer than nothing"),
+        (json!({"backoff": "exponential", "max_delay": "1s"}), "shorter than base"),
+        (json!({"backoff": "delays", "delays": []}), "must not be empty"),
+        (
+            json!({"backoff": "fixed", "delay": -1}),
+            "invalid type: integer `-1`, expected a length of time",
+        ),
+    ] {
+        let refused = policy(backoff.clone()).expect_err("it is wrong");
+        assert!(refused.contains(why), "{backoff}: {refused}");
+    }
 }
 
 #[test]

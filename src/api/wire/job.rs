@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{HeldBy, micros, time};
-use crate::model::{JobSettings, OnDependencyFailure, RetryPolicy};
+use crate::model::{Dependency, JobSettings, OnDependencyFailure, RetryPolicy};
 use crate::store::dependencies;
 use crate::store::history::{AttemptRecord, JobRecord};
 
@@ -75,7 +75,10 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "OnDependencyFailure::is_default")]
     #[schema(value_type = String)]
     pub on_dependency_failure: OnDependencyFailure,
-    /// The jobs that it waits for, where a single job was asked for.
+    /// The jobs that had to come first, as it was submitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<Needed>,
+    /// The jobs that it still waits for, where a single job was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<WaitsFor>,
     /// What keeps it from starting though it is due, where a single job was asked for; nothing where it waits for a worker.
@@ -112,6 +115,7 @@ impl From<JobRecord> for Job {
             node,
             retry_of,
             on_dependency_failure,
+            depends_on,
             ..
         } = record.settings;
         Self {
@@ -149,6 +153,7 @@ impl From<JobRecord> for Job {
                 cancelled: counts.cancelled,
             }),
             on_dependency_failure,
+            depends_on: depends_on.into_iter().map(Needed::from).collect(),
             waits_for: Vec::new(),
             held_by: Vec::new(),
             batch_id: batch.map(|id| id.0),
@@ -158,6 +163,21 @@ impl From<JobRecord> for Job {
             replaced_by: record.replaced_by.map(|id| id.0),
             attempts: None,
         }
+    }
+}
+
+/// A job that another one needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Needed {
+    /// The job.
+    pub job_id: i64,
+    /// success, finished or any.
+    pub needs: String,
+}
+
+impl From<Dependency> for Needed {
+    fn from(Dependency { on, needs }: Dependency) -> Self {
+        Self { job_id: on.0, needs: needs.as_str().to_owned() }
     }
 }
 

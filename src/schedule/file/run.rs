@@ -7,17 +7,15 @@ use super::super::definition::{Defaults, Overlap, Reference, Requirement, Run};
 use super::findings::Findings;
 use super::reader::{Item, Table};
 use super::retry;
-use crate::model::{Concurrency, HumanDuration, Labels, NodeChoice, Priority, ScheduleId};
+use crate::model::{
+    Concurrency, HumanDuration, Labels, MAX_LABELS, NodeChoice, Priority, ScheduleId, label_problem,
+};
 
 /// The most jobs at once that a limit can be set to.
 pub(super) const MAX_CONCURRENCY: u32 = 1_000_000;
 
 /// The longest `requires_wait`. What waits for longer than a week is not an instant of this week any more.
 const MAX_WAIT: Duration = Duration::from_secs(7 * 86_400);
-
-/// The most labels, and the longest label.
-const MAX_LABELS: usize = 32;
-const MAX_LABEL_CHARS: usize = 256;
 
 /// What the settings give to a schedule without `[run]`.
 pub(super) fn default(defaults: &Defaults) -> Run {
@@ -261,16 +259,11 @@ fn labels(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Labels {
     let Some(table) = item.table("labels", findings) else { return Labels::new() };
     let mut labels = Labels::new();
     for entry in table.others() {
-        if entry.name.is_empty() || entry.name.contains(['=', ',']) {
-            entry
-                .bad_value("a label's name is not empty and has no `=` and no `,` in it", findings);
+        let Some(value) = entry.text("a text in quotes", findings) else { continue };
+        if let Some(problem) = label_problem(&entry.name, value) {
+            entry.bad_value(problem, findings);
         }
-        if entry.name.chars().count() > MAX_LABEL_CHARS {
-            entry.bad_value(format!("longer than {MAX_LABEL_CHARS} characters"), findings);
-        }
-        if let Some(value) = entry.line(MAX_LABEL_CHARS, findings) {
-            labels.insert(entry.name, value);
-        }
+        labels.insert(entry.name, value.to_owned());
     }
     if labels.len() > MAX_LABELS {
         item.bad_value(format!("more than {MAX_LABELS} labels"), findings);

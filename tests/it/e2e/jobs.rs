@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::daemon::{Daemon, answer, eventually, items};
-use crate::harness::http::call_with;
+use crate::harness::http::{call, call_with};
 
 fn id(job: &Value) -> i64 {
     job["id"].as_i64().expect("a job's id")
@@ -305,6 +305,42 @@ fn a_repeated_submission_that_found_its_unique_key_taken_is_answered_as_before()
         let (status, found) = submit();
         assert_eq!((status, id(&found)), (200, id(&holder)));
     }
+}
+
+#[test]
+fn a_submission_gets_what_the_settings_say_of_jobs_that_say_nothing() {
+    let daemon = Daemon::start(|home| {
+        home.settings("[defaults]\nqueue = \"slow\"\npriority = \"low\"\nretries = 7\n");
+    });
+    let plain = daemon.submit("true", &[]);
+    let told = [&plain["queue"], &plain["priority"], &plain["max_attempts"]];
+    assert_eq!(told, [&json!("slow"), &json!(2), &json!(8)]);
+    let own =
+        daemon.submit("true", &["--queue", "quick", "--priority", "9", "--max-attempts", "1"]);
+    let told = [&own["queue"], &own["priority"], &own["max_attempts"]];
+    assert_eq!(told, [&json!("quick"), &json!(9), &json!(1)]);
+}
+
+#[test]
+fn whatever_is_wrong_with_an_address_is_told_as_a_problem() {
+    let daemon = Daemon::start(|_| {});
+    let socket = daemon.path("data/sexton.sock");
+    let job = json!({ "kind": "command", "params": { "argv": ["true"] } });
+    for (method, path, status, why) in [
+        ("GET", "/api/v1/jobs/abc", 404, "`/api/v1/jobs/abc` leads to nothing"),
+        ("GET", "/api/v1/jobs?stat=failed", 400, "unknown field `stat`"),
+        ("GET", "/api/v1/jobs?limit=many", 400, "limit"),
+        ("GET", "/api/v1/nothing", 404, "openapi.json"),
+        ("DELETE", "/api/v1/jobs/1", 405, "openapi.json"),
+        ("POST", "/api/v1/jobs?dry_run=true", 400, "stands in the body"),
+    ] {
+        let answer = call(&socket, Duration::from_secs(30), (method, path), Some(&job));
+        let (told, problem) = answer.expect("an answer");
+        assert_eq!((told, &problem["status"]), (status, &json!(status)), "{path}: {problem:#}");
+        assert!(problem["detail"].as_str().is_some_and(|it| it.contains(why)), "{problem:#}");
+    }
+    let none = daemon.cli(["jobs", "--json"]).exits(0).json();
+    assert_eq!(items(&none).len(), 0, "a rehearsal that was misspelt is none");
 }
 
 #[test]

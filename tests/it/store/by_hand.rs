@@ -265,7 +265,7 @@ async fn a_dropped_job_leaves_nothing_but_its_line_in_the_audit_log(queue: Queue
     assert_eq!(order(&queue, Order::Drop, &[id], None).await, [Came::Unknown]);
     let told = told(&queue).await;
     let (event, subject, detail) = &told[0];
-    assert_eq!((event.as_str(), subject.as_str()), ("job.dropped", "job 1"));
+    assert_eq!((event.as_str(), subject.as_str()), ("job.dropped", "job:1"));
     assert_eq!(
         (&detail["state"], &detail["kind"], &detail["submitted_by"], &detail["attempts"]),
         (&json!("failed"), &json!("noop"), &json!("test"), &json!(1))

@@ -1,0 +1,40 @@
+//! What a label may be, wherever it comes from: a submission, or a schedule file.
+
+use std::collections::BTreeMap;
+
+use super::inert;
+
+/// Free-form marks to find jobs by: `context=123`.
+pub type Labels = BTreeMap<String, String>;
+
+/// How many labels a job may have.
+pub const MAX_LABELS: usize = 32;
+
+/// How long the name or value of one may be, in bytes.
+const MAX_LABEL_BYTES: usize = 256;
+
+/// What is wrong with a label. Control characters are in none: labels stand in lists and logs, and PostgreSQL stores no NUL.
+#[must_use]
+pub fn label_problem(name: &str, value: &str) -> Option<String> {
+    let is_legal = !name.is_empty()
+        && !name.contains(['=', ','])
+        && name.len().max(value.len()) <= MAX_LABEL_BYTES
+        && !name.chars().chain(value.chars()).any(char::is_control);
+    let shown: String = name.chars().take(100).collect();
+    let rule = || {
+        format!(
+            "`{}` is not a label: a name without = and ,, and a value, of at most {MAX_LABEL_BYTES} bytes each and without control characters",
+            inert(&shown)
+        )
+    };
+    (!is_legal).then(rule)
+}
+
+/// What is wrong with labels.
+#[must_use]
+pub fn label_problems(labels: &Labels) -> Vec<String> {
+    let too_many = labels.len() > MAX_LABELS;
+    let too_many = too_many.then(|| format!("more than {MAX_LABELS} labels"));
+    let wrong = labels.iter().filter_map(|(name, value)| label_problem(name, value));
+    too_many.into_iter().chain(wrong).collect()
+}
