@@ -380,7 +380,7 @@ impl Writer {
         let anchor = Anchor { head, at: self.clock.now() };
         let old = anchor.at.checked_sub(ANCHORS_KEPT).unwrap_or(anchor.at);
         self.store
-            .write(move |conn| {
+            .write_results(move |conn| {
                 rows::add_anchor(conn, &log, &anchor)?;
                 rows::thin_anchors(conn, &log, old)
             })

@@ -486,7 +486,7 @@ impl State {
             .own
             .enqueuer
             .store
-            .write(move |conn| {
+            .write_results(move |conn| {
                 Ok((ledgers::adopt(conn, &definitions, now)?, ledgers::all_live(conn)?))
             })
             .await?;

@@ -64,10 +64,7 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(url: &DatabaseUrl) -> Self {
-        let path = match url {
-            DatabaseUrl::Sqlite(path) => Some(path.clone()),
-            DatabaseUrl::Postgres(_) => None,
-        };
+        let path = url.file().map(Path::to_owned);
         Self { condition: watch::Sender::default(), path, tallies: Tallies::default() }
     }
 
@@ -186,10 +183,11 @@ impl Fault {
 
 /// Whether the disk is merely short of something, asked of the disk itself: SQLite answers "disk I/O error" to an exceeded quota, an
 /// exceeded file size limit and a file system that has become read-only as well as to a broken disk.
-fn shortage(database: &Path) -> Option<String> {
+pub(super) fn shortage(database: &Path) -> Option<String> {
     let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
-    match write_and_sync(folder.unwrap_or(Path::new("."))) {
-        Err(error) => is_shortage(&error).then(|| error.to_string()),
+    let folder = folder.unwrap_or(Path::new("."));
+    match write_and_sync(folder) {
+        Err(error) => is_shortage(&error).then(|| format!("{error} in {}", folder.display())),
         Ok(()) => is_at_size_limit(database).then(|| {
             "this process has reached its limit for the size of a file (RLIMIT_FSIZE)".to_owned()
         }),
@@ -203,19 +201,20 @@ fn is_shortage(error: &io::Error) -> bool {
     )
 }
 
+/// What SQLite may have wanted to add in one write: a page of the log with its header, or a piece of the file that connections share.
+const NEXT_WRITE_BYTES: usize = 64 << 10;
+
 fn write_and_sync(folder: &Path) -> io::Result<()> {
     use std::io::Write as _;
     let mut probe = tempfile::tempfile_in(folder)?;
-    probe.write_all(&[0; 4096])?;
+    probe.write_all(&[0; NEXT_WRITE_BYTES])?;
     probe.sync_all()
 }
 
 fn is_at_size_limit(database: &Path) -> bool {
-    // What SQLite may have wanted to add in one write: a page of the log with its header.
-    const NEXT_WRITE_BYTES: u64 = 64 << 10;
     let Some(limit) = getrlimit(Resource::Fsize).current else { return false };
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
-    length(database).max(length(&wal_of(database))).saturating_add(NEXT_WRITE_BYTES) > limit
+    length(database).max(length(&wal_of(database))).saturating_add(NEXT_WRITE_BYTES as u64) > limit
 }
 
 #[cfg(test)]

@@ -116,6 +116,15 @@ const WRITER_CACHE_KIB: u32 = 2 * 1024;
 const READER_CACHE_KIB: u32 = 1024;
 
 impl DatabaseUrl {
+    /// The file, where the database is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite(path) => Some(path),
+            Self::Postgres(_) => None,
+        }
+    }
+
     /// Opens a connection. The enum's own `establish` would hide the cause of a failure, so the variant is chosen here.
     ///
     /// # Errors

@@ -137,6 +137,11 @@ impl StoreError {
 /// What SQLite, and PostgreSQL about the disk of its server, say when there is no room or the file is read-only.
 const NOT_WRITABLE: [&str; 3] = ["disk is full", "readonly database", "No space left on device"];
 
+/// Whether a message of a database says that.
+pub(super) fn is_no_room(message: &str) -> bool {
+    NOT_WRITABLE.iter().any(|phrase| message.contains(phrase))
+}
+
 /// What SQLite says of a file that is no database any more.
 const DAMAGED: [&str; 3] =
     ["database disk image is malformed", "file is not a database", "malformed database schema"];
@@ -162,7 +167,7 @@ impl From<DieselError> for StoreError {
         };
         let text = information.message().to_owned();
         let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
-        if matches!(kind, DatabaseErrorKind::ReadOnlyTransaction) || says(&NOT_WRITABLE) {
+        if matches!(kind, DatabaseErrorKind::ReadOnlyTransaction) || is_no_room(&text) {
             Self::Fault(Fault::NotWritable(text))
         } else if text.starts_with("prepared statement \"__diesel") {
             Self::Pooler(text)

@@ -33,7 +33,7 @@ use super::condition::{Fault, Watched};
 use super::connection::{DatabaseUrl, Purpose};
 use super::identity::Identity;
 use super::reserve::Reserve;
-use super::{Conn, StoreError, reconnect};
+use super::{Conn, StoreError, reconnect, reserve};
 use crate::model::Chain;
 
 /// How many operations may wait in a lane before senders have to wait too.
@@ -62,7 +62,7 @@ pub(super) enum Class {
     Plain,
     /// Nobody who follows commits needs to hear of it.
     Quiet,
-    /// It records what came of work that was done, and may take the room that is kept for that.
+    /// It records what came of work that was done, or is needed by a daemon that is to do so, and may take the room that is kept for that.
     Results,
     /// It reads, and not in a snapshot.
     Bare,
@@ -295,8 +295,7 @@ impl Writer {
         }
         let (results, others): (Group, Group) =
             group.into_iter().partition(|operation| operation.class() == Class::Results);
-        let why = "the disk is full, and the room that is left is kept for results".to_owned();
-        refuse(others, &Fault::NotWritable(why).into());
+        refuse(others, &reserve::only_for_results().into());
         (!results.is_empty()).then_some(results)
     }
 

@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{Conn, StoreError};
+use super::{Conn, Fault, StoreError};
 
 /// The migrations for SQLite.
 pub const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -24,7 +24,11 @@ pub struct SchemaStatus {
 }
 
 fn failed(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Migration(error.to_string())
+    let why = error.to_string();
+    match super::error::is_no_room(&why) {
+        true => Fault::NotWritable(why).into(),
+        false => StoreError::Migration(why),
+    }
 }
 
 /// The key of PostgreSQL's lock for whoever migrates: the first bytes of "sexton migrate".

@@ -15,6 +15,7 @@ pub mod idempotency;
 mod identity;
 mod lane;
 pub mod limits;
+mod opening;
 mod reconnect;
 mod reserve;
 mod sequences;
@@ -59,6 +60,7 @@ pub mod tokens;
 pub mod whole_batches;
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{oneshot, watch};
@@ -132,37 +134,37 @@ impl Store {
     /// # Errors
     /// When it cannot be opened, is damaged, is newer than this binary, or cannot be migrated.
     pub fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
-        Self::open_with(url, |_url| Reserve::none())
+        Self::open_with(url, None)
     }
 
-    /// The same, with room kept on the disk of an SQLite database in which results can be written when the disk is full.
+    /// The same, with room kept on the disk of an SQLite database in which results can be written when the disk is full. Where it is full
+    /// already, that room is given up at once, and only results are written until there is more.
     ///
     /// # Errors
     /// As those of [`Self::open`].
     pub fn open_with_reserve(url: &DatabaseUrl) -> Result<Self, StoreError> {
-        Self::open_with(url, |url| match url {
-            DatabaseUrl::Sqlite(path) => Reserve::beside(path),
-            DatabaseUrl::Postgres(_) => Reserve::none(),
-        })
+        Self::open_with(url, url.file())
     }
 
     /// The reserve is made when nothing speaks against the database any more: beside one that is refused, nothing is changed.
-    fn open_with(
-        url: &DatabaseUrl,
-        reserve: impl FnOnce(&DatabaseUrl) -> Reserve,
-    ) -> Result<Self, StoreError> {
-        soundness::check_before_use(url)?;
-        let mut conn = url.connect(Purpose::Write)?;
-        let applied = migrations::migrate(&mut conn)?;
-        if !applied.is_empty() {
-            tracing::info!(migrations = applied.join(", "), "database schema brought up to date");
-        }
+    fn open_with(url: &DatabaseUrl, reserve_beside: Option<&Path>) -> Result<Self, StoreError> {
+        let conn = match opening::prepare(url) {
+            Err(StoreError::Fault(Fault::NotWritable(_)))
+                if reserve_beside.is_some_and(reserve::give_up_beside) =>
+            {
+                opening::prepare(url)?
+            }
+            prepared => prepared?,
+        };
+        let reserve = reserve_beside.map_or_else(Reserve::none, Reserve::beside);
         let (commits, _) = watch::channel(0);
         let watched = Watched::new(url);
+        if reserve.is_spent() {
+            watched.met(&reserve::only_for_results());
+        }
         let (readers, reading) = lane::spawn_readers(url, READERS, &watched)?;
         let upkeep = Upkeep::of(url, &watched, &readers)?;
         let announce = commits.clone();
-        let reserve = reserve(url);
         let (writer, writing) =
             lane::spawn_writer(url.clone(), conn, watched.clone(), reserve, move |is_quiet| {
                 announce_unless(is_quiet, &announce);
@@ -296,8 +298,8 @@ impl Store {
         self.hand_in(what, Class::Quiet).await
     }
 
-    /// The same for what came of work that was done: it is written even while the disk is full, as long as the room lasts that is
-    /// kept for it.
+    /// The same for what came of work that was done, and for what a daemon has to note before it can record any of that: it is written
+    /// even while the disk is full, as long as the room lasts that is kept for it.
     ///
     /// # Errors
     /// As those of [`Self::write`].

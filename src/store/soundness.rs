@@ -23,7 +23,8 @@ use crate::model::Chain;
 /// Up to which size a database is checked before the daemon starts.
 const CHECKED_FIRST_BYTES: u64 = 64 << 20;
 
-/// Refuses a database that is missing next to its log, damaged, or no database.
+/// Refuses a database that is missing next to its log, damaged, or no database. One that cannot be read is none of that: what is on the
+/// disk may be sound, and is read again at the next start.
 pub(super) fn check_before_use(url: &DatabaseUrl) -> Result<(), StoreError> {
     let DatabaseUrl::Sqlite(path) = url else { return Ok(()) };
     let unsound = |why: String| StoreError::Unsound { path: path.clone(), why };
@@ -45,9 +46,6 @@ pub(super) fn check_before_use(url: &DatabaseUrl) -> Result<(), StoreError> {
     match look(path) {
         Ok(()) => Ok(()),
         Err(StoreError::Fault(Fault::Damaged(why))) => Err(unsound(why)),
-        Err(StoreError::Fault(Fault::Disk(why))) => {
-            Err(unsound(format!("it cannot be read: {why}")))
-        }
         // Somebody else is writing just now; whoever opens it next waits for that.
         Err(StoreError::Busy) => Ok(()),
         Err(other) => Err(other),

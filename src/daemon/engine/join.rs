@@ -40,7 +40,7 @@ pub(super) async fn join(
     let kept = keepers.attempts();
     let known = kept.clone();
     let (node, seed, adoption, rescued) = store
-        .write(move |conn: &mut Conn| {
+        .write_results(move |conn: &mut Conn| {
             let node = nodes::register(conn, &new, now, lease_until)?;
             let seed = nodes::jitter_seed_or(conn, &fresh_seed)?;
             // The seed is random, and so names the database.

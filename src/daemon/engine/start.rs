@@ -312,5 +312,5 @@ async fn record_start(
         "revision": catalog.revision.short(),
     });
     let event = AuditEvent::new("daemon.started", &Actor::system(), "daemon", &detail, clock.now());
-    store.write(move |conn| append_event(conn, node, &event)).await
+    store.write_results(move |conn| append_event(conn, node, &event)).await
 }

@@ -115,7 +115,9 @@ impl Engine {
     async fn record_event(&self, event: &'static str, detail: serde_json::Value) {
         let new = AuditEvent::new(event, &Actor::system(), "daemon", &detail, self.clock.now());
         let node = self.node;
-        if let Err(error) = self.store.write(move |conn| append_event(conn, node, &new)).await {
+        if let Err(error) =
+            self.store.write_results(move |conn| append_event(conn, node, &new)).await
+        {
             tracing::error!(error = %Chain(&error), event, "the audit log lacks an event");
         }
     }

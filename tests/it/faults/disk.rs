@@ -28,7 +28,7 @@ fn fill_disk(house: &House, daemon: &Daemon) {
 }
 
 /// A program that says `began`, and ends when the file `go` is there, after a minute at the latest.
-fn until_told(house: &House, name: &str) -> Value {
+pub(super) fn until_told(house: &House, name: &str) -> Value {
     let [began, go, ended] = ["began", "go", "ended"]
         .map(|what| house.path(&format!("{name}-{what}")).display().to_string());
     json!({ "shell": format!(
@@ -36,11 +36,11 @@ fn until_told(house: &House, name: &str) -> Value {
     ) })
 }
 
-fn wait_for(house: &House, file: &str) {
+pub(super) fn wait_for(house: &House, file: &str) {
     eventually(file, || house.path(file).exists().then_some(()));
 }
 
-fn submit_anything(house: &House) -> (u16, Value) {
+pub(super) fn submit_anything(house: &House) -> (u16, Value) {
     let job = json!({ "kind": "command", "params": { "argv": ["true"] } });
     house.client().call("POST", "/api/v1/jobs", Some(&job)).expect("it goes on answering")
 }

@@ -14,6 +14,7 @@ mod damage;
 mod database;
 mod disk;
 mod failover;
+mod full_at_start;
 mod kinds;
 mod next_start;
 mod notify;

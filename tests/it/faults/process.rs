@@ -73,9 +73,22 @@ impl House {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sexton"));
+        let mut command = self.run(env!("CARGO_BIN_EXE_sexton"));
+        command.args(arguments);
         command
-            .args(arguments)
+    }
+
+    /// A shell script that finds the program as `$0`.
+    pub(super) fn in_shell(&self, script: &str) -> Command {
+        let mut command = self.run("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_sexton")]);
+        command
+    }
+
+    /// Another program, in the folder and with the settings of the daemon.
+    pub(super) fn run(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
             .current_dir(self.folder.path())
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
