@@ -7,7 +7,7 @@ use std::str::FromStr;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection, SqliteConnection};
 
-use super::StoreError;
+use super::{StoreError, secrecy};
 
 /// A connection to either database. The enum is closed at two, so there is no trait over the back-ends.
 #[derive(diesel::MultiConnection)]
@@ -56,13 +56,22 @@ impl FromStr for DatabaseUrl {
                 false => Err(StoreError::UrlPassword),
             };
         }
-        Err(StoreError::Url(text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned()))
+        // Of a mistyped server's URL no part can be told from the password for certain.
+        Err(StoreError::Url(match text.split_once([':', '@']) {
+            Some((start, _)) => format!("{start}…"),
+            None => text.to_owned(),
+        }))
     }
 }
 
 /// Whether nothing in user and password means something else in a URL.
 fn has_plain_password(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    // libpq takes the first @ before any / for the end of user and password, also where a ? stands before it.
+    let first_at = rest.find(['@', '/']).filter(|&at| rest[at..].starts_with('@'));
+    if first_at.is_some_and(|at| rest[..at].contains('?')) {
+        return false;
+    }
     let Some((secret, _host)) = rest.split('?').next().unwrap_or(rest).rsplit_once('@') else {
         return true;
     };
@@ -76,11 +85,7 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            Self::Postgres(url) => {
-                let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
-                let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-                write!(f, "postgres://{}", host.split('?').next().unwrap_or(host))
-            }
+            Self::Postgres(url) => f.write_str(&secrecy::shown(url)),
         }
     }
 }
@@ -133,7 +138,10 @@ impl DatabaseUrl {
         match self {
             Self::Sqlite(path) => connect_sqlite(path, purpose).map(Conn::Sqlite),
             Self::Postgres(url) => {
-                let open = |source| StoreError::Open { url: self.to_string(), source };
+                let open = |error| StoreError::Open {
+                    url: self.to_string(),
+                    source: secrecy::untold(error),
+                };
                 let mut conn = PgConnection::establish(&with_patience(url)).map_err(open)?;
                 conn.batch_execute(postgres_session(purpose))?;
                 Ok(Conn::Postgres(conn))
@@ -230,16 +238,19 @@ mod tests {
 
     #[test]
     fn a_password_that_breaks_the_url_is_refused_without_a_part_of_it() {
-        for password in ["s3cr/et", "s3cr@et", "s3cr#et", "s3cr%et", "s3cr%4"] {
+        for password in ["s3cr/et", "s3cr?et", "s3cr@et", "s3cr#et", "s3cr%et", "s3cr%4"] {
             let url = format!("postgres://me:{password}@db.example/sexton");
             let error = url.parse::<DatabaseUrl>().unwrap_err().to_string();
             assert!(error.contains("%40") && !error.contains("s3cr"), "{error}");
         }
         let error = "mysql://me:s3cr@et@db.example/x".parse::<DatabaseUrl>().unwrap_err();
         assert!(!error.to_string().contains("et@"), "{error}");
-        for fine in
-            ["postgres://me:s3c%40%2Fret@h/x", "postgres://h/x", "postgres:///x?host=/tmp/a@b"]
-        {
+        for fine in [
+            "postgres://me:s3c%40%2Fret@h/x",
+            "postgres://h/x",
+            "postgres:///x?host=/tmp/a@b",
+            "postgres://u@h?application_name=a@b/c",
+        ] {
             fine.parse::<DatabaseUrl>().unwrap();
         }
     }

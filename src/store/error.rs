@@ -21,7 +21,9 @@ pub enum StoreError {
     #[error("`{0}` is not a database URL: use sqlite:PATH or postgres://USER@HOST/NAME")]
     Url(String),
     /// The URL cannot be taken apart.
-    #[error("a user or password in a database URL has / as %2F, @ as %40, # as %23 and % as %25")]
+    #[error(
+        "a user or password in a database URL has / as %2F, ? as %3F, @ as %40, # as %23 and % as %25"
+    )]
     UrlPassword,
     /// The file or its folder cannot be used.
     #[error("cannot use the database file {path}")]

@@ -18,6 +18,7 @@ pub mod limits;
 mod opening;
 mod reconnect;
 mod reserve;
+mod secrecy;
 mod sequences;
 mod soundness;
 mod submissions;
