@@ -13,7 +13,7 @@ use crate::config::Settings;
 use crate::daemon::{audit_source, take_database, take_lock};
 use crate::model::Chain;
 use crate::store::copy::{CopyError, Copying};
-use crate::store::{DatabaseUrl, Purpose, StoreError, maintenance, migrations};
+use crate::store::{DatabaseUrl, Purpose, StoreError, encoding, maintenance, migrations};
 
 /// After how many rows of a table the copy says how far it is.
 const ROWS_A_NOTE: usize = 100_000;
@@ -24,6 +24,7 @@ pub(super) async fn run(session: &Session, command: Db) -> Outcome {
     match command {
         Db::Migrate => {
             let mut conn = url.connect(Purpose::Write).map_err(failed)?;
+            encoding::check(&mut conn, &url).map_err(failed)?;
             let applied = migrations::migrate(&mut conn).map_err(failed)?;
             if session.json {
                 json(&json!({ "applied": applied }));

@@ -9,7 +9,7 @@ use super::output::{Exit, Outcome, json, line, plain};
 use super::session::Session;
 use super::system;
 use crate::model::{ByteSize, Chain};
-use crate::store::{DatabaseUrl, Purpose, durability, maintenance, migrations};
+use crate::store::{DatabaseUrl, Purpose, durability, encoding, maintenance, migrations};
 
 /// Free space below which the data directory counts as full.
 const LOW_SPACE: ByteSize = ByteSize(200 << 20);
@@ -109,6 +109,7 @@ fn database(session: &Session) -> Result<String, String> {
         return Ok(format!("{url} will be made at the first start"));
     }
     let mut conn = url.connect(Purpose::Read).map_err(|error| Chain(&error).to_string())?;
+    encoding::check(&mut conn, &url).map_err(|error| Chain(&error).to_string())?;
     let status = migrations::status(&mut conn).map_err(|error| Chain(&error).to_string())?;
     if !status.pending.is_empty() {
         return Err(format!("{url} lacks {}; run `sexton db migrate`", status.pending.join(", ")));

@@ -25,6 +25,17 @@ pub enum StoreError {
         "a user or password in a database URL has / as %2F, ? as %3F, @ as %40, # as %23 and % as %25"
     )]
     UrlPassword,
+    /// The database cannot keep every text.
+    #[error(
+        "the database {url} has the encoding {encoding}, in which it cannot keep every text of jobs: make one with \
+         `CREATE DATABASE sexton ENCODING 'UTF8' TEMPLATE template0`, and bring what is there along with `sexton db copy`"
+    )]
+    Encoding {
+        /// Where it is, without a password.
+        url: String,
+        /// Its encoding, as PostgreSQL names it.
+        encoding: String,
+    },
     /// The file or its folder cannot be used.
     #[error("cannot use the database file {path}")]
     File {

@@ -9,6 +9,7 @@ mod checkpoint;
 mod condition;
 mod connection;
 mod driven;
+pub mod encoding;
 mod error;
 mod hot;
 pub mod idempotency;

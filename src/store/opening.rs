@@ -8,7 +8,7 @@ use diesel::result::Error as DieselError;
 
 use super::condition::shortage;
 use super::connection::{Conn, DatabaseUrl, Purpose};
-use super::{Fault, StoreError, migrations, soundness};
+use super::{Fault, StoreError, encoding, migrations, soundness};
 
 /// A connection that writes, to a database that is sound and has this version's schema.
 pub(super) fn prepare(url: &DatabaseUrl) -> Result<Conn, StoreError> {
@@ -23,6 +23,7 @@ pub(super) fn prepare(url: &DatabaseUrl) -> Result<Conn, StoreError> {
 fn look_and_open(url: &DatabaseUrl) -> Result<Conn, StoreError> {
     soundness::check_before_use(url)?;
     let mut conn = url.connect(Purpose::Write)?;
+    encoding::check(&mut conn, url)?;
     let applied = migrations::migrate(&mut conn)?;
     if !applied.is_empty() {
         tracing::info!(migrations = applied.join(", "), "database schema brought up to date");

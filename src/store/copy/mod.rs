@@ -15,7 +15,9 @@ use diesel::sql_types::Bool;
 use jiff::Timestamp;
 
 use super::schema::{TABLES, meta, nodes};
-use super::{Conn, DatabaseUrl, Purpose, StoreError, audit, migrations, sequences, soundness};
+use super::{
+    Conn, DatabaseUrl, Purpose, StoreError, audit, encoding, migrations, sequences, soundness,
+};
 
 pub use table::Table;
 
@@ -166,6 +168,7 @@ impl<'a> Copying<'a> {
             refuse_served(source, from, now)?;
             let failed = |source| CopyError::Target { url: to.clone(), source };
             let mut target = to.connect(Purpose::Write).map_err(failed)?;
+            encoding::check(&mut target, to).map_err(failed)?;
             migrate_new(&mut target).map_err(failed)?;
             target.transaction(|target| {
                 hold(target, to, Side::Target)?;

@@ -30,6 +30,11 @@ impl TestDatabase {
     /// A database with a random name on the test server; `None`, with a message, where there is no server and none is
     /// promised. In CI one is promised.
     pub(crate) fn postgres() -> Option<Self> {
+        Self::postgres_made("")
+    }
+
+    /// The same, made with these options of `CREATE DATABASE`.
+    pub(crate) fn postgres_made(options: &str) -> Option<Self> {
         let Ok(server) = std::env::var(SERVER) else {
             assert!(
                 std::env::var("CI").is_err(),
@@ -40,7 +45,7 @@ impl TestDatabase {
         };
         let name = format!("sexton_test_{}", uuid::Uuid::new_v4().simple());
         let mut conn = PgConnection::establish(&server).expect("the test server answers");
-        conn.batch_execute(&format!("CREATE DATABASE {name}")).expect("a fresh database");
+        conn.batch_execute(&format!("CREATE DATABASE {name} {options}")).expect("a fresh database");
         let url = DatabaseUrl::Postgres(in_database(&server, &name));
         Some(Self { url, place: Place::Server { url: server, name } })
     }

@@ -11,6 +11,7 @@ mod chains;
 mod claim;
 mod copy;
 mod dependencies;
+mod encoding;
 mod finish;
 mod following;
 mod history;
