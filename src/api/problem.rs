@@ -136,6 +136,7 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::NotFound(_) => Self::not_found(detail),
             StoreError::Conflict(_) => Self::conflict(detail),
+            StoreError::Nul => Self::bad_request(detail),
             StoreError::Fault(Fault::NotWritable(_)) => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "storage",

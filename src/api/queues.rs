@@ -106,7 +106,7 @@ pub(super) async fn change(
 }
 
 /// Stops claims from a queue.
-#[utoipa::path(post, path = "/api/v1/queues/{name}/pause", request_body = PauseRequest, responses((status = 200, body = List<Queue>)))]
+#[utoipa::path(post, path = "/api/v1/queues/{name}/pause", request_body = PauseRequest, responses((status = 200, body = List<Queue>), (status = 422, body = Problem)))]
 pub(super) async fn pause(
     State(app): State<App>,
     Changer(actor): Changer,
@@ -121,7 +121,7 @@ pub(super) async fn pause(
     }
     check_name(&name)?;
     let now = app.clock.now();
-    let reason = request.reason.unwrap_or_default();
+    let reason = request.reason()?;
     let event =
         AuditEvent::new("queue.paused", &actor, &subject(&name), &json!({ "reason": reason }), now);
     let node = live.node;

@@ -233,7 +233,7 @@ pub(super) async fn run(
 }
 
 /// Holds a schedule back.
-#[utoipa::path(post, path = "/api/v1/schedules/{id}/pause", request_body = PauseRequest, responses((status = 200, body = Schedule)))]
+#[utoipa::path(post, path = "/api/v1/schedules/{id}/pause", request_body = PauseRequest, responses((status = 200, body = Schedule), (status = 422, body = Problem)))]
 pub(super) async fn pause(
     State(app): State<App>,
     Changer(actor): Changer,
@@ -243,16 +243,12 @@ pub(super) async fn pause(
     let live = Arc::clone(app.live()?);
     let schedule = find(&app.catalog(), &id)?;
     let now = app.clock.now();
-    let until = instant("until", request.until)?;
+    let until = instant("until", request.until.clone())?;
     if until.is_some_and(|until| until <= now) {
         return Err(Problem::bad_request("until lies in the past"));
     }
-    let pause = model::Pause {
-        since: now,
-        until,
-        by: actor.to_string(),
-        reason: request.reason.unwrap_or_default(),
-    };
+    let pause =
+        model::Pause { since: now, until, by: actor.to_string(), reason: request.reason()? };
     let detail = json!({ "until": until.map(time), "reason": pause.reason });
     let event = AuditEvent::new("schedule.paused", &actor, &subject(&schedule.id), &detail, now);
     let (name, node) = (schedule.id.clone(), live.node);

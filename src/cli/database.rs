@@ -12,7 +12,7 @@ use crate::audit;
 use crate::config::Settings;
 use crate::daemon::{audit_source, take_database, take_lock};
 use crate::model::Chain;
-use crate::store::copy::{CopyError, Copying};
+use crate::store::copy::{Copied, CopyError, Copying};
 use crate::store::{DatabaseUrl, Purpose, StoreError, encoding, maintenance, migrations};
 
 /// After how many rows of a table the copy says how far it is.
@@ -141,6 +141,11 @@ async fn copy(session: &Session, from: &str, to: &str) -> Outcome {
     let rows = copied.iter().map(|table| vec![table.table.to_owned(), table.rows.to_string()]);
     table(&["TABLE", "ROWS"], rows.collect());
     line(format!("copied {from} to {to}: the numbers of rows agree"));
+    for Copied { table, changed, .. } in copied.iter().filter(|table| table.changed > 0) {
+        note(format!(
+            "{changed} texts of {table} had a NUL, which PostgreSQL cannot keep: U+FFFD stands in its place now"
+        ));
+    }
     note(format!("set `database.url` to the copy, and start no daemon on {from} any more"));
     Ok(Exit::Ok)
 }

@@ -100,6 +100,9 @@ pub enum StoreError {
         /// What is wrong with it.
         detail: String,
     },
+    /// A text in it cannot be kept.
+    #[error("text must not contain NUL (U+0000), which PostgreSQL cannot keep")]
+    Nul,
     /// Any other answer of the database.
     #[error("the database refused the operation")]
     Database(#[source] DieselError),
@@ -182,6 +185,9 @@ impl From<DieselError> for StoreError {
         let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
         if matches!(kind, DatabaseErrorKind::ReadOnlyTransaction) || is_no_room(&text) {
             Self::Fault(Fault::NotWritable(text))
+        } else if text.starts_with("invalid byte sequence for encoding") && text.ends_with(": 0x00")
+        {
+            Self::Nul
         } else if text.starts_with("prepared statement \"__diesel") {
             Self::Pooler(text)
         } else if matches!(kind, DatabaseErrorKind::SerializationFailure) || says(&LOCKED) {
@@ -212,6 +218,14 @@ mod tests {
             assert!(matches!(error, StoreError::Pooler(_)), "{error:?}");
             assert!(error.to_string().contains("max_prepared_statements"), "{error}");
         }
+    }
+
+    #[test]
+    fn text_with_nul_is_told_from_other_refusals() {
+        let nul = refused("invalid byte sequence for encoding \"UTF8\": 0x00");
+        assert!(matches!(nul, StoreError::Nul), "{nul:?}");
+        let other = refused("invalid byte sequence for encoding \"UTF8\": 0xc3 0x00");
+        assert!(matches!(other, StoreError::Database(_)), "{other:?}");
     }
 
     #[test]

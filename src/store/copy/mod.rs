@@ -5,6 +5,7 @@
 //! the source.
 
 pub(super) mod table;
+pub(super) mod text;
 
 use std::os::unix::fs::MetadataExt;
 
@@ -119,6 +120,8 @@ pub struct Copied {
     pub table: &'static str,
     /// How many rows it has, in both databases.
     pub rows: i64,
+    /// How many of its texts had a NUL, which PostgreSQL cannot keep, and have U+FFFD in its place now.
+    pub changed: u64,
 }
 
 /// A copy that can begin, because its source is one.
@@ -173,8 +176,8 @@ impl<'a> Copying<'a> {
             target.transaction(|target| {
                 hold(target, to, Side::Target)?;
                 refuse_filled(target, to)?;
-                pour(source, target, progress)?;
-                let copied = compare(source, target, from, to)?;
+                let changed = pour(source, target, progress)?;
+                let copied = compare(source, target, &changed, from, to)?;
                 let given = sequences::given(source)
                     .map_err(|source| CopyError::Source { url: from.clone(), source })?;
                 for given in &given {
@@ -284,34 +287,36 @@ fn refuse_filled(conn: &mut Conn, url: &DatabaseUrl) -> Result<(), CopyError> {
     emptied.map(drop).map_err(|error| Side::Target.failed(url)(error.into()))
 }
 
+/// Returns how many texts of each table were changed.
 fn pour(
     source: &mut Conn,
     target: &mut Conn,
     progress: &mut dyn FnMut(&'static str, usize),
-) -> Result<(), CopyError> {
-    for table in TABLES {
+) -> Result<Vec<u64>, CopyError> {
+    let each = TABLES.iter().map(|table| {
         let mut copied = 0;
         let mut written = |rows| {
             copied += rows;
             progress(table.name, copied);
         };
         (table.pour)(source, target, &mut written)
-            .map_err(|source| CopyError::Table { table: table.name, source })?;
-    }
-    Ok(())
+            .map_err(|source| CopyError::Table { table: table.name, source })
+    });
+    each.collect()
 }
 
 fn compare(
     source: &mut Conn,
     target: &mut Conn,
+    changed: &[u64],
     from: &DatabaseUrl,
     to: &DatabaseUrl,
 ) -> Result<Vec<Copied>, CopyError> {
-    let each = TABLES.iter().map(|table| {
+    let each = TABLES.iter().zip(changed).map(|(table, &changed)| {
         let there = table.rows(source).map_err(Side::Source.failed(from))?;
         let arrived = table.rows(target).map_err(Side::Target.failed(to))?;
         if there == arrived {
-            Ok(Copied { table: table.name, rows: there })
+            Ok(Copied { table: table.name, rows: there, changed })
         } else {
             Err(CopyError::Incomplete { table: table.name, there, arrived })
         }

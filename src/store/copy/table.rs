@@ -16,8 +16,10 @@ pub struct Table {
     /// Its name.
     pub name: &'static str,
     pub(in crate::store) count: fn(&mut Conn) -> Result<i64, StoreError>,
-    /// Copies its rows from the first database into the second, in the order of their key.
-    pub(in crate::store) pour: fn(&mut Conn, &mut Conn, &mut Written<'_>) -> Result<(), StoreError>,
+    /// Copies its rows from the first database into the second, in the order of their key. Returns how many texts the second one could
+    /// not keep as they were.
+    pub(in crate::store) pour:
+        fn(&mut Conn, &mut Conn, &mut Written<'_>) -> Result<u64, StoreError>,
 }
 
 impl Table {
@@ -51,11 +53,19 @@ macro_rules! table {
                     use diesel::pg::PgRowByRowLoadingMode;
                     use diesel::prelude::*;
                     use $crate::store::copy::table::{in_batches, owned};
+                    use $crate::store::copy::text::Value;
                     use $crate::store::{Conn, StoreError, on_each_backend};
 
                     type Row = ($(owned!($sql $(<$inner>)?),)+);
                     let rows = $table::table.order(($($table::$key,)+));
-                    let write = |batch: &[Row]| -> Result<(), StoreError> {
+                    let takes_nul = matches!(to, Conn::Sqlite(_));
+                    let mut changed = 0;
+                    let write = |batch: &mut [Row]| -> Result<(), StoreError> {
+                        if !takes_nul {
+                            for ($($column,)+) in batch.iter_mut() {
+                                $(changed += u64::from($column.without_nul());)+
+                            }
+                        }
                         let row = |($($column,)+): &'_ Row| ($($table::$column.eq($column.clone()),)+);
                         let values: Vec<_> = batch.iter().map(row).collect();
                         on_each_backend!(&mut *to, |inner| {
@@ -72,7 +82,8 @@ macro_rules! table {
                         Conn::Postgres(from) => {
                             in_batches(rows.load_iter::<Row, PgRowByRowLoadingMode>(from)?, write)
                         }
-                    }
+                    }?;
+                    Ok(changed)
                 },
             };
         }
@@ -103,15 +114,15 @@ pub(in crate::store) use {all_tables, owned, table};
 /// Hands rows on in batches, so that a table of any length takes the memory of one batch.
 pub(in crate::store) fn in_batches<Row>(
     rows: impl Iterator<Item = QueryResult<Row>>,
-    mut write: impl FnMut(&[Row]) -> Result<(), StoreError>,
+    mut write: impl FnMut(&mut [Row]) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let mut batch = Vec::with_capacity(BATCH_ROWS);
     for row in rows {
         batch.push(row?);
         if batch.len() == BATCH_ROWS {
-            write(&batch)?;
+            write(&mut batch)?;
             batch.clear();
         }
     }
-    if batch.is_empty() { Ok(()) } else { write(&batch) }
+    if batch.is_empty() { Ok(()) } else { write(&mut batch) }
 }

@@ -18,5 +18,6 @@ mod orders;
 mod overlap;
 mod queues;
 mod reload;
+mod text;
 mod tokens;
 mod whole_batches;

@@ -14,7 +14,7 @@ use sexton::model::{
 use sexton::store::audit::{add_anchor, append_event, ids_given, last_anchor};
 use sexton::store::copy::{Copied, CopyError, Copying};
 use sexton::store::schedules::{self, Definition, Instant, Plan};
-use sexton::store::schema::TABLES;
+use sexton::store::schema::{TABLES, job_labels};
 use sexton::store::{Conn, DatabaseUrl, Purpose, StoreError, finish, idempotency, jobs, nodes};
 
 use super::schema::columns;
@@ -345,7 +345,7 @@ async fn tables_longer_than_a_batch_arrive_whole(queue: Queue) {
                 told.push(rows);
             }
         });
-        assert!(copied.unwrap().contains(&Copied { table: "jobs", rows: 2_345 }));
+        assert!(copied.unwrap().contains(&Copied { table: "jobs", rows: 2_345, changed: 0 }));
         assert_eq!(told, [1000, 2000, 2345]);
     }
 }
@@ -394,4 +394,30 @@ async fn nobody_writes_to_either_database_while_it_is_copied() {
     });
     copied.unwrap();
     assert_eq!(tried, [true; 4]);
+}
+
+#[tokio::test]
+async fn a_letter_that_postgres_cannot_keep_is_replaced_and_counted() {
+    let source = Queue::open(TestDatabase::sqlite()).await;
+    let id = source.submit(0, job()).await.0;
+    source.database.execute(&format!(
+        "INSERT INTO job_labels (label, job_id) VALUES ('k=a' || char(0) || 'b', {id}), ('k=c', {id})"
+    ));
+    for target in targets() {
+        let copied = try_copy(source.database.url(), target.url()).unwrap();
+        let changed: Vec<_> = copied.iter().filter(|table| table.changed > 0).collect();
+        let mut conn = writer(&target);
+        let labels: Vec<String> = job_labels::table
+            .select(job_labels::label)
+            .order(job_labels::label)
+            .load(&mut conn)
+            .unwrap();
+        if target.is_sqlite() {
+            assert!(changed.is_empty(), "{changed:?}");
+            assert_eq!(labels, ["k=a\0b", "k=c"]);
+        } else {
+            assert_eq!(changed, [&Copied { table: "job_labels", rows: 2, changed: 1 }]);
+            assert_eq!(labels, ["k=a\u{fffd}b", "k=c"]);
+        }
+    }
 }
