@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+use crate::model::for_shell;
 use crate::schedule::{Code, Diagnostic, MAX_FILE_BYTES, NotText, Severity};
 
 /// What of a directory matters for the files in it.
@@ -36,7 +37,7 @@ pub(super) fn of_directory(shown: &Path, real: &Path, metadata: &Metadata) -> Ve
     let mut found = Vec::new();
     if is_loose(metadata) {
         let message = "everybody may put files into this directory".to_owned();
-        found.push(warn(message).with_help(format!("chmod o-w {}", quoted(shown))));
+        found.push(warn(message).with_help(format!("chmod o-w {}", for_shell(shown))));
     }
     if is_foreign(metadata.uid()) {
         let message = format!(
@@ -44,7 +45,8 @@ pub(super) fn of_directory(shown: &Path, real: &Path, metadata: &Metadata) -> Ve
             metadata.uid()
         );
         found.push(
-            warn(message).with_help(format!("chown root {}, unless that is meant", quoted(shown))),
+            warn(message)
+                .with_help(format!("chown root {}, unless that is meant", for_shell(shown))),
         );
     }
     let loose = real
@@ -56,7 +58,7 @@ pub(super) fn of_directory(shown: &Path, real: &Path, metadata: &Metadata) -> Ve
             "everybody may put another directory in its place, because everybody may write into {}",
             above.display()
         );
-        found.push(warn(message).with_help(format!("chmod o-w {}", quoted(above))));
+        found.push(warn(message).with_help(format!("chmod o-w {}", for_shell(above))));
     }
     found
 }
@@ -90,7 +92,7 @@ pub(super) fn refusal(path: &Path, metadata: &Metadata, place: Place) -> Option<
         let message = "everybody may change this file, and so run anything as this daemon's user";
         return Some(
             refuse(Code::WorldWritable, message.to_owned())
-                .with_help(format!("chmod o-w {}", quoted(path))),
+                .with_help(format!("chmod o-w {}", for_shell(path))),
         );
     }
     // In a directory that others cannot write into, whoever may has given the file to its owner.
@@ -99,7 +101,7 @@ pub(super) fn refusal(path: &Path, metadata: &Metadata, place: Place) -> Option<
             "user {} has put this file into a directory that everybody may write into",
             metadata.uid()
         );
-        refuse(Code::WorldWritable, message).with_help(format!("chown root {}", quoted(path)))
+        refuse(Code::WorldWritable, message).with_help(format!("chown root {}", for_shell(path)))
     })
 }
 
@@ -112,14 +114,14 @@ pub(super) fn warnings(path: &Path, metadata: &Metadata, place: Place) -> Vec<Di
     if metadata.mode() & 0o020 != 0 {
         found.push(warn(
             format!("everybody in group {} may change this file", metadata.gid()),
-            format!("chmod g-w {}, unless that is meant", quoted(path)),
+            format!("chmod g-w {}, unless that is meant", for_shell(path)),
         ));
     }
     // Said of the directory already where it has the same owner.
     if is_foreign(metadata.uid()) && place.owner != Some(metadata.uid()) {
         found.push(warn(
             format!("user {}, to whom this file belongs, may change it", metadata.uid()),
-            format!("chown root {}, unless that is meant", quoted(path)),
+            format!("chown root {}, unless that is meant", for_shell(path)),
         ));
     }
     if metadata.nlink() > 1 {
@@ -153,13 +155,6 @@ fn kind_name(kind: FileType) -> &'static str {
     } else {
         "something else"
     }
-}
-
-/// A path that can be pasted into a shell.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
-    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]

@@ -13,13 +13,14 @@ use rustix::process::geteuid;
 
 use crate::api::user_name;
 use crate::config::Settings;
+use crate::model::for_shell;
 use crate::store::DatabaseUrl;
 
 /// Why the daemon does not work there.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     /// It belongs to somebody else.
-    #[error("{} belongs to {owner} (mode {mode:04o}) and this is {me}: run it as that user, or `chown -R` it", path.display())]
+    #[error("{} belongs to {owner} (mode {mode:04o}) and this is {me}: run it as that user, or give it to this one with `chown -R {me_id} {}`", path.display(), for_shell(path))]
     Foreign {
         /// What.
         path: PathBuf,
@@ -29,11 +30,13 @@ pub enum PlaceError {
         mode: u32,
         /// Who we are.
         me: String,
+        /// Our number.
+        me_id: u32,
     },
     /// Everybody may write it.
     #[error(
         "{} (owner {owner}, mode {mode:04o}) can be written by everybody on this machine, who could make the daemon run anything: `chmod o-w {}`",
-        path.display(), path.display()
+        path.display(), for_shell(path)
     )]
     Open {
         /// What.
@@ -94,7 +97,13 @@ fn judge(path: &Path, owner: u32, mode: u32, me: u32, owners: &[u32]) -> Result<
     const OTHERS_MAY_WRITE: u32 = 0o002;
     let path = path.to_owned();
     if !owners.contains(&owner) {
-        return Err(PlaceError::Foreign { path, owner: named(owner), mode, me: named(me) });
+        return Err(PlaceError::Foreign {
+            path,
+            owner: named(owner),
+            mode,
+            me: named(me),
+            me_id: me,
+        });
     }
     if mode & OTHERS_MAY_WRITE != 0 {
         return Err(PlaceError::Open { path, owner: named(owner), mode });
@@ -142,12 +151,21 @@ mod tests {
         let path = Path::new("/var/lib/sexton/sexton.db");
         let said = |owner, mode| judge(path, owner, mode, 4000, &[4000]).unwrap_err().to_string();
         let foreign = said(4001, 0o640);
-        for part in ["/var/lib/sexton/sexton.db", "user 4001", "0640", "user 4000"] {
+        for part in ["`chown -R 4000 /var/lib/sexton/sexton.db`", "user 4001", "0640", "user 4000"]
+        {
             assert!(foreign.contains(part), "{part}: {foreign}");
         }
         let open = said(4000, 0o666);
         for part in ["/var/lib/sexton/sexton.db", "user 4000", "0666", "chmod o-w"] {
             assert!(open.contains(part), "{part}: {open}");
+        }
+        let path_with_space = Path::new("/tmp/dä ta/d");
+        for refused in [
+            judge(path_with_space, 4001, 0o640, 4000, &[4000]),
+            judge(path_with_space, 4000, 0o666, 4000, &[4000]),
+        ] {
+            let said = refused.unwrap_err().to_string();
+            assert!(said.contains("'/tmp/dä ta/d'`"), "it is no word of a shell: {said}");
         }
         judge(path, 4000, 0o660, 4000, &[4000]).unwrap();
         judge(path, 0, 0o750, 4000, &[4000, 0]).unwrap();

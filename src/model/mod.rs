@@ -54,5 +54,5 @@ pub use queue::{QueueChange, QueueSettings};
 pub use rate::{Rate, RateError};
 pub use retry::{Backoff, MAX_RETRY_DELAY, RetryPolicy};
 pub use subqueue::{Concurrency, Subqueue, is_high};
-pub use text::{inert, is_harmful};
+pub use text::{for_shell, inert, is_harmful};
 pub use token::{Role, RoleError, TokenChange, TokenHash, TokenName, TokenNameError, TokenSecret};

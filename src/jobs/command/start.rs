@@ -14,6 +14,7 @@ use super::environment::search_path;
 use super::params::{CommandParams, Invocation};
 use crate::jobs::Failure;
 use crate::jobs::ports::process::{Launch, Program, Running};
+use crate::model::for_shell;
 
 const SHELL: &str = "/bin/sh";
 
@@ -117,8 +118,9 @@ fn find(program: &str, cwd: Option<&Path>, search_path: &OsStr) -> Result<PathBu
 
 fn not_executable_message(file: &Path) -> String {
     format!(
-        "`{path}` is not executable for the daemon's user; see `ls -l {path}` and `chmod +x`, or whether its file system is mounted noexec",
-        path = file.display()
+        "`{path}` is not executable for the daemon's user; see `ls -l {word}` and `chmod +x {word}`, or whether its file system is mounted noexec",
+        path = file.display(),
+        word = for_shell(file)
     )
 }
 
