@@ -320,7 +320,12 @@ async fn repeated(
     }
     let id = ids.first().copied().ok_or_else(|| Problem::bad_request("nothing was submitted"))?;
     let record = app.store.read(move |conn| history::job(conn, id)).await?;
-    let record = record.ok_or_else(|| Problem::not_found(format!("job {id} is gone")))?;
+    let Some(record) = record else {
+        let detail = format!(
+            "this was submitted before, as job {id}, which was dropped since or is past its retention"
+        );
+        return Ok((replayed, Problem::gone(detail)).into_response());
+    };
     let location = [(header::LOCATION, format!("/api/v1/jobs/{id}"))];
     let was_found = record.created_at < at;
     let status = if was_found { StatusCode::OK } else { StatusCode::ACCEPTED };

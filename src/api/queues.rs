@@ -56,6 +56,7 @@ pub(super) async fn index(State(app): State<App>) -> Result<axum::Json<List<Queu
                 .map(|at| i64::try_from(now.duration_since(at).as_millis()).unwrap_or(i64::MAX)),
             held_until: held.get(&state.name).and_then(|held| held.until).map(time),
             held_by: held.get(&state.name).and_then(|held| held.breaker.clone()),
+            limited_by: held.get(&state.name).and_then(|held| held.limit.clone()),
             pause: state.paused.map(Pause::from),
             name: state.name,
         }

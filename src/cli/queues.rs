@@ -57,12 +57,14 @@ fn state(row: &Value, now: jiff::Timestamp) -> String {
     }
     let until = row.get("held_until").and_then(Value::as_str);
     let until = until.map(|until| format!(" until {}", when(Some(until), now)));
-    match (row.get("held_by").and_then(Value::as_str), until) {
-        (Some(breaker), until) => {
+    let by = |field: &str| row.get(field).and_then(Value::as_str);
+    match (by("held_by"), by("limited_by"), until) {
+        (Some(breaker), _, until) => {
             format!("waits for the breaker of {breaker}{}", until.unwrap_or_default())
         }
-        (None, Some(until)) => format!("waits for its rate{until}"),
-        (None, None) => "open".to_owned(),
+        (None, Some(limit), _) => format!("waits for the limit of {limit}"),
+        (None, None, Some(until)) => format!("waits for its rate{until}"),
+        (None, None, None) => "open".to_owned(),
     }
 }
 

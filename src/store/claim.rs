@@ -184,7 +184,7 @@ fn room<'a>(
     let mut room = Room::new(limits, (request.slots, request.normal_slots.min(request.slots)))
         .with_ahead(request.ahead);
     if limits.need_what_runs(parts()) {
-        room = room.beside(&limits::running(conn)?, request.node);
+        room = room.beside(&limits::running(conn)?, Some(request.node));
     }
     let (rates, breakers) = (limits.rates(parts()), limits.breakers(parts()));
     if rates.is_empty() && breakers.is_empty() {

@@ -96,7 +96,7 @@ fn full(
     let running = limits::running(conn)?;
     let on = |node: &NodeId| {
         let room = Room::new(limits, (usize::MAX, usize::MAX)).with_buckets(buckets.clone());
-        room.beside(&running, *node).full(part)
+        room.beside(&running, Some(*node)).full(part)
     };
     let mut everywhere = nodes.iter().map(on);
     let Some(mut full) = everywhere.next() else { return Ok(Vec::new()) };

@@ -12,7 +12,7 @@ use super::limits::read_rate;
 use super::schema::{jobs, jobs_ready, jobs_running, queues};
 use super::{Conn, Micros, StoreError, breakers, buckets, limits, on_each_backend};
 use crate::model::{Actor, HumanDuration, QueueChange, QueueSettings, Rate, Subqueue};
-use crate::queue::{Limits, Room};
+use crate::queue::{Full, Limits, Room};
 
 /// A queue as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,9 +162,11 @@ pub struct Held {
     pub until: Option<Timestamp>,
     /// The breaker that has tripped, where it is one.
     pub breaker: Option<String>,
+    /// The limit that is reached, where it is one.
+    pub limit: Option<String>,
 }
 
-/// Queues whose jobs wait for a rate or a breaker, all of them, and until when.
+/// Queues whose jobs wait for a rate, a breaker or a limit that counts on all nodes, all of them, and until when.
 ///
 /// # Errors
 /// When the database refuses, or holds a rate or a breaker that cannot be read.
@@ -179,7 +181,11 @@ pub fn held(
         subqueues_with_work(conn)?.into_iter().map(|(_, part)| part).collect();
     let (rates, breakers) = (limits.rates(parts.iter()), limits.breakers(parts.iter()));
     let time = buckets::time(conn, now)?;
-    let room = Room::new(&limits, (usize::MAX, usize::MAX))
+    let mut room = Room::new(&limits, (usize::MAX, usize::MAX));
+    if limits.need_what_runs(parts.iter()) {
+        room = room.beside(&limits::running(conn)?, None);
+    }
+    let room = room
         .with_passages(breakers::passages(conn, &breakers, time)?)
         .with_buckets(buckets::load(conn, rates, time)?);
     let mut by_queue: BTreeMap<&str, Vec<&Subqueue>> = BTreeMap::new();
@@ -191,10 +197,13 @@ pub fn held(
             return None;
         }
         let breaker = parts.iter().find_map(|part| room.broken_by(part));
+        let limit = parts.iter().flat_map(|part| room.full(part)).find_map(|full| match full {
+            Full::Limit { name, .. } => Some(name),
+            Full::Workers { .. } | Full::Rate { .. } => None,
+        });
         let opens_at = room.opens_at(parts.into_iter());
         let until = opens_at.map(|at| now + at.duration_since(time));
-        let held = Held { until, breaker };
-        (held.until.is_some() || held.breaker.is_some()).then(|| (queue.to_owned(), held))
+        Some((queue.to_owned(), Held { until, breaker, limit }))
     });
     Ok(held.collect())
 }

@@ -35,6 +35,9 @@ pub struct Queue {
     /// The breaker that has tripped, where that is what all of its jobs wait for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_by: Option<String>,
+    /// The limit that is reached, where that is what all of its jobs wait for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited_by: Option<String>,
     /// Whether it is held back by hand.
     pub pause: Option<Pause>,
 }

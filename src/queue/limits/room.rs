@@ -79,14 +79,14 @@ impl<'a> Room<'a> {
         self
     }
 
-    /// What is left of it on that node beside what runs.
+    /// What is left of it on that node beside what runs; of no node in particular what is left on all of them together.
     #[must_use]
-    pub fn beside(mut self, running: &[Running], node: NodeId) -> Self {
+    pub fn beside(mut self, running: &[Running], node: Option<NodeId>) -> Self {
         for Running { subqueue, node: where_it_runs, count } in running {
             for name in names(subqueue) {
                 add(&mut self.running, name, *count);
             }
-            if *where_it_runs == node {
+            if Some(*where_it_runs) == node {
                 add(&mut self.running_here, subqueue.queue.clone(), *count);
             }
         }

@@ -53,7 +53,7 @@ fn room<'a>(limits: &'a Limits, already: &[Subqueue], slots: (usize, usize)) -> 
         running.map(|(subqueue, node)| Running { subqueue, node, count: 1 }).collect();
     let buckets = limits.rates.iter();
     let buckets = buckets.map(|(name, rate)| (name.clone(), Bucket::new(*rate, None, now())));
-    Room::new(limits, slots).beside(&running, HERE).with_buckets(buckets.collect())
+    Room::new(limits, slots).beside(&running, Some(HERE)).with_buckets(buckets.collect())
 }
 
 proptest! {

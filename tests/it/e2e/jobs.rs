@@ -284,10 +284,13 @@ fn a_submission_can_be_repeated_under_its_key_without_being_done_twice() {
     assert_eq!(status, 422, "{problem:#}");
     let (_, bulk) = submit("order-2", &json!([body, body]));
     assert_eq!(submit("order-2", &json!([body, body])).1, bulk);
+    daemon.cli(["drop", &id(&first).to_string()]).exits(0);
+    let (status, gone) = submit("order-1", &body);
+    assert_eq!((status, &gone["type"]), (410, &json!("gone")), "{gone:#}");
     let twice = submit("order-3\r\nIdempotency-Key: order-4", &body);
     assert_eq!(twice.0, 400, "{:#}", twice.1);
     let all = daemon.cli(["jobs", "--json"]).exits(0).json();
-    assert_eq!(items(&all).len(), 3);
+    assert_eq!(items(&all).len(), 2);
 }
 
 #[test]

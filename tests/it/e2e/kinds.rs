@@ -126,6 +126,8 @@ fn limits_are_set_while_the_daemon_runs_and_outlive_it() {
     assert_eq!(daemon.job(id)["state"], "pending");
     let shown = daemon.cli(["job", &id.to_string()]).exits(0).stdout;
     assert!(shown.contains("held by   kind:count: 0 run, and 0 may"), "{shown}");
+    let queues = daemon.cli(["queues"]).exits(0).stdout;
+    assert!(queues.contains("waits for the limit of kind:count"), "{queues}");
     daemon.cli(["limits", "unset", "kind:count"]).exits(0);
     daemon.job_in(id, "completed");
     eventually("both changes are in the audit log", || {
