@@ -1,15 +1,11 @@
 //! Following what a job prints, from attempt to attempt.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 
 use super::client::Client;
 use super::jobs::log_path;
 use super::output::{Exit, Failure, out, plain};
-
-/// How often a log that is followed is looked at.
-const POLL: Duration = Duration::from_millis(200);
+use super::wait::{POLL, Watcher};
 
 /// A part of an attempt's log, as the API tells it.
 #[derive(Debug, Deserialize)]
@@ -62,15 +58,16 @@ fn begun(part: &Part) -> Option<u32> {
     (part.attempt > 0).then_some(part.attempt)
 }
 
-/// Shows a job's output until the job is over.
+/// Shows a job's output until the job is over, each byte once, also where the daemon is restarted meanwhile.
 pub(super) async fn follow_log(
     client: &Client,
     id: i64,
     attempt: Option<u32>,
 ) -> Result<(), Failure> {
+    let watcher = Watcher::new(client, id);
     let mut reader = Reader::new(attempt);
     loop {
-        let part = read(client, id, reader.attempt, reader.offset).await?;
+        let part = read(&watcher, id, reader.attempt, reader.offset).await?;
         out(&plain(&part.text));
         reader.take(&part);
         if !part.text.is_empty() {
@@ -78,7 +75,7 @@ pub(super) async fn follow_log(
         }
         // Also when the job is over: its last attempt may have come and gone since the one that is read.
         if !part.running && reader.meant.is_none() {
-            let latest = read(client, id, None, 0).await?;
+            let latest = read(&watcher, id, None, 0).await?;
             if reader.turn_to(&latest) {
                 continue;
             }
@@ -91,12 +88,12 @@ pub(super) async fn follow_log(
 }
 
 async fn read(
-    client: &Client,
+    watcher: &Watcher<'_>,
     id: i64,
     attempt: Option<u32>,
     offset: u64,
 ) -> Result<Part, Failure> {
-    let part = client.get(&log_path(id, attempt, offset)).await?;
+    let part = watcher.get(&log_path(id, attempt, offset)).await?;
     serde_json::from_value(part).map_err(|error| {
         let message = format!("the log of job {id} cannot be understood: {error}");
         Failure::new(Exit::Failed, message)

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use super::args::{Filter, Items, Jobs, Logs, Submit};
 use super::follow::follow_log;
 use super::held::held_by;
-use super::output::{Exit, Failure, Outcome, json, line, out, plain, table, text, when};
-use super::schedules::{finish, items, paging, parse_json, query, tell_more};
+use super::output::{Exit, Failure, Outcome, json, line, note, out, plain, table, text, when};
+use super::schedules::{items, paging, parse_json, query, tell_more};
 use super::session::Session;
+use super::wait::finish;
 
 pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
     let params = args.params.as_deref().map_or_else(|| Ok(json!({})), read_params)?;
@@ -53,13 +54,15 @@ pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
     let client = session.daemon().await?;
     let job = client.post("/api/v1/jobs", &body).await?;
     let id = job.get("id").and_then(Value::as_i64).unwrap_or_default();
+    let accepted = format!("job {id} {}", text(&job, "state"));
     if args.wait {
+        note(accepted);
         return finish(session, &client, id).await;
     }
     if session.json {
         json(&job);
     } else {
-        line(format!("job {id} {}", text(&job, "state")));
+        line(accepted);
     }
     Ok(Exit::Ok)
 }

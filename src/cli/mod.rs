@@ -17,6 +17,7 @@ mod schedules;
 mod session;
 mod system;
 mod tokens;
+mod wait;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

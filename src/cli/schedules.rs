@@ -1,17 +1,12 @@
 //! Commands about schedules.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::args::{Page, Pause, Run, Why};
-use super::client::Client;
 use super::follow::follow_log;
 use super::output::{Exit, Failure, Outcome, json, line, note, plain, table, text, when};
 use super::session::Session;
-
-/// How often a job that is waited for is looked at.
-const POLL: Duration = Duration::from_millis(200);
+use super::wait::finish;
 
 /// How far around `--at` the ledger is shown, in seconds.
 const AROUND_SECONDS: i64 = 3600;
@@ -250,31 +245,11 @@ pub(super) async fn run(session: &Session, args: &Run) -> Outcome {
         }
         return Ok(Exit::Ok);
     }
+    note(format!("job {job}"));
     if args.follow && !session.json {
         follow_log(&client, job, None).await?;
     }
     finish(session, &client, job).await
-}
-
-/// Waits until a job is over, and tells how it ended.
-pub(super) async fn finish(session: &Session, client: &Client, job: i64) -> Outcome {
-    let path = format!("/api/v1/jobs/{job}");
-    let over = loop {
-        let shown = client.get(&path).await?;
-        let state = text(&shown, "state");
-        if ["completed", "failed", "cancelled"].contains(&state.as_str()) {
-            break shown;
-        }
-        tokio::time::sleep(POLL).await;
-    };
-    let completed = text(&over, "state") == "completed";
-    if session.json {
-        json(&over);
-    } else {
-        let error = over.get("error").and_then(Value::as_str).map(|error| format!(": {error}"));
-        line(format!("job {job} {}{}", text(&over, "state"), plain(&error.unwrap_or_default())));
-    }
-    Ok(if completed { Exit::Ok } else { Exit::Failed })
 }
 
 /// Reads what was typed as JSON. `what` names it where it is none.

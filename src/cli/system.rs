@@ -190,7 +190,8 @@ pub(super) async fn workers(session: &Session) -> Outcome {
 
 pub(super) async fn events(session: &Session) -> Outcome {
     session.daemon().await?.follow("/api/v1/events", |event| line(event)).await?;
-    Ok(Exit::Ok)
+    // They have no end of their own.
+    Err(Failure::new(Exit::NoDaemon, "the daemon has stopped, and no more events come from it"))
 }
 
 pub(super) async fn audit(session: &Session, args: &Audit) -> Outcome {

@@ -121,13 +121,18 @@ impl StoreError {
     /// Whether trying again in a moment may help.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
+        use DatabaseErrorKind::{ClosedConnection, UnableToSendCommand};
+        match self {
+            // The next look opens another connection.
+            Self::Database(DieselError::DatabaseError(kind, _)) => {
+                matches!(kind, ClosedConnection | UnableToSendCommand)
+            }
             Self::Busy
-                | Self::NotCommitted(_)
-                | Self::Unreachable(_)
-                | Self::Fault(Fault::NotWritable(_))
-        )
+            | Self::NotCommitted(_)
+            | Self::Unreachable(_)
+            | Self::Fault(Fault::NotWritable(_)) => true,
+            _ => false,
+        }
     }
 
     /// What an operation is told that was not written because of this, which concerns its whole group.
@@ -226,6 +231,17 @@ mod tests {
         assert!(matches!(nul, StoreError::Nul), "{nul:?}");
         let other = refused("invalid byte sequence for encoding \"UTF8\": 0xc3 0x00");
         assert!(matches!(other, StoreError::Database(_)), "{other:?}");
+    }
+
+    #[test]
+    fn a_read_whose_connection_was_lost_can_be_tried_again() {
+        let lost = |kind| {
+            let information = Box::new("server closed the connection unexpectedly".to_owned());
+            StoreError::from(DieselError::DatabaseError(kind, information))
+        };
+        assert!(lost(DatabaseErrorKind::ClosedConnection).is_transient());
+        assert!(lost(DatabaseErrorKind::UnableToSendCommand).is_transient());
+        assert!(!refused("no such table: jobs").is_transient());
     }
 
     #[test]

@@ -20,4 +20,5 @@ mod queues;
 mod reload;
 mod text;
 mod tokens;
+mod waiting;
 mod whole_batches;

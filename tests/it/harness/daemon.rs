@@ -235,6 +235,12 @@ impl Daemon {
         self.child.wait().expect("it can be waited for")
     }
 
+    /// Asks it to hand over to the next one, and waits until it has ended.
+    pub(crate) fn hand_over(&mut self) -> ExitStatus {
+        self.signal(Signal::USR2);
+        self.child.wait().expect("it can be waited for")
+    }
+
     /// Kills it without a warning.
     pub(crate) fn kill(&mut self) -> ExitStatus {
         self.signal(Signal::KILL);
