@@ -1,4 +1,4 @@
-//! `/api/v1/jobs`: submitting, looking, logs.
+//! `/api/v1/jobs`: submitting and looking.
 
 use std::sync::Arc;
 
@@ -21,13 +21,13 @@ use crate::model::{Actor, Event, FinalState, JobId, JobState, NewJob};
 use crate::queue::{Ageing, expected_end};
 use crate::store::batches::{self, ItemRecord};
 use crate::store::dependencies::waits_for;
-use crate::store::history::{self, AttemptRecord, JobFilter, JobRecord};
+use crate::store::history::{self, JobFilter, JobRecord};
 use crate::store::holds;
 use crate::store::idempotency::{Key, Outcome, submit_once};
 use crate::store::jobs::{SubmitContext, submit};
 use crate::store::tokens::{Toll, charge};
 use crate::store::whole_batches;
-use crate::store::{Conn, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// With how many of the jobs that it waits for a single job is shown.
 const MAX_SHOWN: i64 = 100;
@@ -330,81 +330,4 @@ async fn repeated(
     let was_found = record.created_at < at;
     let status = if was_found { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, replayed, location, axum::Json(estimated(app, record))).into_response())
-}
-
-/// Which part of which attempt's log.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct LogQuery {
-    attempt: Option<u32>,
-    offset: Option<u64>,
-}
-
-/// How much of a log one answer carries, in bytes.
-const LOG_CHUNK_BYTES: u64 = 256 << 10;
-
-/// A part of an attempt's log: `{attempt, offset, next_offset, running, text}`.
-#[utoipa::path(get, path = "/api/v1/jobs/{id}/log", responses((status = 200, body = Value), (status = 404, body = Problem)))]
-pub(super) async fn log(
-    State(app): State<App>,
-    Path(id): Path<i64>,
-    Query(query): Query<LogQuery>,
-) -> Result<axum::Json<Value>, Problem> {
-    let both = move |conn: &mut Conn| {
-        Ok((history::job(conn, JobId(id))?, history::attempts(conn, JobId(id))?))
-    };
-    let (record, attempts) = app.store.read(both).await?;
-    let job = record.ok_or_else(|| Problem::not_found(format!("there is no job {id}")))?;
-    let attempt = query.attempt.unwrap_or_else(|| u32::try_from(job.attempt).unwrap_or(0));
-    let running = job.state == crate::model::JobState::Running
-        && i64::from(attempt) == i64::from(job.attempt);
-    let path = app.paths.attempt_log(JobId(id), attempt);
-    let offset = query.offset.unwrap_or(0);
-    let read = tokio::task::spawn_blocking(move || read_chunk(&path, offset)).await;
-    let bytes = match read {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-            tail_from(&attempts, attempt, offset)
-        }
-        Ok(Err(error)) => {
-            return Err(Problem::not_found(format!("the log of job {id} cannot be read: {error}")));
-        }
-        Err(_panicked) => Vec::new(),
-    };
-    let next_offset = offset + bytes.len() as u64;
-    Ok(axum::Json(json!({
-        "job": id,
-        "state": job.state.as_str(),
-        "attempt": attempt,
-        "offset": offset,
-        "next_offset": next_offset,
-        "running": running,
-        "final": job.state.is_final(),
-        "text": String::from_utf8_lossy(&bytes),
-    })))
-}
-
-/// What a short output left, which has no file.
-fn tail_from(attempts: &[AttemptRecord], number: u32, offset: u64) -> Vec<u8> {
-    let is_meant = |attempt: &&AttemptRecord| u32::try_from(attempt.number) == Ok(number);
-    let tail = attempts.iter().find(is_meant).and_then(|attempt| attempt.output_tail.as_deref());
-    let from = usize::try_from(offset).unwrap_or(usize::MAX);
-    tail.and_then(|tail| tail.as_bytes().get(from..)).unwrap_or_default().to_vec()
-}
-
-fn read_chunk(path: &std::path::Path, offset: u64) -> std::io::Result<Vec<u8>> {
-    use std::io::{Read, Seek, SeekFrom};
-    let mut file = std::fs::File::open(path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut bytes = Vec::new();
-    file.take(LOG_CHUNK_BYTES).read_to_end(&mut bytes)?;
-    // A character that is cut in two is left for the next part, unless nothing else is there.
-    if bytes.len() as u64 == LOG_CHUNK_BYTES
-        && let Err(cut) = std::str::from_utf8(&bytes)
-        && cut.error_len().is_none()
-        && cut.valid_up_to() > 0
-    {
-        bytes.truncate(cut.valid_up_to());
-    }
-    Ok(bytes)
 }

@@ -8,6 +8,7 @@ mod extract;
 mod jobs;
 mod kinds;
 mod limits;
+mod logs;
 mod nodes;
 mod orders;
 mod paging;
@@ -51,7 +52,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(orders::reprioritise))
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::items))
-        .routes(routes!(jobs::log))
+        .routes(routes!(logs::log))
         .routes(routes!(kinds::index))
         .routes(routes!(kinds::show))
         .routes(routes!(limits::index, limits::set))

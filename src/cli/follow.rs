@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::client::Client;
 use super::jobs::log_path;
-use super::output::{Exit, Failure, out, plain};
+use super::output::{Exit, Failure, note, out, plain};
 use super::wait::{POLL, Watcher};
 
 /// A part of an attempt's log, as the API tells it.
@@ -18,6 +18,9 @@ struct Part {
     /// Whether the job is over.
     #[serde(rename = "final")]
     is_over: bool,
+    /// Whether it is from the end of a log whose beginning is not there.
+    #[serde(default)]
+    tail: bool,
     text: String,
 }
 
@@ -68,6 +71,7 @@ pub(super) async fn follow_log(
     let mut reader = Reader::new(attempt);
     loop {
         let part = read(&watcher, id, reader.attempt, reader.offset).await?;
+        tell_tail(id, part.tail, reader.offset);
         out(&plain(&part.text));
         reader.take(&part);
         if !part.text.is_empty() {
@@ -84,6 +88,15 @@ pub(super) async fn follow_log(
             return Ok(());
         }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Says once that only the end of a log is shown.
+pub(super) fn tell_tail(id: i64, is_tail: bool, offset: u64) {
+    if is_tail && offset == 0 {
+        note(format!(
+            "note: the log file of job {id} is not on this node, or it is gone; these are its last 4 KiB"
+        ));
     }
 }
 
@@ -106,7 +119,14 @@ mod tests {
 
     fn part(attempt: u32, text: &str) -> Part {
         let next_offset = text.len() as u64;
-        Part { attempt, next_offset, running: false, is_over: false, text: text.to_owned() }
+        Part {
+            attempt,
+            next_offset,
+            running: false,
+            is_over: false,
+            tail: false,
+            text: text.to_owned(),
+        }
     }
 
     /// Its number was taken for one that has no output, and when the job was over at the next look, nothing was shown.

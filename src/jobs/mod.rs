@@ -25,7 +25,8 @@ pub use handler::{Answer, Failure, Handler, RetryAdvice};
 pub use items::Items;
 pub use kind::{JobDefaults, KINDS, Kind, Origin, kind};
 pub use output::{
-    DEFAULT_MAX_OUTPUT, Output, OutputSummary, Stream, escape_for_terminal, remove_logs,
+    DEFAULT_MAX_OUTPUT, Output, OutputSummary, Stream, escape_for_terminal, is_whole_output,
+    remove_logs,
 };
 pub(crate) use params::explain;
 pub use params::{Params, Problem, Segment, check_as, parse_params, suggest};

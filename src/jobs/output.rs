@@ -49,6 +49,15 @@ pub struct Output(Arc<Mutex<State>>);
 /// How much of the end of the output is kept in the database, in bytes.
 const TAIL_BYTES: usize = 4096;
 
+/// How long an output may be that has no file, in bytes: shorter than any tail that was cut, also where that lost the rest of a character.
+const SHORT_BYTES: usize = TAIL_BYTES - 4;
+
+/// Whether what is kept of the end of an output is all of it.
+#[must_use]
+pub fn is_whole_output(tail: &str) -> bool {
+    tail.len() <= SHORT_BYTES
+}
+
 /// How much of the end is kept in memory and in the file once the output is too long, in bytes.
 const END_BYTES: usize = 64 * 1024;
 
@@ -172,7 +181,7 @@ impl Output {
 
 impl State {
     fn write(&mut self, bytes: &[u8]) {
-        let is_short = self.offered + bytes.len() as u64 <= TAIL_BYTES as u64;
+        let is_short = self.offered + bytes.len() as u64 <= SHORT_BYTES as u64;
         let stays_in_memory = is_short && matches!(self.file, Target::Pending(_));
         if !stays_in_memory {
             self.surface();
@@ -361,10 +370,10 @@ mod tests {
     #[test]
     fn a_short_output_of_a_quick_attempt_is_its_tail_and_no_file() {
         let (output, _folder, path) = lazy(1 << 20);
-        output.write(Stream::Stdout, "ä".repeat(TAIL_BYTES / 2).as_bytes());
+        output.write(Stream::Stdout, "ä".repeat(SHORT_BYTES / 2).as_bytes());
         let summary = output.finish();
-        assert_eq!((summary.bytes, summary.truncated), (TAIL_BYTES as u64, false));
-        assert_eq!(summary.tail.unwrap(), "ä".repeat(TAIL_BYTES / 2));
+        assert_eq!((summary.bytes, summary.truncated), (SHORT_BYTES as u64, false));
+        assert_eq!(summary.tail.unwrap(), "ä".repeat(SHORT_BYTES / 2));
         output.write(Stream::Stdout, b"too late");
         assert!(!path.exists());
     }
@@ -429,6 +438,22 @@ mod tests {
         output.line("stopped");
         output.line("again");
         assert_eq!(output.summary().tail.unwrap(), "50%\nstopped\nagain\n");
+    }
+
+    #[test]
+    fn a_tail_shows_by_its_length_whether_something_stood_before_it() {
+        for character in ["x", "ä", "€", "😀"] {
+            for begin in ["", "y", "yy", "yyy"] {
+                for bytes in TAIL_BYTES - 16..TAIL_BYTES + 16 {
+                    let whole = format!("{begin}{}", character.repeat(bytes / character.len()));
+                    let (output, _folder, path) = lazy(1 << 20);
+                    output.write(Stream::Stdout, whole.as_bytes());
+                    let tail = output.finish().tail.unwrap();
+                    assert_eq!(is_whole_output(&tail), !path.exists(), "{}", whole.len());
+                    assert_eq!(is_whole_output(&tail), tail == whole && whole.len() <= SHORT_BYTES);
+                }
+            }
+        }
     }
 
     #[test]

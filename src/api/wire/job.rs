@@ -1,4 +1,4 @@
-//! Jobs, their attempts, and the items of batches.
+//! Jobs, their attempts and logs, and the items of batches.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -235,6 +235,32 @@ impl From<AttemptRecord> for Attempt {
             output_tail: record.output_tail,
         }
     }
+}
+
+/// A part of an attempt's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LogPart {
+    /// The job.
+    pub job: i64,
+    /// Its state.
+    pub state: String,
+    /// Which execution of it, from 1; 0 before the first one.
+    pub attempt: u32,
+    /// Where in the log `text` begins, in bytes.
+    pub offset: u64,
+    /// Where the next part begins; the same as `offset` where there is nothing more by now.
+    pub next_offset: u64,
+    /// Whether the attempt runs.
+    pub running: bool,
+    /// Whether the job is over.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    /// Whether this is not the log but its last 4 KiB, from a whole line on, because its file is on another node or gone. `offset` counts
+    /// within that.
+    #[serde(default)]
+    pub tail: bool,
+    /// What was printed.
+    pub text: String,
 }
 
 /// How far a batch is.

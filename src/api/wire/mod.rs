@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::store::Micros;
 pub use daemon::{Node, Status, Upcoming, Worker};
-pub use job::{Attempt, Batch, ItemState, Job, Needed, WaitsFor};
+pub use job::{Attempt, Batch, ItemState, Job, LogPart, Needed, WaitsFor};
 pub use kind::Kind;
 pub use limit::{HeldBy, Limit, LimitName, LimitRequest, Tripped};
 pub use order::{Orders, Selection, Touched};

@@ -11,6 +11,7 @@ mod following;
 mod help;
 mod jobs;
 mod kinds;
+mod logs;
 mod nesting;
 mod nodes;
 mod offline;

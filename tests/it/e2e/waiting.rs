@@ -49,7 +49,7 @@ impl Drop for Beside {
 }
 
 /// What `seq` prints.
-fn counting(from: u32, to: u32) -> String {
+pub(super) fn counting(from: u32, to: u32) -> String {
     (from..=to).fold(String::new(), |mut lines, number| {
         writeln!(lines, "{number}").expect("a String");
         lines

@@ -1,0 +1,140 @@
+//! `/api/v1/jobs/{id}/log`: what an attempt prints, part by part.
+
+use std::path::Path as File;
+
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+
+use super::problem::Problem;
+use super::state::App;
+use super::wire::LogPart;
+use crate::jobs::is_whole_output;
+use crate::model::{JobId, JobState};
+use crate::store::Conn;
+use crate::store::history::{self, AttemptRecord};
+
+/// Which part of which attempt's log.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogQuery {
+    attempt: Option<u32>,
+    offset: Option<u64>,
+}
+
+/// How much of a log one answer carries, in bytes.
+const LOG_CHUNK_BYTES: u64 = 256 << 10;
+
+/// A part of an attempt's log, which is in a file on the node that ran it. Where that is not here, what the database keeps of its end.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/log", responses((status = 200, body = LogPart), (status = 404, body = Problem)))]
+pub(super) async fn log(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Query(query): Query<LogQuery>,
+) -> Result<axum::Json<LogPart>, Problem> {
+    let both = move |conn: &mut Conn| {
+        Ok((history::job(conn, JobId(id))?, history::attempts(conn, JobId(id))?))
+    };
+    let (record, attempts) = app.store.read(both).await?;
+    let job = record.ok_or_else(|| Problem::not_found(format!("there is no job {id}")))?;
+    let attempt = query.attempt.unwrap_or_else(|| u32::try_from(job.attempt).unwrap_or(0));
+    let running = job.state == JobState::Running && i64::from(attempt) == i64::from(job.attempt);
+    let path = app.paths.attempt_log(JobId(id), attempt);
+    let offset = query.offset.unwrap_or(0);
+    let read = tokio::task::spawn_blocking(move || read_chunk(&path, offset)).await;
+    let (bytes, tail) = match read {
+        Ok(Ok(bytes)) => (bytes, false),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+            let kept = Kept::of(&attempts, attempt);
+            (kept.after(offset).to_vec(), kept.is_end)
+        }
+        Ok(Err(error)) => {
+            return Err(Problem::not_found(format!("the log of job {id} cannot be read: {error}")));
+        }
+        Err(_panicked) => (Vec::new(), false),
+    };
+    Ok(axum::Json(LogPart {
+        job: id,
+        state: job.state.to_string(),
+        attempt,
+        offset,
+        next_offset: offset + bytes.len() as u64,
+        running,
+        is_final: job.state.is_final(),
+        tail,
+        text: String::from_utf8_lossy(&bytes).into_owned(),
+    }))
+}
+
+/// What the database keeps of an attempt's output.
+#[derive(Debug, PartialEq, Eq)]
+struct Kept<'a> {
+    text: &'a str,
+    /// Whether something stood before it.
+    is_end: bool,
+}
+
+impl<'a> Kept<'a> {
+    fn of(attempts: &'a [AttemptRecord], number: u32) -> Self {
+        let is_meant = |attempt: &&AttemptRecord| u32::try_from(attempt.number) == Ok(number);
+        let attempt = attempts.iter().find(is_meant);
+        Self::in_tail(
+            attempt.and_then(|attempt| attempt.output_tail.as_deref()).unwrap_or_default(),
+        )
+    }
+
+    /// A tail that was cut begins within a line, as a rule. It is shown from the next one on, where there is one.
+    fn in_tail(tail: &'a str) -> Self {
+        let is_end = !is_whole_output(tail);
+        let lines = tail.split_once('\n').map(|(_, lines)| lines).filter(|lines| !lines.is_empty());
+        Self { text: lines.filter(|_| is_end).unwrap_or(tail), is_end }
+    }
+
+    fn after(&self, offset: u64) -> &'a [u8] {
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        self.text.as_bytes().get(from..).unwrap_or_default()
+    }
+}
+
+fn read_chunk(path: &File, offset: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = std::fs::File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut bytes = Vec::new();
+    file.take(LOG_CHUNK_BYTES).read_to_end(&mut bytes)?;
+    // A character that is cut in two is left for the next part, unless nothing else is there.
+    if bytes.len() as u64 == LOG_CHUNK_BYTES
+        && let Err(cut) = std::str::from_utf8(&bytes)
+        && cut.error_len().is_none()
+        && cut.valid_up_to() > 0
+    {
+        bytes.truncate(cut.valid_up_to());
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_long_output_begins_with_a_whole_line() {
+        let long = format!("half a line\nwhole\n{}\n", "x".repeat(4096));
+        let kept = Kept::in_tail(&long[long.len() - 4096 - 8..]);
+        assert!(kept.is_end && kept.text.starts_with("whole\nxxx") && kept.text.ends_with("x\n"));
+        assert_eq!(kept.after(kept.text.len() as u64), b"");
+        assert_eq!(kept.after(u64::MAX), b"");
+        // One long line has no beginning that could be shown.
+        for line in ["x".repeat(4096), format!("{}\n", "x".repeat(4095))] {
+            assert_eq!(Kept::in_tail(&line), Kept { text: &line, is_end: true });
+        }
+    }
+
+    #[test]
+    fn an_output_that_its_tail_holds_is_shown_as_a_whole() {
+        for whole in
+            [String::new(), "first\nsecond\n".to_owned(), format!("a\n{}", "x".repeat(4090))]
+        {
+            assert_eq!(Kept::in_tail(&whole), Kept { text: &whole, is_end: false });
+        }
+    }
+}
