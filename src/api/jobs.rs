@@ -21,7 +21,7 @@ use crate::model::{Actor, Event, FinalState, JobId, JobState, NewJob};
 use crate::queue::{Ageing, expected_end};
 use crate::store::batches::{self, ItemRecord};
 use crate::store::dependencies::waits_for;
-use crate::store::history::{self, JobFilter, JobRecord};
+use crate::store::history::{self, Among, JobFilter, JobRecord};
 use crate::store::holds;
 use crate::store::idempotency::{Key, Outcome, submit_once};
 use crate::store::jobs::{SubmitContext, submit};
@@ -52,13 +52,10 @@ pub(super) struct JobQuery {
 
 impl JobQuery {
     fn filter(&self) -> Result<JobFilter, Problem> {
+        let state: Option<JobState> =
+            self.state.as_deref().map(str::parse).transpose().map_err(Problem::bad_request)?;
         Ok(JobFilter {
-            state: self
-                .state
-                .as_deref()
-                .map(str::parse)
-                .transpose()
-                .map_err(Problem::bad_request)?,
+            among: state.map(Among::State).into_iter().collect(),
             kind: self.kind.clone(),
             schedule: self.schedule.clone(),
             queue: self.queue.clone(),

@@ -1,6 +1,6 @@
 //! `/api/v1/jobs/{cancel,retry,drop,reprioritise}`: what is done by hand to one job or to a hundred thousand, all in one way.
 //!
-//! A dry run tells which jobs a filter chooses. Whoever then orders names them, so that what is done is what was shown; a job that has left the
+//! A filter chooses among the jobs that an order can be done to. A dry run tells which those are. Whoever then orders names them, so that what is done is what was shown; a job that has left the
 //! state it was chosen in is left alone. The work is done in steps ([`by_hand`]). When the caller goes away, the step that runs is finished and the
 //! next one not begun.
 
@@ -19,11 +19,12 @@ use super::wire::{Job, Orders, Selection, Touched};
 use crate::jobs::{kind, remove_logs};
 use crate::model::{Actor, AuditEvent, Event, JobId, JobState, JsonText, Priority};
 use crate::queue::Ageing;
+use crate::store::Conn;
 use crate::store::audit::append_event;
 use crate::store::batch_orders;
-use crate::store::by_hand::{self, Came, Order, OrderedBy, STEP_JOBS, Step};
+use crate::store::by_hand::{self, Came, Order, OrderedBy, STEP_JOBS, Step, foresee};
 use crate::store::dependencies::Hopeless;
-use crate::store::history::{self, JobFilter, Page};
+use crate::store::history::{self, Among, JobFilter, Page};
 use crate::store::jobs::SubmitContext;
 use crate::store::replacement::{Replaced, replace};
 
@@ -104,6 +105,8 @@ struct Chosen {
     items: Vec<i64>,
     /// The state in which they were chosen, and still have to be.
     state: Option<JobState>,
+    /// Whether they were named one by one, so that some may be such as nothing can be done to.
+    is_named: bool,
 }
 
 async fn order(
@@ -122,20 +125,26 @@ async fn order(
     let batch_items = (order == Order::Drop).then_some(chosen.items.len());
     let count = chosen.ids.len();
     if selection.dry_run {
-        return preview(app, chosen, batch_items).await;
+        return preview(app, order, chosen, batch_items).await;
     }
     let by = OrderedBy { actor, context: context(app, &live) };
-    let Chosen { ids, items, state } = chosen;
+    let Chosen { ids, items, state, .. } = chosen;
     // Items first: what is left of a batch when that breaks off can be dropped again.
     step_by_step(app, &live, order, &items, None, &by).await?;
     let touched = step_by_step(app, &live, order, &ids, state, &by).await?;
     announce(&live, order.event(), &by.actor, touched.len());
-    let mut results: BTreeMap<String, usize> = BTreeMap::new();
-    for one in &touched {
-        *results.entry(one.result.clone()).or_default() += 1;
-    }
+    let results = counted(&touched);
     let (sample, next_cursor) = (Vec::new(), None);
     Ok(axum::Json(Orders { count, batch_items, results, items: touched, sample, next_cursor }))
+}
+
+/// How many came to what.
+fn counted(touched: &[Touched]) -> BTreeMap<String, usize> {
+    let mut results = BTreeMap::new();
+    for one in touched {
+        *results.entry(one.result.clone()).or_default() += 1;
+    }
+    results
 }
 
 fn context(app: &App, live: &Live) -> SubmitContext {
@@ -152,7 +161,7 @@ async fn choose(app: &App, order: Order, selection: &Selection) -> Result<Chosen
     let state: Option<JobState> =
         selection.state.as_deref().map(str::parse).transpose().map_err(Problem::bad_request)?;
     let filter = JobFilter {
-        state,
+        among: state.map(Among::State).into_iter().collect(),
         kind: selection.kind.clone(),
         schedule: selection.schedule.clone(),
         queue: selection.queue.clone(),
@@ -163,7 +172,7 @@ async fn choose(app: &App, order: Order, selection: &Selection) -> Result<Chosen
     };
     // An empty list is one, too: it is what somebody sends whose look has found nothing, and must not mean everything.
     let is_named = selection.ids.is_some();
-    let only_state = JobFilter { state, ..JobFilter::default() };
+    let only_state = JobFilter { among: filter.among.clone(), ..JobFilter::default() };
     if is_named && filter != only_state {
         return Err(Problem::bad_request(
             "jobs are chosen by number or by a filter; beside numbers only `state` can be given",
@@ -174,9 +183,14 @@ async fn choose(app: &App, order: Order, selection: &Selection) -> Result<Chosen
             "name jobs, or say which ones by state, kind, schedule, queue, label, since or until",
         ));
     }
-    // What another job does already is no work that is left.
-    let filter = JobFilter { without_replaced: order == Order::Retry, ..filter };
     let named = selection.ids.as_deref().map(without_repeats);
+    let filter = JobFilter {
+        // Each that is named is answered for.
+        among: if is_named { filter.among } else { within(order, state)? },
+        // What another job does already is no work that is left.
+        without_replaced: order == Order::Retry,
+        ..filter
+    };
     let most = i64::try_from(MAX_SELECTION).unwrap_or(i64::MAX);
     let (ids, items) = app
         .store
@@ -200,7 +214,7 @@ async fn choose(app: &App, order: Order, selection: &Selection) -> Result<Chosen
             let mut items = Vec::new();
             if order == Order::Drop {
                 let named: HashSet<i64> = ids.iter().copied().collect();
-                items = by_hand::items_of(conn, &ids)?;
+                items = by_hand::items_of(conn, &ids, state)?;
                 items.retain(|item| !named.contains(item));
             }
             Ok((ids, items))
@@ -211,33 +225,49 @@ async fn choose(app: &App, order: Order, selection: &Selection) -> Result<Chosen
             "more than {MAX_SELECTION} jobs at once; choose fewer, for example with since and until"
         )));
     }
-    Ok(Chosen { ids, items, state })
+    Ok(Chosen { ids, items, state, is_named })
+}
+
+/// Among which jobs a filter chooses for an order: those to which it can be done, and in that state where one is asked for.
+fn within(order: Order, state: Option<JobState>) -> Result<Vec<Among>, Problem> {
+    let Some(state) = state else { return Ok(order.possible().to_vec()) };
+    let among = order.possible_in(state).map(|among| vec![among]);
+    among.ok_or_else(|| Problem::bad_request(format!("{}, and not {state} ones", possible(order))))
 }
 
 async fn preview(
     app: &App,
+    order: Order,
     chosen: Chosen,
     batch_items: Option<usize>,
 ) -> Result<axum::Json<Orders>, Problem> {
-    let Chosen { ids, .. } = chosen;
-    let mut newest = ids.clone();
-    newest.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
-    newest.truncate(SAMPLE_JOBS);
-    let sample = app.store.read(move |conn| history::by_ids(conn, &newest)).await?;
-    let selected = |id: &i64| Touched {
-        id: *id,
-        result: "selected".to_owned(),
-        detail: "nothing was changed".to_owned(),
-        replaced_by: None,
+    let Chosen { ids, state, is_named, .. } = chosen;
+    let look = move |conn: &mut Conn| {
+        let mut items = Vec::with_capacity(ids.len());
+        for id in &ids {
+            // What a filter has chosen was looked at by then.
+            let came = if is_named { foresee(conn, order, JobId(*id), state)? } else { None };
+            items.push(came.map_or_else(|| selected(*id), |came| touch(order, *id, &came)));
+        }
+        let mut newest = ids;
+        newest.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
+        newest.truncate(SAMPLE_JOBS);
+        Ok((items, history::by_ids(conn, &newest)?))
     };
+    let (items, sample) = app.store.read(look).await?;
     Ok(axum::Json(Orders {
-        count: ids.len(),
+        count: items.len(),
         batch_items,
-        results: BTreeMap::new(),
-        items: ids.iter().map(selected).collect(),
+        results: counted(&items),
+        items,
         sample: sample.into_iter().map(Job::from).collect(),
         next_cursor: None,
     }))
+}
+
+fn selected(id: i64) -> Touched {
+    let (result, detail) = ("selected".to_owned(), "selected; nothing was changed".to_owned());
+    Touched { id, result, detail, replaced_by: None }
 }
 
 /// Carries out an order, and tells at each step those whom it concerns.
@@ -310,7 +340,7 @@ fn touch(order: Order, id: i64, came: &Came) -> Touched {
         }
         Came::Requested => ("requested", "its running attempt was told to stop".to_owned()),
         Came::AlreadyOver => ("already_over", "it was over already".to_owned()),
-        Came::NotNow(state) => ("not_now", format!("it is {state}; {}", possible(order))),
+        Came::NotNow(state) => ("not_now", format!("it is {state}; {}", why_not(order, *state))),
         Came::ItemLives(item) => {
             ("not_now", format!("its item's job {item} is not over; cancel that first"))
         }
@@ -358,10 +388,18 @@ fn done(order: Order) -> &'static str {
     }
 }
 
+/// Why it was not done to a job in that state.
+fn why_not(order: Order, state: JobState) -> &'static str {
+    if order.possible().contains(&Among::State(state)) {
+        return "it was chosen in another state and left alone";
+    }
+    possible(order)
+}
+
 /// To which jobs it can be done.
 fn possible(order: Order) -> &'static str {
     match order {
-        Order::Cancel => "it was chosen in another state and left alone",
+        Order::Cancel => "only jobs that are not over can be cancelled",
         Order::Retry => "failed, cancelled and retrying jobs can be retried",
         Order::Drop => "only jobs that are over can be dropped, cancel it first",
         Order::Reprioritise(_) => {

@@ -25,7 +25,7 @@ use crate::catalog::Catalog;
 use crate::model::{AuditEvent, Chain, Event, NodeId};
 use crate::schedule::Diagnostic;
 use crate::store::audit::append_event;
-use crate::store::history::{self, JobFilter, Page};
+use crate::store::history::{self, Among, JobFilter, Page};
 use crate::store::{Condition, Store, holds, nodes, schedules as ledgers};
 
 /// How many coming runs the status shows.
@@ -190,7 +190,8 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
 /// What the workers do.
 #[utoipa::path(get, path = "/api/v1/workers", responses((status = 200, body = List<Worker>)))]
 pub(super) async fn workers(State(app): State<App>) -> Result<axum::Json<List<Worker>>, Problem> {
-    let filter = JobFilter { state: Some(crate::model::JobState::Running), ..JobFilter::default() };
+    let among = vec![Among::State(crate::model::JobState::Running)];
+    let filter = JobFilter { among, ..JobFilter::default() };
     let page = Page { limit: 1000, before: None };
     let running = app.store.read(move |conn| history::jobs(conn, &filter, page)).await?;
     let node = app.live.as_ref().map_or(0, |live| live.node.0);

@@ -77,9 +77,12 @@ impl Verb {
             if session.json {
                 json(&chosen);
             } else {
+                for row in items(&chosen).iter().filter(|_| is_named) {
+                    line(format!("job {}: {}", text(row, "id"), text(row, "detail")));
+                }
                 line(format!("{}; nothing was changed", count(&chosen)));
             }
-            return Ok(Exit::Ok);
+            return Ok(exit_of(&chosen));
         }
         if items(&chosen).is_empty() {
             note("no job passes the filter");
@@ -134,14 +137,23 @@ impl Verb {
 /// `3 jobs`, and what goes with them.
 fn count(chosen: &Value) -> String {
     let number = |field: &str| chosen.get(field).and_then(Value::as_u64).unwrap_or(0);
-    let jobs = match number("count") {
-        1 => "1 job".to_owned(),
-        count => format!("{count} jobs"),
-    };
+    let jobs = jobs(came_to(chosen, "selected"));
     match number("batch_items") {
         0 => jobs,
         items => format!("{jobs} and the {items} items of their batches"),
     }
+}
+
+fn jobs(count: u64) -> String {
+    match count {
+        1 => "1 job".to_owned(),
+        count => format!("{count} jobs"),
+    }
+}
+
+/// How many jobs came to that.
+fn came_to(touched: &Value, word: &str) -> u64 {
+    touched.pointer(&format!("/results/{word}")).and_then(Value::as_u64).unwrap_or(0)
 }
 
 /// Shows what was chosen and asks on the terminal. Without one, `--yes` is needed.
@@ -178,10 +190,6 @@ fn is_done(row: &Value) -> bool {
 
 /// Shows what came of it: each job that was named, or of a filter's how many came to what and some of those that nothing was done to.
 fn tell(session: &Session, touched: &Value, is_named: bool) -> Outcome {
-    let came_to = |word: &str| {
-        touched.pointer(&format!("/results/{word}")).and_then(Value::as_u64).unwrap_or(0)
-    };
-    let (unknown, left) = (came_to("unknown"), came_to("not_now") + came_to("already_over"));
     if session.json {
         json(touched);
     } else {
@@ -190,13 +198,27 @@ fn tell(session: &Session, touched: &Value, is_named: bool) -> Outcome {
             line(format!("job {}: {}", text(row, "id"), text(row, "detail")));
         }
         if !is_named {
-            let done = came_to("done") + came_to("requested");
-            line(format!("{done} jobs done, {} left alone", left + unknown));
+            let done = came_to(touched, "done") + came_to(touched, "requested");
+            line(format!(
+                "{} done, {} left alone",
+                jobs(done),
+                left(touched) + came_to(touched, "unknown")
+            ));
         }
     }
-    Ok(match (unknown, left) {
+    Ok(exit_of(touched))
+}
+
+/// How many of the jobs that there are nothing was done to.
+fn left(touched: &Value) -> u64 {
+    came_to(touched, "not_now") + came_to(touched, "already_over")
+}
+
+/// What it ends with: whether all was done, or would be.
+fn exit_of(touched: &Value) -> Exit {
+    match (came_to(touched, "unknown"), left(touched)) {
         (0, 0) => Exit::Ok,
         (0, _) => Exit::Failed,
         _ => Exit::NotFound,
-    })
+    }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::audit::append_event;
 use super::dependencies::{Hopeless, waited_for};
+use super::history::Among;
 use super::jobs::SubmitContext;
 use super::priorities::{Reprioritised, reprioritise};
 use super::removal::{Cancelled, Redriven, cancel, redrive};
@@ -48,6 +49,28 @@ impl Order {
             Self::Drop => "job.dropped",
             Self::Reprioritise(_) => "job.reprioritised",
         }
+    }
+
+    /// Among which jobs it can be done.
+    #[must_use]
+    pub fn possible(self) -> &'static [Among] {
+        use Among::{OpenBatches, State};
+        use JobState::{Blocked, Cancelled, Completed, Failed, Pending, Retrying, Running};
+        match self {
+            Self::Cancel => &[State(Blocked), State(Pending), State(Running), State(Retrying)],
+            Self::Retry => &[State(Failed), State(Cancelled), State(Retrying)],
+            Self::Drop => &[State(Completed), State(Failed), State(Cancelled)],
+            // Of a batch those items have the new priority that wait.
+            Self::Reprioritise(_) => {
+                &[State(Blocked), State(Pending), State(Retrying), OpenBatches]
+            }
+        }
+    }
+
+    /// Among which jobs in that state it can be done.
+    #[must_use]
+    pub fn possible_in(self, state: JobState) -> Option<Among> {
+        self.possible().iter().copied().find(|among| among.state() == state)
     }
 }
 
@@ -96,6 +119,33 @@ pub struct Step {
     pub to_stop: Vec<JobId>,
     /// The batches of which this was the first step only; [`batch_orders::finish`] takes the others.
     pub unfinished: Vec<JobId>,
+}
+
+/// What an order would come to for a job, as far as where it is tells; `None`: it would be tried. As when it is carried out, a `state` is the
+/// one that the job still has to be in.
+///
+/// # Errors
+/// When the database refuses.
+pub fn foresee(
+    conn: &mut Conn,
+    order: Order,
+    id: JobId,
+    state: Option<JobState>,
+) -> Result<Option<Came>, StoreError> {
+    let Some(found) = state_of(conn, id.0)? else { return Ok(Some(Came::Unknown)) };
+    if state.is_some_and(|state| state != found) {
+        return Ok(Some(Came::NotNow(found)));
+    }
+    let is_possible = match order.possible_in(found) {
+        Some(Among::State(_)) => true,
+        Some(Among::OpenBatches) => batches::is_open(conn, id.0)?,
+        None => false,
+    };
+    Ok(match order {
+        _ if is_possible => None,
+        Order::Cancel => Some(Came::AlreadyOver),
+        _ => Some(Came::NotNow(found)),
+    })
 }
 
 /// Carries out one step of an order: for those jobs, where one is given only for those that are still in that `state`. Nothing else of what
@@ -250,19 +300,28 @@ fn live_item(conn: &mut Conn, batch: i64) -> Result<Option<i64>, StoreError> {
         .optional()?)
 }
 
-/// The jobs of the items of those that are batches. Who drops a batch drops them first: what is left when that breaks off is a batch that can be
-/// dropped again.
+/// The jobs of the items of those that are batches and over, where one is given in that `state`. Who drops a batch drops them first: what is left
+/// when that breaks off is a batch that can be dropped again.
 ///
 /// # Errors
 /// When the database refuses.
-pub fn items_of(conn: &mut Conn, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
+pub fn items_of(
+    conn: &mut Conn,
+    ids: &[i64],
+    state: Option<JobState>,
+) -> Result<Vec<i64>, StoreError> {
     let mut items = Vec::new();
     for chunk in ids.chunks(super::jobs::CHUNK_ROWS) {
-        let of_chunk = batch_items::table
+        let mut of_chunk = batch_items::table
             .inner_join(jobs::table.on(jobs::id.eq(batch_items::job_id)))
+            .inner_join(job_results::table.on(job_results::job_id.eq(batch_items::batch_id)))
             .filter(batch_items::batch_id.eq_any(chunk))
             .order((batch_items::batch_id, batch_items::position))
-            .select(batch_items::job_id);
+            .select(batch_items::job_id)
+            .into_boxed();
+        if let Some(state) = state {
+            of_chunk = of_chunk.filter(job_results::state.eq(state.as_str()));
+        }
         items.extend(of_chunk.load::<i64>(conn)?);
     }
     Ok(items)

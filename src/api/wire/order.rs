@@ -13,7 +13,7 @@ pub struct Selection {
     /// These, and none where the list is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<i64>>,
-    /// In this state, also still when it is done.
+    /// In this state, also still when it is done. Without it and without `ids`: in one in which it can be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// Of this kind.
@@ -39,7 +39,7 @@ pub struct Selection {
     /// The new priority: low, normal, high, critical or 1 to 10.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<Value>,
-    /// Count only.
+    /// Only tell which jobs it would be, and of those that are named what each would come to as far as its state tells.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }
@@ -52,7 +52,7 @@ pub struct Orders {
     /// How many items of batches are dropped with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_items: Option<usize>,
-    /// How many came to what.
+    /// How many came to what; in a dry run, would come to: `selected` where it would be tried.
     pub results: std::collections::BTreeMap<String, usize>,
     /// Each of them.
     pub items: Vec<Touched>,

@@ -19,11 +19,31 @@ pub use occurrences::{LastRun, OccurrenceFilter, OccurrenceRecord, last_run, occ
 pub(in crate::store) use record::attempts_so_far;
 pub use record::{JobRecord, by_ids, job};
 
+/// Where jobs are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Among {
+    /// Those in this state.
+    State(JobState),
+    /// The batches that are not over. To people they are running.
+    OpenBatches,
+}
+
+impl Among {
+    /// The state of all of them.
+    #[must_use]
+    pub fn state(self) -> JobState {
+        match self {
+            Self::State(state) => state,
+            Self::OpenBatches => JobState::Running,
+        }
+    }
+}
+
 /// Which jobs to list; everything that is set must hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JobFilter {
-    /// In this state.
-    pub state: Option<JobState>,
+    /// Among any of these; where there are none, among all.
+    pub among: Vec<Among>,
     /// Of this kind.
     pub kind: Option<String>,
     /// Made by this schedule.
@@ -65,6 +85,34 @@ pub fn jobs(conn: &mut Conn, filter: &JobFilter, page: Page) -> Result<Vec<JobRe
 pub fn job_ids(conn: &mut Conn, filter: &JobFilter, page: Page) -> Result<Vec<i64>, StoreError> {
     let mut query =
         jobs::table.select(jobs::id).order(jobs::id.desc()).limit(page.limit).into_boxed();
+    // First, because each of them is joined by `or` to all that was asked for before.
+    for among in &filter.among {
+        query = match among {
+            Among::State(JobState::Running) => {
+                let running = jobs_running::table.select(jobs_running::job_id);
+                query.or_filter(jobs::id.eq_any(running).or(jobs::id.eq_any(batches::open_ids())))
+            }
+            Among::State(JobState::Blocked) => {
+                query.or_filter(jobs::id.eq_any(jobs_blocked::table.select(jobs_blocked::job_id)))
+            }
+            Among::State(JobState::Retrying) => {
+                let retrying = jobs_scheduled::table.filter(jobs_scheduled::number.gt(0));
+                query.or_filter(jobs::id.eq_any(retrying.select(jobs_scheduled::job_id)))
+            }
+            Among::State(JobState::Pending) => {
+                let ready = jobs_ready::table.select(jobs_ready::job_id);
+                let ahead = jobs_scheduled::table
+                    .filter(jobs_scheduled::number.eq(0))
+                    .select(jobs_scheduled::job_id);
+                query.or_filter(jobs::id.eq_any(ready).or(jobs::id.eq_any(ahead)))
+            }
+            Among::State(over) => {
+                let results = job_results::table.filter(job_results::state.eq(over.as_str()));
+                query.or_filter(jobs::id.eq_any(results.select(job_results::job_id)))
+            }
+            Among::OpenBatches => query.or_filter(jobs::id.eq_any(batches::open_ids())),
+        };
+    }
     if let Some(before) = page.before {
         query = query.filter(jobs::id.lt(before));
     }
@@ -92,29 +140,6 @@ pub fn job_ids(conn: &mut Conn, filter: &JobFilter, page: Page) -> Result<Vec<i6
         let replaced = job_replacements::table.select(job_replacements::job_id);
         query = query.filter(jobs::id.ne_all(replaced));
     }
-    let results = job_results::table.select(job_results::job_id);
-    let running = jobs_running::table.select(jobs_running::job_id);
-    let blocked = jobs_blocked::table.select(jobs_blocked::job_id);
-    let retrying =
-        jobs_scheduled::table.filter(jobs_scheduled::number.gt(0)).select(jobs_scheduled::job_id);
-    query = match filter.state {
-        None => query,
-        Some(JobState::Running) => {
-            query.filter(jobs::id.eq_any(running).or(jobs::id.eq_any(batches::open_ids())))
-        }
-        Some(JobState::Blocked) => query.filter(jobs::id.eq_any(blocked)),
-        Some(JobState::Retrying) => query.filter(jobs::id.eq_any(retrying)),
-        Some(JobState::Pending) => {
-            let ready = jobs_ready::table.select(jobs_ready::job_id);
-            let ahead = jobs_scheduled::table
-                .filter(jobs_scheduled::number.eq(0))
-                .select(jobs_scheduled::job_id);
-            query.filter(jobs::id.eq_any(ready).or(jobs::id.eq_any(ahead)))
-        }
-        Some(over) => {
-            query.filter(jobs::id.eq_any(results.filter(job_results::state.eq(over.as_str()))))
-        }
-    };
     Ok(query.load(conn)?)
 }
 

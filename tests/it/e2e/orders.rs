@@ -177,3 +177,72 @@ fn thousands_of_jobs_are_changed_in_steps_and_none_that_was_not_shown() {
     let long = daemon.post("/api/v1/jobs", &json!([{"kind": "x".repeat(17 << 20)}]));
     assert_eq!((&long["status"], &long["type"]), (&json!(413), &json!("too-large")));
 }
+
+#[test]
+fn what_is_shown_before_an_order_is_what_can_be_done() {
+    let daemon = Daemon::start(|_| {});
+    let done = id(&daemon.submit("true", &["--label", "a=1"]));
+    let other = id(&daemon.submit("true", &["--label", "a=1"]));
+    daemon.job_in(done, "completed");
+    daemon.job_in(other, "completed");
+    let dead = failed(&daemon, &["--label", "a=1"]);
+    let waiting = id(&daemon.submit("true", &["--label", "a=1", "--at", "1h"]));
+    let dry = |verb: &str, more: &[&str]| {
+        daemon.cli([&[verb], more, &["--label", "a=1", "-n"]].concat()).exits(0).stdout
+    };
+    let one = "1 job; nothing was changed\n";
+    assert_eq!(dry("retry", &[]), one);
+    assert_eq!(dry("cancel", &[]), one);
+    assert_eq!(dry("reprioritise", &["--priority", "9"]), one);
+    assert_eq!(dry("drop", &[]), "3 jobs; nothing was changed\n");
+    assert_eq!(dry("drop", &["--state", "failed"]), one);
+    let refused = daemon.cli(["retry", "--state", "completed", "-n"]).exits(2);
+    assert!(refused.stderr.contains("failed, cancelled and retrying"), "{refused:?}");
+    // The same over HTTP, with and without a look before.
+    let of_filter = |verb: &str, is_dry: bool| {
+        let body = json!({ "labels": ["a=1"], "dry_run": is_dry });
+        daemon.post(&format!("/api/v1/jobs/{verb}"), &body)
+    };
+    let looked = of_filter("cancel", true);
+    assert_eq!((&looked["count"], &looked["results"]), (&json!(1), &json!({ "selected": 1 })));
+    assert_eq!(items(&looked)[0]["id"], waiting);
+    // Each that is named is told of, as the order would.
+    let [done, other, dead, waiting] = [done, other, dead, waiting].map(|id| id.to_string());
+    let named = daemon.cli(["retry", &done, &other, "-n"]).exits(1).stdout;
+    assert!(named.contains(&format!("job {done}: it is completed; failed, cancelled")), "{named}");
+    assert!(named.ends_with("0 jobs; nothing was changed\n"), "{named}");
+    let named = daemon.cli(["retry", &done, &dead, "999", "-n", "--json"]).exits(4).json();
+    let expected = json!({ "not_now": 1, "selected": 1, "unknown": 1 });
+    assert_eq!((&named["count"], &named["results"]), (&json!(3), &expected));
+    let named = daemon.cli(["cancel", &done, &waiting, "-n"]).exits(1).stdout;
+    assert!(named.contains(&format!("job {done}: it was over already")), "{named}");
+    assert!(named.ends_with(one), "{named}");
+
+    let cancelled = daemon.cli(["cancel", "--label", "a=1", "--yes"]).exits(0);
+    assert_eq!(cancelled.stdout, "1 job done, 0 left alone\n");
+    let retried = of_filter("retry", false);
+    assert_eq!((&retried["count"], &retried["results"]), (&json!(2), &json!({ "done": 2 })));
+    let none = daemon.cli(["cancel", "--label", "a=2", "--yes"]).exits(0);
+    assert!(none.stderr.contains("no job passes the filter"), "{none:?}");
+}
+
+#[test]
+fn a_batch_that_lives_is_not_dropped_and_neither_are_its_items() {
+    let daemon = Daemon::start(|_| {});
+    let gate = daemon.gate("end");
+    let batch = daemon.post(
+        "/api/v1/jobs",
+        &json!({ "kind": "command", "items": [
+            { "name": "quick", "params": { "argv": ["true"] } },
+            { "name": "slow", "params": { "shell": gate } },
+        ]}),
+    );
+    let batch = id(&batch);
+    eventually("one item is over", || (daemon.job(batch)["batch"]["completed"] == 1).then_some(()));
+    let looked = daemon.cli(["drop", &batch.to_string(), "-n", "--json"]).exits(1).json();
+    assert_eq!(looked["batch_items"], 0, "{looked}");
+    daemon.cli(["drop", &batch.to_string()]).exits(1);
+    let left = daemon.cli(["items", &batch.to_string(), "--json"]).exits(0).json();
+    let quick = items(&left)[0]["job_id"].as_i64().expect("a job");
+    assert_eq!(daemon.job(quick)["state"], "completed");
+}

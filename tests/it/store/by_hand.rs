@@ -9,7 +9,7 @@ use sexton::model::{
 };
 use sexton::store::batches;
 use sexton::store::by_hand::{self, Came, Order, OrderedBy};
-use sexton::store::history::{self, JobFilter, Page};
+use sexton::store::history::{self, Among, JobFilter, Page};
 use sexton::store::priorities::{self, Reprioritised};
 use sexton::store::removal::{Cancelled, Redriven};
 use sexton::store::replacement::{self, Replaced};
@@ -32,6 +32,10 @@ on_both_backends![
     a_dropped_job_leaves_nothing_but_its_line_in_the_audit_log,
     what_lives_is_not_dropped,
     a_batch_is_dropped_behind_its_items,
+    who_cancels_is_told_before_what_it_would_come_to,
+    who_retries_is_told_before_what_it_would_come_to,
+    who_drops_is_told_before_what_it_would_come_to,
+    who_reprioritises_is_told_before_what_it_would_come_to,
     an_order_leaves_alone_what_is_not_in_the_state_it_was_chosen_in,
     one_job_that_cannot_be_retried_does_not_keep_the_others_from_it,
     jobs_are_found_by_when_they_were_submitted,
@@ -186,8 +190,11 @@ async fn i4_a_dead_letter_is_done_again_with_other_params_as_another_job(queue: 
     assert_eq!((after.queue.as_str(), after.labels["team"].as_str()), ("mail", "docs"));
     assert_eq!(queue.redrive(6, old).await, Redriven::ReplacedBy(new));
     assert_eq!(replace(&queue, 6, old, json!({})).await, Replaced::AlreadyBy(new));
-    let left =
-        JobFilter { state: Some(JobState::Failed), without_replaced: true, ..JobFilter::default() };
+    let left = JobFilter {
+        among: vec![Among::State(JobState::Failed)],
+        without_replaced: true,
+        ..JobFilter::default()
+    };
     let page = Page { limit: 10, before: None };
     assert!(queue.read(move |conn| history::job_ids(conn, &left, page)).await.is_empty());
     let claimed = queue.claim_one(7).await;
@@ -289,6 +296,9 @@ async fn a_batch_is_dropped_behind_its_items(queue: Queue) {
     let id = queue.submit(0, batch(2)).await;
     let claimed = queue.claim(1, 10).await;
     assert_eq!(order(&queue, Order::Drop, &[id], None).await, [Came::NotNow(JobState::Running)]);
+    let items_of =
+        async |state| queue.read(move |conn| by_hand::items_of(conn, &[id.0], state)).await;
+    assert_eq!(items_of(None).await, [0; 0], "those of a batch that lives stay");
     for item in &claimed {
         queue.finish(ended(item, 2, Outcome::Failure, AfterAttempt::End(FinalState::Failed))).await;
     }
@@ -296,11 +306,78 @@ async fn a_batch_is_dropped_behind_its_items(queue: Queue) {
     let came = order(&queue, Order::Drop, &[id], None).await;
     assert_eq!(came, [Came::ItemLives(claimed[0].id)]);
     queue.cancel(4, claimed[0].id).await;
-    let items = queue.read(move |conn| by_hand::items_of(conn, &[id.0])).await;
+    assert_eq!(items_of(Some(JobState::Completed)).await, [0; 0], "it has failed");
+    let items = items_of(None).await;
     assert_eq!(items, [claimed[0].id.0, claimed[1].id.0]);
     let all: Vec<JobId> = items.into_iter().map(JobId).chain([id]).collect();
     assert_eq!(order(&queue, Order::Drop, &all, None).await, [Came::Done, Came::Done, Came::Done]);
     assert_eq!(queue.read(move |conn| batches::counts(conn, id)).await, None);
+}
+
+async fn who_cancels_is_told_before_what_it_would_come_to(queue: Queue) {
+    is_foreseen(&queue, Order::Cancel, &[Came::AlreadyOver]).await;
+}
+
+async fn who_retries_is_told_before_what_it_would_come_to(queue: Queue) {
+    use JobState::{Blocked, Completed, Pending, Running};
+    is_foreseen(&queue, Order::Retry, &[Completed, Running, Pending, Blocked].map(Came::NotNow))
+        .await;
+}
+
+async fn who_drops_is_told_before_what_it_would_come_to(queue: Queue) {
+    use JobState::{Blocked, Pending, Retrying, Running};
+    is_foreseen(&queue, Order::Drop, &[Retrying, Running, Pending, Blocked].map(Came::NotNow))
+        .await;
+}
+
+async fn who_reprioritises_is_told_before_what_it_would_come_to(queue: Queue) {
+    use JobState::{Cancelled, Completed, Failed, Running};
+    let order = Order::Reprioritise(priority(9));
+    is_foreseen(&queue, order, &[Completed, Failed, Running, Cancelled].map(Came::NotNow)).await;
+}
+
+/// Holds for jobs in all states: those that a filter chooses for the order are those of which nothing else is foreseen than that it is tried, it
+/// is foreseen for the others what it comes to, and that is one of `others`.
+async fn is_foreseen(queue: &Queue, what: Order, others: &[Came]) {
+    let completed = queue.through(0, job(), FinalState::Completed).await;
+    let failed = queue.through(0, job(), FinalState::Failed).await;
+    let retrying = queue.submit(0, job()).await;
+    queue.finish(retried(&queue.claim_one(0).await, 0, 600)).await;
+    let running = queue.submit(0, job()).await;
+    queue.claim_one(0).await;
+    let cancelled = queue.submit(0, job()).await;
+    queue.cancel(0, cancelled).await;
+    let (pending, future) = (queue.submit(0, job()).await, queue.submit(0, soon(60)).await);
+    let needs = Dependency { on: pending, needs: DependencyNeeds::Success };
+    let blocked = queue.submit(0, depending([needs], job())).await;
+    let open = queue.submit(0, batch(1)).await;
+    let unknown = JobId(999_999);
+    // What waits for another one stands before it, which would take it along.
+    let ids =
+        [completed, failed, retrying, running, cancelled, blocked, pending, future, open, unknown];
+
+    let filter = JobFilter { among: what.possible().to_vec(), ..JobFilter::default() };
+    let page = Page { limit: 100, before: None };
+    let chosen = queue.read(move |conn| history::job_ids(conn, &filter, page)).await;
+    let mut came: Vec<Came> = Vec::new();
+    for id in ids {
+        let foreseen = queue.read(move |conn| by_hand::foresee(conn, what, id, None)).await;
+        assert_eq!(foreseen.is_none(), chosen.contains(&id.0), "{what:?} {id}: {foreseen:?}");
+        let done = order(queue, what, &[id], None).await.remove(0);
+        let Some(foreseen) = foreseen else {
+            assert!(matches!(done, Came::Done | Came::Requested), "{what:?} {id}: {done:?}");
+            continue;
+        };
+        assert_eq!(done, foreseen, "{what:?} {id}");
+        came.push(done);
+    }
+    assert_eq!(came.pop(), Some(Came::Unknown));
+    came.dedup();
+    assert_eq!(came.iter().filter(|came| !others.contains(came)).count(), 0, "{came:?}");
+    assert!(others.iter().all(|other| came.contains(other)), "{came:?}");
+    let elsewhere = Some(JobState::Blocked);
+    let moved = queue.read(move |conn| by_hand::foresee(conn, what, running, elsewhere)).await;
+    assert!(matches!(moved, Some(Came::NotNow(_))), "{moved:?}");
 }
 
 async fn an_order_leaves_alone_what_is_not_in_the_state_it_was_chosen_in(queue: Queue) {

@@ -1,7 +1,7 @@
 //! Looking back, and forgetting.
 
 use sexton::model::{Cause, Decision, FinalState, JobId, JobState, Labels, NewJob};
-use sexton::store::history::{self, JobFilter, OccurrenceFilter, Page};
+use sexton::store::history::{self, Among, JobFilter, OccurrenceFilter, Page};
 use sexton::store::prune::{self, PruneJobs};
 use sexton::store::schedules::{self, Instant, Plan};
 
@@ -58,12 +58,17 @@ async fn jobs_are_found_by_every_state(queue: Queue) {
         (JobState::Cancelled, vec![cancelled]),
     ];
     for (state, ids) in &expected {
-        let filter = JobFilter { state: Some(*state), ..JobFilter::default() };
+        let filter = JobFilter { among: vec![Among::State(*state)], ..JobFilter::default() };
         assert_eq!(found(&queue, filter).await, *ids, "{state}");
         for id in ids {
             assert_eq!(queue.state(*id).await, *state);
         }
     }
+    let several = [JobState::Failed, JobState::Blocked, JobState::Cancelled].map(Among::State);
+    let filter = JobFilter { among: several.to_vec(), ..JobFilter::default() };
+    assert_eq!(found(&queue, filter.clone()).await, [cancelled, blocked, failed]);
+    let none = JobFilter { kind: Some("none".into()), ..filter };
+    assert_eq!(found(&queue, none).await, [], "the rest of a filter holds in each state");
     let counts: Vec<(JobState, i64)> =
         expected.iter().map(|(state, ids)| (*state, i64::try_from(ids.len()).unwrap())).collect();
     assert_eq!(queue.read(history::counts).await, counts);
