@@ -42,7 +42,19 @@ impl Client {
     /// # Errors
     /// When nobody answers, or the answer is an error.
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.call(Method::POST, path, Some(body)).await.map(|(_, value)| value)
+        self.post_for_status(path, body).await.map(|(_, value)| value)
+    }
+
+    /// [`post`](Self::post) with the status, where there are several that are no errors.
+    ///
+    /// # Errors
+    /// When nobody answers, or the answer is an error.
+    pub(super) async fn post_for_status(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<(StatusCode, Value), Failure> {
+        self.call(Method::POST, path, Some(body)).await
     }
 
     /// Changes something by a JSON document and gets one.

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::args::{Filter, Items, Jobs, Logs, Submit};
@@ -52,9 +53,11 @@ pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
         }
     }
     let client = session.daemon().await?;
-    let job = client.post("/api/v1/jobs", &body).await?;
+    let (status, job) = client.post_for_status("/api/v1/jobs", &body).await?;
     let id = job.get("id").and_then(Value::as_i64).unwrap_or_default();
-    let accepted = format!("job {id} {}", text(&job, "state"));
+    // Nothing new was made then.
+    let has_key = if status == StatusCode::OK { ", which has the unique key already" } else { "" };
+    let accepted = format!("job {id} {}{has_key}", text(&job, "state"));
     if args.wait {
         note(accepted);
         return finish(session, &client, id).await;
@@ -175,7 +178,11 @@ pub(super) async fn show(session: &Session, id: i64) -> Outcome {
     for (label, field) in [
         ("schedule", "schedule"),
         ("for", "nominal_at"),
+        ("batch", "batch_id"),
+        ("item", "item"),
         ("queue", "queue"),
+        ("node", "node"),
+        ("unique", "unique_key"),
         ("priority", "priority"),
         ("was", "submitted_priority"),
         ("retry of", "retry_of"),
@@ -191,6 +198,12 @@ pub(super) async fn show(session: &Session, id: i64) -> Outcome {
         let is_time = field.ends_with("_at");
         let shown = if is_time { when(value.as_str(), now) } else { plain(&text(&job, field)) };
         line(format!("  {label:<9} {shown}"));
+    }
+    if let Some(labels) = job.get("labels").and_then(Value::as_object).filter(|all| !all.is_empty())
+    {
+        let labels: Vec<String> =
+            labels.keys().map(|key| format!("{key}={}", text(&job["labels"], key))).collect();
+        line(format!("  labels    {}", plain(&labels.join(", "))));
     }
     for other in job.get("waits_for").and_then(Value::as_array).into_iter().flatten() {
         line(format!("  waits for {}", waited_for(other)));

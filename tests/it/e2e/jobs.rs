@@ -360,3 +360,44 @@ fn how_long_a_job_will_take_is_learned_from_others_of_its_kind() {
         Some(())
     });
 }
+
+#[test]
+fn what_a_job_was_submitted_with_is_shown_and_a_taken_unique_key_is_told() {
+    let daemon = Daemon::start(|home| home.settings("[node]\nlabels = [\"gpu\"]\n"));
+    let submit = [
+        "submit",
+        "command",
+        "--params",
+        "{\"argv\": [\"true\"]}",
+        "--at",
+        "1h",
+        "--unique",
+        "nightly",
+        "--label",
+        "team=a",
+        "--label",
+        "order=7",
+        "--node",
+        "label:gpu",
+    ];
+    assert_eq!(daemon.cli(submit).exits(0).stdout, "job 1 pending\n");
+    let again = daemon.cli(submit).exits(0).stdout;
+    assert_eq!(again, "job 1 pending, which has the unique key already\n");
+    let shown = daemon.cli(["job", "1"]).exits(0).stdout;
+    for line in
+        ["  node      label:gpu\n", "  unique    nightly\n", "  labels    order=7, team=a\n"]
+    {
+        assert!(shown.contains(line), "{line} is not in {shown}");
+    }
+    let plain = daemon.submit("true", &[]);
+    let shown = daemon.cli(["job", &id(&plain).to_string()]).exits(0).stdout;
+    for label in ["node", "unique", "labels", "item"] {
+        assert!(!shown.contains(&format!("  {label} ")), "{label} is in {shown}");
+    }
+    let waited = daemon.cli([&submit[..], &["--wait"]].concat().iter().map(|text| match *text {
+        "nightly" => "other",
+        "1h" => "0s",
+        other => other,
+    }));
+    assert_eq!(waited.exits(0).stdout, "job 3 completed\n");
+}
