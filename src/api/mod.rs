@@ -4,6 +4,7 @@
 //! by a token over TCP; [`access`] is what decides.
 
 mod access;
+mod ahead;
 mod extract;
 mod jobs;
 mod kinds;

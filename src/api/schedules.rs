@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::access::Changer;
+use super::ahead::ahead;
 use super::extract::{Body, Path, Query};
 use super::paging::{Paging, list};
 use super::problem::Problem;
@@ -243,7 +244,9 @@ pub(super) async fn pause(
     let live = Arc::clone(app.live()?);
     let schedule = find(&app.catalog(), &id)?;
     let now = app.clock.now();
-    let until = instant("until", request.until.clone())?;
+    let until = request.until.as_deref().map(|text| ahead(text, now)).transpose();
+    let until =
+        until.map_err(|error| Problem::bad_request(format!("until is not an instant: {error}")))?;
     if until.is_some_and(|until| until <= now) {
         return Err(Problem::bad_request("until lies in the past"));
     }

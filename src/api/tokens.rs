@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::access::Changer;
+use super::ahead::ahead;
 use super::extract::{Body, Path};
 use super::problem::{FieldError, Problem};
 use super::state::App;
@@ -146,7 +147,7 @@ fn named(name: &str) -> Result<TokenName, Problem> {
 
 /// Until when a token is to be valid.
 fn end(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
-    match text.parse::<Timestamp>() {
+    match ahead(text, now) {
         Ok(at) if at > now => Ok(at),
         Ok(_past) => {
             Err(wrong("/expires_at", &"it lies in the past; to take a token out of use, revoke it"))

@@ -16,7 +16,7 @@ use super::wait::finish;
 
 pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
     let params = args.params.as_deref().map_or_else(|| Ok(json!({})), read_params)?;
-    let at = args.at.as_deref().map(|text| session.instant(text, false)).transpose()?;
+    let at = args.at.as_deref().map(|text| session.ahead(text)).transpose()?;
     let mut labels = serde_json::Map::new();
     for label in &args.labels {
         let (key, value) = label.split_once('=').ok_or_else(|| {
@@ -39,7 +39,7 @@ pub(super) async fn submit(session: &Session, args: &Submit) -> Outcome {
     for (key, value) in [
         ("priority", priority),
         ("queue", args.queue.as_ref().map(|queue| json!(queue))),
-        ("run_at", at.map(|at| json!(at.to_string()))),
+        ("run_at", at.map(|at| json!(at))),
         ("unique", args.unique.as_ref().map(|key| json!(key))),
         ("max_attempts", args.max_attempts.map(|max| json!(max))),
         ("timeout", args.timeout.as_ref().map(|timeout| json!(timeout))),

@@ -201,8 +201,8 @@ pub(super) async fn why(session: &Session, args: &Why) -> Outcome {
 }
 
 pub(super) async fn pause(session: &Session, args: &Pause) -> Outcome {
-    let until = args.until.as_deref().map(|text| session.instant(text, false)).transpose()?;
-    let body = json!({ "until": until.map(|until| until.to_string()), "reason": args.reason });
+    let until = args.until.as_deref().map(|text| session.ahead(text)).transpose()?;
+    let body = json!({ "until": until, "reason": args.reason });
     let path = format!("/api/v1/schedules/{}/pause", encode(&args.id));
     changed(session, &path, &body).await
 }

@@ -124,6 +124,17 @@ impl Session {
         Ok(Client::Database(Box::new(router(app))))
     }
 
+    /// An instant that lies ahead, as the daemon takes it. A distance is left to it, because it does not go by the clock of this machine.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn ahead(&self, text: &str) -> Result<String, Failure> {
+        if text.parse::<HumanDuration>().is_ok() {
+            return Ok(text.to_owned());
+        }
+        self.instant(text, false).map(|at| at.to_string())
+    }
+
     /// An instant as people write it: RFC 3339, a local date and time, or a distance from now (`2h` ahead, or ago when `back`).
     ///
     /// # Errors

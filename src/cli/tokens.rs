@@ -31,7 +31,7 @@ pub(super) async fn tokens(session: &Session, action: Option<TokenAction>) -> Ou
 
 /// The secret alone goes to stdout, so that it can go into a file without passing a screen.
 async fn create(session: &Session, new: &TokenCreate) -> Outcome {
-    let expires_at = new.expires.as_deref().map(|text| session.instant(text, false)).transpose()?;
+    let expires_at = new.expires.as_deref().map(|text| session.ahead(text)).transpose()?;
     let body =
         json!({ "name": new.name, "role": new.role, "rate": new.rate, "expires_at": expires_at });
     let made = session.daemon().await?.post("/api/v1/tokens", &body).await?;
@@ -49,7 +49,7 @@ async fn create(session: &Session, new: &TokenCreate) -> Outcome {
 
 /// The body that asks for a change, with null for what is taken away.
 fn change(session: &Session, set: &TokenSet) -> Result<Value, Failure> {
-    let expires_at = set.expires.as_deref().map(|text| session.instant(text, false)).transpose()?;
+    let expires_at = set.expires.as_deref().map(|text| session.ahead(text)).transpose()?;
     let given = [
         ("rate", "rate", TokenSetting::Rate, set.rate.map(|rate| json!(rate))),
         ("expires", "expires_at", TokenSetting::Expires, expires_at.map(|at| json!(at))),

@@ -8,6 +8,7 @@ mod tests;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::ahead::ahead;
 use super::problem::{FieldError, Problem};
 use super::wire::{DependsOn, Needs, Submission};
 use crate::jobs::{JobDefaults, Kind, explain, kind};
@@ -148,7 +149,7 @@ fn checked(
     let priority = submission.priority.map(serde_json::from_value::<Priority>);
     let priority = checks.taken("priority", priority.transpose()).or(defaults.priority);
     job.priority = priority.unwrap_or(job.priority);
-    let run_at = submission.run_at.map(|at| at.parse::<Timestamp>());
+    let run_at = submission.run_at.map(|at| ahead(&at, now));
     job.run_at = checks.taken("run_at", run_at.transpose()).map_or(job.run_at, in_micros);
     let timeout = checks.limit("timeout", submission.timeout).or(defaults.timeout);
     let total_timeout = checks.limit("total_timeout", submission.total_timeout);

@@ -160,3 +160,16 @@ fn an_instant_is_kept_as_the_database_keeps_it() {
     let run_at = check(body).expect("it is right").jobs[0].run_at;
     assert_eq!(run_at, "2026-12-01T00:00:00.123456Z".parse().expect("it is an instant"));
 }
+
+#[test]
+fn a_distance_counts_from_the_time_of_the_daemon() {
+    let job = |run_at: &str| {
+        let body = json!({"kind": "command", "params": {"argv": ["true"]}, "run_at": run_at});
+        check(body).expect("it is right").jobs[0].run_at
+    };
+    assert_eq!(job("2h").duration_since(job("0s")).as_secs(), 7200);
+    assert_eq!(
+        places(&json!({"kind": "command", "params": {"argv": ["true"]}, "run_at": "soon"})),
+        ["/run_at"]
+    );
+}

@@ -154,7 +154,7 @@ pub struct RunRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PauseRequest {
-    /// Until when, RFC 3339.
+    /// Until when: RFC 3339, or for how long by the daemon's clock (`2h`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
     /// Why.

@@ -24,7 +24,7 @@ pub struct Submission {
     /// The lane it waits in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
-    /// Not before then.
+    /// Not before then: RFC 3339, or how long from now by the daemon's clock (`2h`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_at: Option<String>,
     /// Charged attempts in all.

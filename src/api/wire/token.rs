@@ -53,7 +53,7 @@ pub struct TokenRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub rate: Option<Rate>,
-    /// Until when it is valid, RFC 3339.
+    /// Until when it is valid: RFC 3339, or for how long by the daemon's clock (`2h`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
 }
@@ -70,7 +70,7 @@ pub struct TokenChangeRequest {
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub rate: Option<Option<Rate>>,
-    /// Until when it is valid, RFC 3339.
+    /// Until when it is valid: RFC 3339, or for how long by the daemon's clock (`2h`).
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub expires_at: Option<Option<String>>,
