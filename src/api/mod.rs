@@ -33,7 +33,7 @@ use access::{Access, guard};
 pub use extract::read_body;
 use extract::refuse_unasked_query;
 pub use problem::{FieldError, Problem};
-pub use serve::{ServeError, bind_socket, bind_tcp, serve_socket, serve_tcp};
+pub use serve::{ServeError, bind_socket, bind_tcp, check_socket, serve_socket, serve_tcp};
 pub(crate) use state::user_name;
 pub use state::{App, Live, Peer};
 pub(crate) use submission::check_submissions;

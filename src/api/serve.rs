@@ -41,6 +41,20 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    /// The path of the socket is longer than the kernel takes.
+    #[error(
+        "the path of the socket {} has {bytes} bytes and may have at most {max}: set `api.socket` (SEXTON_API__SOCKET) to a shorter one, \
+         such as /run/sexton/sexton.sock, for the daemon and for those who ask it; `data_dir` may stay as it is",
+        path.display()
+    )]
+    TooLong {
+        /// The socket.
+        path: PathBuf,
+        /// How long its path is.
+        bytes: usize,
+        /// How long it may be.
+        max: usize,
+    },
     /// The address.
     #[error("cannot listen on {address}")]
     Address {
@@ -50,6 +64,28 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// How long the path of a socket may be in bytes: `sun_path` has 108, and a zero ends it.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Refuses a path on which no socket can be made, before anything else is begun.
+///
+/// # Errors
+/// When it is too long.
+pub fn check_socket(path: &Path) -> Result<(), ServeError> {
+    let bytes = path.as_os_str().len();
+    let longer = hidden(path).as_os_str().len().saturating_sub(bytes);
+    let max = MAX_SOCKET_PATH - longer;
+    if bytes <= max {
+        return Ok(());
+    }
+    Err(ServeError::TooLong { path: path.to_owned(), bytes, max })
+}
+
+/// The name under which a socket is made: its ending is no longer than `sock`.
+fn hidden(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 /// Opens the socket, for its owner and group only. A socket that a dead daemon left behind is replaced; the lock on the data directory has
@@ -67,7 +103,7 @@ pub fn bind_socket(path: &Path) -> Result<UnixListener, ServeError> {
         _ => {}
     }
     // Bound under another name and moved into place when its mode is right: between bind and chmod anybody could connect.
-    let hidden = path.with_extension("binding");
+    let hidden = hidden(path);
     match std::fs::remove_file(&hidden) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
@@ -170,4 +206,35 @@ async fn connection<S>(
         tracing::debug!(%error, "a connection ended early");
     }
     drop(permit);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream as StdUnixStream;
+
+    use super::*;
+
+    /// The path of a file in `folder`, filled up to this many bytes.
+    fn path_of(bytes: usize, folder: &Path, ending: &str) -> PathBuf {
+        let taken = folder.as_os_str().len() + 1 + ending.len();
+        folder.join(format!("{}{ending}", "s".repeat(bytes - taken)))
+    }
+
+    #[tokio::test]
+    async fn a_path_is_refused_as_too_long_exactly_when_no_socket_can_be_reached_there() {
+        let folder = tempfile::tempdir().unwrap();
+        for ending in [".sock", "", ".s"] {
+            for bytes in 100..=110 {
+                let path = path_of(bytes, folder.path(), ending);
+                let told = check_socket(&path);
+                let listener = bind_socket(&path);
+                let is_reached = listener.is_ok() && StdUnixStream::connect(&path).is_ok();
+                assert_eq!(told.is_ok(), is_reached, "{bytes}{ending}: {told:?}");
+            }
+        }
+        let said = check_socket(&path_of(108, folder.path(), ".sock")).unwrap_err().to_string();
+        for part in ["108 bytes", "at most 107", "`api.socket`"] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
 }

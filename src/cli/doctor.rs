@@ -8,6 +8,7 @@ use super::client::Client;
 use super::output::{Exit, Outcome, json, line, plain};
 use super::session::Session;
 use super::system;
+use crate::api::check_socket;
 use crate::model::{ByteSize, Chain};
 use crate::store::{DatabaseUrl, Purpose, durability, encoding, maintenance, migrations};
 
@@ -57,7 +58,9 @@ pub(super) async fn run(session: &Session) -> Outcome {
     findings.push(finding("durability", durability(session)));
     findings.push(finding("audit log", audit_log(session).await));
     let served = Client::is_served(&settings.api.socket).await;
-    let daemon = if served {
+    let daemon = if let Err(error) = check_socket(&settings.api.socket) {
+        Err(error.to_string())
+    } else if served {
         Ok(format!("answers on {}", settings.api.socket.display()))
     } else {
         Err(format!(

@@ -126,6 +126,7 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let settings = Arc::new(settings);
     let clock: SharedClock = Arc::new(SystemClock);
     place::check(&settings)?;
+    api::check_socket(&settings.api.socket)?;
     let locks =
         (lock::take(&settings.data_dir).await?, lock::take_database(&settings.database).await?);
     let telemetry = Arc::new(telemetry::init(&settings.log, Arc::clone(&clock))?);
