@@ -151,6 +151,16 @@ fn a_wrong_variable_is_named() {
 }
 
 #[test]
+fn a_password_that_breaks_its_url_is_refused_with_how_to_write_it() {
+    for password in ["can?ary", "can/ary", "can@ary"] {
+        let url = format!("postgres://me:{password}@h/x");
+        let error = error_of("", &[("SEXTON_DATABASE__URL", &url)]);
+        assert!(error.contains("SEXTON_DATABASE__URL") && error.contains("? as %3F"), "{error}");
+        assert!(!error.contains("ary"), "{error}");
+    }
+}
+
+#[test]
 fn a_node_that_could_not_be_chosen_is_refused() {
     for name in ["any", "every"] {
         let error = error_of(&format!("[node]\nname = \"{name}\"\n"), &[]);

@@ -10,7 +10,7 @@ use super::{ListenAddress, LogFilter};
 use crate::jobs::Params;
 use crate::model::{ByteSize, HumanDuration, Priority, Rate};
 use crate::schedule::CatchUpPolicy;
-use crate::store::DatabaseUrl;
+use crate::store::{DatabaseUrl, StoreError};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -52,10 +52,11 @@ fn database_url<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<DatabaseUrl>, D::Error> {
     let url = String::deserialize(deserializer)?.parse();
-    url.map(Some).map_err(|_unknown| {
-        serde::de::Error::custom(
+    url.map(Some).map_err(|error| match error {
+        StoreError::UrlPassword => serde::de::Error::custom(error),
+        _ => serde::de::Error::custom(
             "it must be `sqlite:PATH`, with the path of a file, or `postgres://USER:PASSWORD@HOST/DATABASE`",
-        )
+        ),
     })
 }
 
