@@ -40,7 +40,9 @@ impl<'a> Watcher<'a> {
             Err(failure) if is_not_now(&failure) => failure.message,
             answer => return answer,
         };
-        note(plain(&format!("note: no answer about job {}, waiting for one: {why}", self.job)));
+        // What a database says beyond that is advice for who runs it.
+        let first = why.lines().next().unwrap_or_default();
+        note(plain(&format!("note: no answer about job {}, waiting for one: {first}", self.job)));
         let asking = async {
             loop {
                 tokio::time::sleep(PAUSE).await;
@@ -71,8 +73,9 @@ impl<'a> Watcher<'a> {
         let job = self.job;
         let minutes = PATIENCE.as_secs() / 60;
         let message = format!(
-            "there has been no answer about job {job} for {minutes} minutes: {why}\nThe job is not lost. \
-             See what has become of it with `sexton job {job}`, or follow it with `sexton logs {job} -f`"
+            "there has been no answer about job {job} for {minutes} minutes: {}\nThe job is not lost. \
+             See what has become of it with `sexton job {job}`, or follow it with `sexton logs {job} -f`",
+            why.trim_end()
         );
         Failure::new(Exit::NoDaemon, message)
     }
