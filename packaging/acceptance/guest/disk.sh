@@ -65,6 +65,25 @@ check "full: what ends meanwhile is recorded in the room that was kept" eventual
 bad-disk free $state
 recovers full
 
+# --- B1: full when it starts ---
+#
+# A start that takes that for damage ends with 65, which systemd does not try again, and tells people to restore a backup over good data.
+
+accepted=$(command_job true)
+check "full at the start: (a job is done)" eventually 30 job_is "$accepted" completed
+systemctl stop sexton
+bad-disk full $state
+position=$(up)
+check "full at the start: it starts" systemctl start sexton
+pid=$(main_pid)
+check "full at the start: submissions are refused with 503 or 507" eventually 60 refuses
+check "full at the start: it says why" eventually 30 complains 'disk is full|No space|full'
+check "full at the start: nothing is called damaged" equal "$(messages_since "$position" | grep -c 'not sound\|damaged')" 0
+bad-disk free $state
+check "full at the start: with room it takes jobs, without any help" eventually 60 accepts
+check "full at the start: it is the same process" equal "$(main_pid)" "$pid"
+check "full at the start: what was done before is there" job_is "$accepted" completed
+
 # --- B6: slow ---
 
 pid=$(main_pid)
