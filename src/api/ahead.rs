@@ -2,19 +2,25 @@
 
 use jiff::Timestamp;
 
-use crate::model::HumanDuration;
+use crate::model::{HumanDuration, inert};
 
 /// An instant, RFC 3339, or how long after `now` it is (`2h`). It is the daemon's time that counts then, whatever the clock of who asks says.
 ///
 /// # Errors
 /// What is wrong with it, in words.
 pub(super) fn ahead(text: &str, now: Timestamp) -> Result<Timestamp, String> {
-    let no_instant = match text.parse::<Timestamp>() {
-        Ok(at) => return Ok(at),
-        Err(error) => error,
-    };
-    let distance = text.parse::<HumanDuration>().map_err(|_neither| no_instant.to_string())?;
-    now.checked_add(distance.get()).map_err(|error| error.to_string())
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at);
+    }
+    let shown: String = text.chars().take(60).collect();
+    let shown = inert(&shown);
+    let distance = text.parse::<HumanDuration>().map_err(|_neither| {
+        format!(
+            "`{shown}` is neither an instant like 2026-12-01T03:00:00Z nor a length of time like 2h"
+        )
+    })?;
+    now.checked_add(distance.get())
+        .map_err(|_too_far| format!("`{shown}` from now is after the last year there is"))
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use std::path::Path as File;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 
+use super::extract::{Path, Query};
 use super::problem::Problem;
 use super::state::App;
 use super::wire::LogPart;
@@ -36,7 +37,11 @@ pub(super) async fn log(
     };
     let (record, attempts) = app.store.read(both).await?;
     let job = record.ok_or_else(|| Problem::not_found(format!("there is no job {id}")))?;
-    let attempt = query.attempt.unwrap_or_else(|| u32::try_from(job.attempt).unwrap_or(0));
+    let latest = u32::try_from(job.attempt).unwrap_or(0);
+    let attempt = query.attempt.unwrap_or(latest);
+    if attempt > latest {
+        return Err(Problem::not_found(format!("job {id} has no attempt {attempt}")));
+    }
     let running = job.state == JobState::Running && i64::from(attempt) == i64::from(job.attempt);
     let path = app.paths.attempt_log(JobId(id), attempt);
     let offset = query.offset.unwrap_or(0);

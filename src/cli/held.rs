@@ -13,7 +13,8 @@ pub(super) fn held_by(hold: &Value, now: jiff::Timestamp) -> String {
             let pause = &hold["pause"];
             let since = when(pause.get("since").and_then(Value::as_str), now);
             let (by, reason) = (text(pause, "by"), text(pause, "reason"));
-            format!("queue {}: paused by {by} {since}: {reason}", field("queue"))
+            let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+            format!("queue {}: paused by {by} {since}{why}", field("queue"))
         }
         "kind" => format!("kind {}: no file of this node declares it", field("kind")),
         "node" => match hold.get("node").and_then(Value::as_str) {
@@ -22,7 +23,11 @@ pub(super) fn held_by(hold: &Value, now: jiff::Timestamp) -> String {
         },
         "limit" => format!("{}: {} run, and {} may", field("name"), field("running"), field("max")),
         "workers" => {
-            format!("queue {}: its {} workers of each node are busy", field("queue"), field("max"))
+            format!(
+                "queue {}: as many of its jobs run on each node as may ({})",
+                field("queue"),
+                field("max")
+            )
         }
         "rate" => {
             let until = when(hold.get("until").and_then(Value::as_str), now);

@@ -31,7 +31,7 @@ pub(crate) async fn start(
     let store = open_store(&settings).await?;
     let others = Others::of(&store, &clock).await?;
     let clock = others.as_ref().map_or(clock, Others::clock);
-    let identity = identity(&settings);
+    let identity = identity(&settings, predecessor::find(&settings.data_dir));
     let instance = identity.instance.clone();
     let parts = Parts {
         history: Arc::new(History::new(store.clone(), Arc::clone(&paths))),

@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How often to try meanwhile.
 const RETRY: Duration = Duration::from_millis(20);
 
+/// The lock of a data directory.
+pub(super) const FILE_NAME: &str = "sexton.lock";
+
 /// Held as long as the daemon runs; the kernel lets go of it however the process ends.
 #[derive(Debug)]
 pub struct DataLock(#[expect(dead_code, reason = "it is held, not used")] File);
@@ -70,7 +73,7 @@ pub enum LockError {
 /// When another daemon has it and does not let go within a few seconds, or it cannot be written.
 pub async fn take(dir: &Path) -> Result<DataLock, LockError> {
     make(dir)?;
-    match lock(&dir.join("sexton.lock")).await? {
+    match lock(&dir.join(FILE_NAME)).await? {
         Ok(taken) => Ok(taken),
         Err(pid) => Err(LockError::Taken { dir: dir.to_owned(), pid }),
     }

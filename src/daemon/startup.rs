@@ -14,8 +14,9 @@ use super::heartbeat;
 use super::lock::{self, DataLock, LockError};
 use super::numbers::Numbers;
 use super::place::{self, PlaceError};
+use super::predecessor::{self, Before};
 use super::standing::Standing;
-use super::{FailureKind, audit_source, predecessor, supervisor};
+use super::{FailureKind, audit_source, supervisor};
 use crate::api::{self, ServeError};
 use crate::audit::writer::AuditError;
 use crate::audit::{AuditHealth, Rewound, rewound};
@@ -132,6 +133,11 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let telemetry = Arc::new(telemetry::init(&settings.log, Arc::clone(&clock))?);
     let paths = Arc::new(RunPaths::under(&settings.data_dir));
     make_directories(&settings, &paths)?;
+    // Before this is a node that has jobs: what it cannot do without it should find out first. Who calls is answered when there are answers.
+    let listener = match &settings.api.listen {
+        Some(listen) => Some(api::bind_tcp(listen.0).await?),
+        None => None,
+    };
     if let Err(error) = ports::process::adopt_orphans() {
         tracing::warn!(%error, "orphans of jobs cannot be adopted; a job that daemonises may outlive its attempt");
     }
@@ -139,6 +145,10 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     // the secrets of other jobs in memory.
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         tracing::warn!(%error, "jobs can read the memory of the daemon");
+    }
+    let before = predecessor::find(&settings.data_dir);
+    if before == Before::Copied {
+        forget_programs(&paths)?;
     }
     let keepers = Keepers::find(Arc::clone(&paths), patience(&settings)).await;
     end_leftovers(&paths, &keepers).await;
@@ -149,7 +159,7 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let clock = others.as_ref().map_or(clock, Others::clock);
     let history = Arc::new(History::new(store.clone(), Arc::clone(&paths)));
     let ages = CautiousClock::new(Arc::clone(&clock), upkeep::remembered_clock(&store).await?);
-    let identity = identity(&settings);
+    let identity = identity(&settings, before);
     let instance = identity.instance.clone();
     let mut engine = Engine::start(Parts {
         settings: Arc::clone(&settings),
@@ -208,8 +218,7 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let socket = api::bind_socket(&settings.api.socket)?;
     let served = api::serve_socket(socket, router.clone(), engine.stop_token());
     engine.keep("the listener on the socket", tokio::spawn(served));
-    if let Some(listen) = &settings.api.listen {
-        let listener = api::bind_tcp(listen.0).await?;
+    if let Some(listener) = listener {
         let served = api::serve_tcp(listener, router, engine.stop_token());
         engine.keep("the listener on TCP", tokio::spawn(served));
     }
@@ -251,12 +260,12 @@ async fn refuse_rewound(store: &Store, settings: &Settings) -> Result<(), StartE
     }
 }
 
-pub(super) fn identity(settings: &Settings) -> Identity {
+pub(super) fn identity(settings: &Settings, before: Before) -> Identity {
     let random = || uuid::Uuid::new_v4().to_string();
     Identity {
         node: settings.node.clone(),
         instance: random(),
-        predecessor: predecessor::find(&settings.data_dir),
+        predecessor: before.dead(),
         fresh_seed: random(),
     }
 }
@@ -278,6 +287,20 @@ pub(super) async fn end_strays(spared: Spared) {
     let ended = tokio::task::spawn_blocking(move || ports::process::end_strays(&spared)).await;
     if let Ok(processes @ 1..) = ended {
         tracing::warn!(processes, "processes that jobs had left in the service were ended");
+    }
+}
+
+/// Forgets the programs of which a copied data directory has records: they are those of the daemon that has the original, and no business of this one.
+fn forget_programs(paths: &RunPaths) -> Result<(), StartError> {
+    let running = paths.running();
+    tracing::warn!(
+        "the data directory is a copy of one that is still there; programs that run there are left alone"
+    );
+    match std::fs::remove_dir_all(&running) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(StartError::Directory { path: running, source })
+        }
+        _ => Ok(()),
     }
 }
 

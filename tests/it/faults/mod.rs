@@ -9,6 +9,7 @@
 
 mod audit;
 mod cancel;
+mod copied;
 mod crash;
 mod damage;
 mod database;
