@@ -39,7 +39,8 @@ pub(super) async fn log(
     let job = record.ok_or_else(|| Problem::not_found(format!("there is no job {id}")))?;
     let latest = u32::try_from(job.attempt).unwrap_or(0);
     let attempt = query.attempt.unwrap_or(latest);
-    if attempt > latest {
+    // While it is not over, that one may come, and may be waited for.
+    if attempt > latest && job.state.is_final() {
         return Err(Problem::not_found(format!("job {id} has no attempt {attempt}")));
     }
     let running = job.state == JobState::Running && i64::from(attempt) == i64::from(job.attempt);
