@@ -24,17 +24,25 @@ pub(super) fn untold(error: ConnectionError) -> ConnectionError {
 }
 
 /// Hosts, ports and database of a URL: what stands before is user and password, and what follows are options, of which one can be a
-/// password. What stands in the place of a port and is none may be a password after which the @ is missing.
+/// password. What stands in the place of a port and is none may be the beginning of a password after which the @ is missing, and what follows
+/// it the rest.
 pub(super) fn shown(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     let rest = rest.split('?').next().unwrap_or(rest);
     let (hosts, database) =
         rest.split_once('/').map_or((rest, None), |(hosts, database)| (hosts, Some(database)));
-    let hosts: Vec<String> = hosts.split(',').map(shown_host).collect();
+    let mut shown: Vec<String> = hosts.split(',').map(shown_host).collect();
+    if let Some(doubtful) = shown.iter().position(|host| host.ends_with(UNSHOWN)) {
+        shown.truncate(doubtful + 1);
+        return format!("postgres://{}", shown.join(","));
+    }
     let database = database.map(|database| format!("/{database}")).unwrap_or_default();
-    format!("postgres://{}{database}", hosts.join(","))
+    format!("postgres://{}{database}", shown.join(","))
 }
+
+/// Stands for what is not shown.
+const UNSHOWN: char = '…';
 
 fn shown_host(host: &str) -> String {
     let (name, port) = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
@@ -47,7 +55,7 @@ fn shown_host(host: &str) -> String {
     match port {
         None | Some("") => name,
         Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => format!("{name}:{port}"),
-        Some(_) => format!("{name}:…"),
+        Some(_) => format!("{name}:{UNSHOWN}"),
     }
 }
 
@@ -81,7 +89,8 @@ mod tests {
             ("postgres://me:s3cret@[::1]:5432/x", "[::1]:5432/x"),
             ("postgres:///x?host=/tmp", "/x"),
             ("postgres://%2Ftmp/x", "%2Ftmp/x"),
-            ("postgres://me:s3cret/x", "me:…/x"),
+            ("postgres://me:s3cret/x", "me:…"),
+            ("postgres://me:s3c/ret,[::1]:5432/x", "me:…"),
         ] {
             assert_eq!(shown(url), format!("postgres://{said}"), "{url}");
         }
