@@ -9,6 +9,7 @@ use serde_json::json;
 use super::access::Changer;
 use super::extract::{Body, Path};
 use super::problem::{FieldError, Problem};
+use super::schedules::pause_reason;
 use super::state::App;
 use super::wire::{List, Origin, Pause, PauseRequest, Queue, QueueOrigins, QueueRequest, time};
 use crate::model::{AuditEvent, QueueChange, QueueSettings, ScheduleId};
@@ -122,7 +123,7 @@ pub(super) async fn pause(
     }
     check_name(&name)?;
     let now = app.clock.now();
-    let reason = request.reason()?;
+    let reason = pause_reason(request.reason)?;
     let event =
         AuditEvent::new("queue.paused", &actor, &subject(&name), &json!({ "reason": reason }), now);
     let node = live.node;

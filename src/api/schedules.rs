@@ -14,7 +14,7 @@ use super::access::Changer;
 use super::ahead::ahead;
 use super::extract::{Body, Path, Query};
 use super::paging::{Paging, list};
-use super::problem::Problem;
+use super::problem::{FieldError, Problem};
 use super::state::App;
 use super::wire::{Last, List, Occurrence, Pause, PauseRequest, RunRequest, Schedule, time};
 use crate::catalog::Catalog;
@@ -250,8 +250,12 @@ pub(super) async fn pause(
     if until.is_some_and(|until| until <= now) {
         return Err(Problem::bad_request("until lies in the past"));
     }
-    let pause =
-        model::Pause { since: now, until, by: actor.to_string(), reason: request.reason()? };
+    let pause = model::Pause {
+        since: now,
+        until,
+        by: actor.to_string(),
+        reason: pause_reason(request.reason)?,
+    };
     let detail = json!({ "until": until.map(time), "reason": pause.reason });
     let event = AuditEvent::new("schedule.paused", &actor, &subject(&schedule.id), &detail, now);
     let (name, node) = (schedule.id.clone(), live.node);
@@ -351,4 +355,18 @@ pub(super) async fn occurrences(
 /// What the audit log calls a schedule.
 fn subject(id: &ScheduleId) -> String {
     format!("schedule:{id}")
+}
+
+/// Why something is paused, which is shown in lists and logs, and which PostgreSQL cannot keep with NUL in it.
+///
+/// # Errors
+/// When there are control characters in it.
+pub(super) fn pause_reason(given: Option<String>) -> Result<String, Problem> {
+    let reason = given.unwrap_or_default();
+    if !reason.chars().any(char::is_control) {
+        return Ok(reason);
+    }
+    let detail = "a reason is one line without control characters".to_owned();
+    let wrong = FieldError { pointer: "/reason".to_owned(), detail };
+    Err(Problem::invalid("the pause is not valid", vec![wrong]))
 }

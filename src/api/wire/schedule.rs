@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{micros, time};
-use crate::api::problem::{FieldError, Problem};
 use crate::store::history::OccurrenceRecord;
 use crate::store::queues;
 
@@ -160,20 +159,4 @@ pub struct PauseRequest {
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-}
-
-impl PauseRequest {
-    /// The reason, which is shown in lists and logs, and which PostgreSQL cannot keep with NUL in it.
-    ///
-    /// # Errors
-    /// When there are control characters in it.
-    pub(in crate::api) fn reason(self) -> Result<String, Problem> {
-        let reason = self.reason.unwrap_or_default();
-        if !reason.chars().any(char::is_control) {
-            return Ok(reason);
-        }
-        let detail = "a reason is one line without control characters".to_owned();
-        let wrong = FieldError { pointer: "/reason".to_owned(), detail };
-        Err(Problem::invalid("the pause is not valid", vec![wrong]))
-    }
 }
