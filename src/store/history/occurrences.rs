@@ -46,6 +46,33 @@ pub struct OccurrenceRecord {
     pub actor: String,
 }
 
+impl OccurrenceRecord {
+    /// What a query selects for it, in the order of its fields.
+    pub(in crate::store) const COLUMNS: (
+        occurrences::id,
+        occurrences::schedule,
+        occurrences::nominal_at,
+        occurrences::decision,
+        occurrences::reason,
+        occurrences::job_id,
+        occurrences::decided_at,
+        occurrences::revision,
+        occurrences::instants,
+        occurrences::actor,
+    ) = (
+        occurrences::id,
+        occurrences::schedule,
+        occurrences::nominal_at,
+        occurrences::decision,
+        occurrences::reason,
+        occurrences::job_id,
+        occurrences::decided_at,
+        occurrences::revision,
+        occurrences::instants,
+        occurrences::actor,
+    );
+}
+
 /// A page of the ledger, newest row first.
 ///
 /// # Errors
@@ -56,18 +83,7 @@ pub fn occurrences(
     page: Page,
 ) -> Result<Vec<OccurrenceRecord>, StoreError> {
     let mut query = occurrences::table
-        .select((
-            occurrences::id,
-            occurrences::schedule,
-            occurrences::nominal_at,
-            occurrences::decision,
-            occurrences::reason,
-            occurrences::job_id,
-            occurrences::decided_at,
-            occurrences::revision,
-            occurrences::instants,
-            occurrences::actor,
-        ))
+        .select(OccurrenceRecord::COLUMNS)
         .order(occurrences::id.desc())
         .limit(page.limit)
         .into_boxed();
@@ -106,18 +122,7 @@ pub fn last_run(conn: &mut Conn, schedule: &str) -> Result<Option<LastRun>, Stor
     let newest = occurrences::table
         .filter(occurrences::schedule.eq(schedule))
         .order(occurrences::nominal_at.desc())
-        .select((
-            occurrences::id,
-            occurrences::schedule,
-            occurrences::nominal_at,
-            occurrences::decision,
-            occurrences::reason,
-            occurrences::job_id,
-            occurrences::decided_at,
-            occurrences::revision,
-            occurrences::instants,
-            occurrences::actor,
-        ))
+        .select(OccurrenceRecord::COLUMNS)
         .first::<OccurrenceRecord>(conn)
         .optional()?;
     let Some(occurrence) = newest else { return Ok(None) };

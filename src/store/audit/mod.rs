@@ -1,13 +1,15 @@
 //! What the audit log is made from, and what the database remembers of it.
 
-use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text};
-use jiff::Timestamp;
+mod anchors;
 
-use super::schema::{attempts, audit_anchors, audit_events, job_results, jobs, nodes, occurrences};
-use super::{Conn, Micros, StoreError, on_each_backend, sequences};
-use crate::audit::chain::Hash;
-use crate::audit::{Anchor, AttemptRow, EventRow, Head, OccurrenceRow, Rows, SubmissionRow, Upto};
+use diesel::prelude::*;
+
+pub(super) use self::anchors::rename_log;
+pub use self::anchors::{add_anchor, anchors, last_anchor, thin_anchors};
+use super::history::OccurrenceRecord;
+use super::schema::{attempts, audit_events, job_results, jobs, nodes, occurrences};
+use super::{Conn, Micros, StoreError, sequences};
+use crate::audit::{AttemptRow, EventRow, OccurrenceRow, Rows, SubmissionRow, Upto};
 use crate::model::{AuditEvent, NodeId};
 
 /// Which rows belong to a log.
@@ -95,41 +97,17 @@ fn occurrences_after(
     after: i64,
     limit: i64,
 ) -> Result<Vec<OccurrenceRow>, StoreError> {
-    #[derive(Queryable)]
-    struct Row {
-        id: i64,
-        schedule: String,
-        nominal_at: Micros,
-        decision: String,
-        reason: String,
-        job_id: Option<i64>,
-        decided_at: Micros,
-        revision: String,
-        instants: i64,
-        actor: String,
-    }
     let mut query = occurrences::table
         .filter(occurrences::id.gt(after))
         .order(occurrences::id)
         .limit(limit)
-        .select((
-            occurrences::id,
-            occurrences::schedule,
-            occurrences::nominal_at,
-            occurrences::decision,
-            occurrences::reason,
-            occurrences::job_id,
-            occurrences::decided_at,
-            occurrences::revision,
-            occurrences::instants,
-            occurrences::actor,
-        ))
+        .select(OccurrenceRecord::COLUMNS)
         .into_boxed();
     if let Some(nodes) = nodes {
         query = query.filter(occurrences::node_id.eq_any(nodes));
     }
-    let rows: Vec<Row> = query.load(conn)?;
-    let row = |row: Row| OccurrenceRow {
+    let rows: Vec<OccurrenceRecord> = query.load(conn)?;
+    let row = |row: OccurrenceRecord| OccurrenceRow {
         id: row.id,
         schedule: row.schedule,
         nominal_at: row.nominal_at.into(),
@@ -345,128 +323,9 @@ pub fn ids_given(conn: &mut Conn) -> Result<Upto, StoreError> {
     })
 }
 
-/// Remembers where a log is.
-///
-/// # Errors
-/// When the database refuses.
-pub fn add_anchor(conn: &mut Conn, log: &str, anchor: &Anchor) -> Result<(), StoreError> {
-    let upto = anchor.head.upto;
-    let row = (
-        audit_anchors::log.eq(log),
-        audit_anchors::seq.eq(i64::try_from(anchor.head.seq).unwrap_or(i64::MAX)),
-        audit_anchors::hash.eq(anchor.head.hash.as_str()),
-        audit_anchors::at.eq(anchor.at.as_microsecond()),
-        audit_anchors::occurrences.eq(upto.occurrences),
-        audit_anchors::jobs.eq(upto.jobs),
-        audit_anchors::attempts.eq(upto.attempts),
-        audit_anchors::events.eq(upto.events),
-    );
-    // An anchor is never replaced: the first word on a record is the one that counts.
-    on_each_backend!(conn, |inner| diesel::insert_into(audit_anchors::table)
-        .values(row)
-        .on_conflict_do_nothing()
-        .execute(inner)?);
-    Ok(())
-}
-
-/// Gives the anchors of one log to another, which is the same file under the name that a database of another kind knows it by. Anchors
-/// that are there under that name are of a file that was never this database's.
-pub(super) fn rename_log(conn: &mut Conn, from: &str, to: &str) -> Result<(), StoreError> {
-    if from == to || last_anchor(conn, from)?.is_none() {
-        return Ok(());
-    }
-    diesel::delete(audit_anchors::table.filter(audit_anchors::log.eq(to))).execute(conn)?;
-    diesel::update(audit_anchors::table.filter(audit_anchors::log.eq(from)))
-        .set(audit_anchors::log.eq(to))
-        .execute(conn)?;
-    Ok(())
-}
-
-/// Thins out old anchors: of each day before `before`, the last one stays.
-///
-/// # Errors
-/// When the database refuses.
-pub fn thin_anchors(conn: &mut Conn, log: &str, before: Timestamp) -> Result<usize, StoreError> {
-    let bind = match conn {
-        Conn::Sqlite(_) => ["?", "?", "?"],
-        Conn::Postgres(_) => ["$1", "$2", "$3"],
-    };
-    let [log_bind, before_bind, kept_bind] = bind;
-    // The first record's neighbour, 0, is not of a day; deleting it does no harm.
-    let query = format!(
-        "DELETE FROM audit_anchors WHERE log = {log_bind} AND at < {before_bind} AND seq NOT IN \
-         (SELECT max(seq) FROM audit_anchors WHERE log = {kept_bind} GROUP BY at / 86400000000)"
-    );
-    let deleted = on_each_backend!(conn, |inner| diesel::sql_query(query)
-        .bind::<Text, _>(log)
-        .bind::<BigInt, _>(before.as_microsecond())
-        .bind::<Text, _>(log)
-        .execute(inner)?);
-    Ok(deleted)
-}
-
-type AnchorRow = (i64, String, Micros, i64, i64, i64, i64);
-
-fn anchor(
-    (seq, hash, at, occurrences, jobs, attempts, events): AnchorRow,
-) -> Result<Anchor, StoreError> {
-    let damaged = || StoreError::Damaged { what: "audit anchor", detail: format!("{seq} {hash}") };
-    let head = Head {
-        seq: u64::try_from(seq).map_err(|_negative| damaged())?,
-        hash: Hash::parse(hash.as_bytes()).ok_or_else(damaged)?,
-        upto: Upto { occurrences, jobs, attempts, events },
-    };
-    Ok(Anchor { head, at: at.into() })
-}
-
-/// All anchors of a log by number, for [`crate::audit::verify()`].
-///
-/// # Errors
-/// When the database refuses or holds something else.
-pub fn anchors(conn: &mut Conn, log: &str) -> Result<Vec<Anchor>, StoreError> {
-    let rows: Vec<AnchorRow> = audit_anchors::table
-        .filter(audit_anchors::log.eq(log))
-        .order(audit_anchors::seq)
-        .select(ANCHOR)
-        .load(conn)?;
-    // Record 0 is where a log begins, not a record.
-    rows.into_iter().filter(|row| row.0 > 0).map(anchor).collect()
-}
-
-/// The newest anchor of a log; its number is 0 when the log had no record yet.
-///
-/// # Errors
-/// When the database refuses or holds something else.
-pub fn last_anchor(conn: &mut Conn, log: &str) -> Result<Option<Anchor>, StoreError> {
-    let row: Option<AnchorRow> = audit_anchors::table
-        .filter(audit_anchors::log.eq(log))
-        .order(audit_anchors::seq.desc())
-        .select(ANCHOR)
-        .first(conn)
-        .optional()?;
-    row.map(anchor).transpose()
-}
-
-const ANCHOR: (
-    audit_anchors::seq,
-    audit_anchors::hash,
-    audit_anchors::at,
-    audit_anchors::occurrences,
-    audit_anchors::jobs,
-    audit_anchors::attempts,
-    audit_anchors::events,
-) = (
-    audit_anchors::seq,
-    audit_anchors::hash,
-    audit_anchors::at,
-    audit_anchors::occurrences,
-    audit_anchors::jobs,
-    audit_anchors::attempts,
-    audit_anchors::events,
-);
-
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use serde_json::json;
 
     use super::super::nodes::{NewNode, register};
@@ -538,25 +397,6 @@ mod tests {
             let rows = rows_after(&mut conn, &source, Upto::default(), 10).unwrap();
             assert_eq!(rows.events.iter().map(|event| event.id).collect::<Vec<_>>(), [1, 3]);
             assert_eq!(ids_given(&mut conn).unwrap().events, 3);
-        }
-    }
-
-    #[test]
-    fn of_old_days_the_last_anchor_stays() {
-        for (_database, mut conn) in each() {
-            let day =
-                |days: i64, second: i64| Timestamp::from_second(days * 86_400 + second).unwrap();
-            for (seq, at) in
-                [(1, day(1, 0)), (2, day(1, 9)), (3, day(2, 0)), (4, day(9, 0)), (5, day(9, 1))]
-            {
-                let anchor = Anchor { head: Head { seq, ..Head::EMPTY }, at };
-                add_anchor(&mut conn, "", &anchor).unwrap();
-            }
-            thin_anchors(&mut conn, "", day(9, 0)).unwrap();
-            let kept: Vec<u64> =
-                anchors(&mut conn, "").unwrap().iter().map(|anchor| anchor.head.seq).collect();
-            assert_eq!(kept, [2, 3, 4, 5]);
-            assert_eq!(last_anchor(&mut conn, "").unwrap().map(|anchor| anchor.head.seq), Some(5));
         }
     }
 }
