@@ -17,7 +17,7 @@ use super::schedules::instant;
 use super::state::App;
 use super::submission::{Submitted, check_submission};
 use super::wire::{Attempt, HeldBy, ItemState, Job, List, Submission, WaitsFor, time};
-use crate::model::{Actor, Event, FinalState, JobId, JobState, NewJob};
+use crate::model::{Actor, Event, FinalState, JobId, JobState, NewJob, sought_label};
 use crate::queue::{Ageing, expected_end};
 use crate::store::batches::{self, ItemRecord};
 use crate::store::dependencies::waits_for;
@@ -63,11 +63,13 @@ impl JobQuery {
                 .label
                 .iter()
                 .flat_map(|labels| labels.split(','))
-                .map(str::to_owned)
-                .collect(),
+                .map(sought_label)
+                .collect::<Result<_, _>>()
+                .map_err(Problem::bad_request)?,
             since: instant("since", self.since.as_deref())?,
             until: instant("until", self.until.as_deref())?,
             without_replaced: false,
+            without_dry_runs: false,
         })
     }
 }
@@ -119,11 +121,16 @@ pub(super) async fn show(
     Ok(axum::Json(job))
 }
 
-/// A job with what can be said of its future.
+/// A job with what can be said of its future. A batch takes as long as its items, how many at a time nobody can say before; how far it has come
+/// since it could begin tells.
 fn estimated(app: &App, record: JobRecord) -> Job {
-    let usual = app.live.as_ref().and_then(|live| live.durations.of(&record.kind));
+    let is_of_jobs = record.batch.is_some() && !record.settings.whole_batch;
+    let usual = app.live.as_ref().filter(|_| !is_of_jobs);
+    let usual = usual.and_then(|live| live.durations.of(&record.kind));
     let percent = record.progress.and_then(|percent| u8::try_from(percent).ok());
-    let end = match (record.state.is_final(), record.started_at) {
+    let began =
+        record.started_at.or_else(|| is_of_jobs.then(|| record.run_at.max(record.created_at)));
+    let end = match (record.state.is_final(), began) {
         (false, Some(started_at)) => expected_end(started_at, app.clock.now(), percent, usual),
         _ => None,
     };

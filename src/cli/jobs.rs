@@ -115,7 +115,7 @@ pub(super) fn jobs_table(session: &Session, jobs: &[Value]) {
                 .find_map(|field| job.get(field).and_then(Value::as_str));
             vec![
                 text(job, "id"),
-                text(job, "state"),
+                state_of(job),
                 text(job, "kind"),
                 text(job, "schedule"),
                 text(job, "priority"),
@@ -149,6 +149,12 @@ pub(super) fn filter(
     ])
 }
 
+/// The state, and whether it is that of work at all.
+fn state_of(job: &Value) -> String {
+    let is_dry_run = job.get("dry_run").and_then(Value::as_bool).unwrap_or_default();
+    format!("{}{}", text(job, "state"), if is_dry_run { " (dry run)" } else { "" })
+}
+
 /// What there is to say of a job: who does its work now, why it did not end well, or how far it is.
 fn note_of(job: &Value) -> String {
     let error = job.get("error").and_then(Value::as_str);
@@ -174,7 +180,7 @@ pub(super) async fn show(session: &Session, id: i64) -> Outcome {
         return Ok(Exit::Ok);
     }
     let now = session.now();
-    line(format!("job {id}  {}  {}", text(&job, "kind"), text(&job, "state")));
+    line(format!("job {id}  {}  {}", text(&job, "kind"), state_of(&job)));
     for (label, field) in [
         ("schedule", "schedule"),
         ("for", "nominal_at"),
@@ -191,11 +197,12 @@ pub(super) async fn show(session: &Session, id: i64) -> Outcome {
         ("created", "created_at"),
         ("run at", "run_at"),
         ("started", "started_at"),
+        ("ends", "expected_end"),
         ("finished", "finished_at"),
         ("error", "error"),
     ] {
         let Some(value) = job.get(field).filter(|value| !value.is_null()) else { continue };
-        let is_time = field.ends_with("_at");
+        let is_time = field.ends_with("_at") || field == "expected_end";
         let shown = if is_time { when(value.as_str(), now) } else { plain(&text(&job, field)) };
         line(format!("  {label:<9} {shown}"));
     }

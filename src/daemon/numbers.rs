@@ -51,6 +51,8 @@ impl Numbers {
 
     fn count(&self, event: &Event) {
         match event {
+            // Who watches for the last success of a backup must not be told of one that was only tried out.
+            Event::AttemptFinished { dry_run: true, .. } => {}
             Event::AttemptFinished { kind, schedule, outcome, state, at, duration_ms, .. } => {
                 self.metrics.run_ended(&RunEnded {
                     schedule: schedule.as_ref().map(ScheduleId::as_str),

@@ -3,7 +3,7 @@
 //! Events are hints: a listener that was not there, or was too slow, reads the truth from the database.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{Decision, JobId, JobState, Outcome, ScheduleId};
 
@@ -27,6 +27,7 @@ pub enum Event {
         /// Which execution this is.
         attempt: u32,
         /// When.
+        #[serde(serialize_with = "in_micros")]
         at: Timestamp,
         /// How long it had been due, in milliseconds.
         waited_ms: u64,
@@ -46,15 +47,20 @@ pub enum Event {
         /// What became of the job.
         state: JobState,
         /// When.
+        #[serde(serialize_with = "in_micros")]
         at: Timestamp,
         /// How long it took, in milliseconds.
         duration_ms: u64,
+        /// Whether it only told what it would have done.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        dry_run: bool,
     },
     /// Something was decided about a due instant.
     Decided {
         /// The schedule.
         schedule: ScheduleId,
         /// The instant.
+        #[serde(serialize_with = "in_micros")]
         nominal_at: Timestamp,
         /// What.
         decision: Decision,
@@ -93,4 +99,9 @@ pub enum Event {
         /// By whom.
         actor: String,
     },
+}
+
+/// RFC 3339 in UTC with microseconds, as everywhere: clocks tell more, and what is stored does not.
+fn in_micros<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{at:.6}"))
 }

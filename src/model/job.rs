@@ -186,7 +186,8 @@ pub struct JobSettings {
     /// The longest all attempts and the waits between them may take, from the first start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_timeout: Option<HumanDuration>,
-    /// Plan and report, change nothing.
+    /// Plan and report, change nothing. It waits for its turn like every other job, and when it is over it counts for nothing: it has done
+    /// nothing that others wait for, repeat, learn from or measure.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
     /// At most so many jobs of that key at once.
@@ -389,6 +390,12 @@ impl NewJob {
             on_every_node: false,
             actor,
         }
+    }
+
+    /// The unique key that it takes. A dry run takes none, and is made even where another job has it: neither of them does what the other does.
+    #[must_use]
+    pub fn key(&self) -> Option<&UniqueKey> {
+        self.unique.as_ref().filter(|_| !self.settings.dry_run)
     }
 
     /// The part of its queue that it waits in.

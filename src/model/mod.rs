@@ -45,7 +45,7 @@ pub use job::{
     JobSettings, JobState, NewItem, NewJob, OnDependencyFailure, UniqueKey,
 };
 pub use json::{JsonText, MAX_JSON_LEVELS, nests_deeper};
-pub use label::{Labels, MAX_LABELS, label_problem, label_problems};
+pub use label::{Labels, MAX_LABELS, label_problem, label_problems, sought_label};
 pub use ledger::{Ledger, Pause};
 pub use node::{NodeChoice, NodeIdentity, NodeSelector, is_node_label, is_node_name};
 pub use occurrence::{Decision, Occurrence, OverlapVerdict};

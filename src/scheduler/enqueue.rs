@@ -103,7 +103,10 @@ impl Enqueuer {
         let instant = Instant {
             schedule: schedule.id.clone(),
             nominal_at: run.nominal_at.unwrap_or(now),
-            reason: blocked.unwrap_or_else(|| format!("run by hand by {}", run.actor)),
+            reason: blocked.unwrap_or_else(|| {
+                let what = if run.dry_run { "dry run" } else { "run" };
+                format!("{what} by hand by {}", run.actor)
+            }),
             revision: schedule.hash.to_string(),
             instants: 1,
             actor: run.actor,
@@ -111,7 +114,9 @@ impl Enqueuer {
             basis: None,
             plan,
         };
-        let (context, overlap, given) = (self.context(), schedule.run.overlap, run.nominal_at);
+        // A dry run is in nobody's way, and cancels nothing that runs.
+        let overlap = if run.dry_run { Overlap::Allow } else { schedule.run.overlap };
+        let (context, given) = (self.context(), run.nominal_at);
         let write = self.store.write(move |conn| {
             let mut instant = instant.clone();
             if given.is_none() {

@@ -285,13 +285,14 @@ fn untie(conn: &mut Conn, end: &End<'_>, ties: &Ties) -> Result<Option<ScheduleI
     let Some(schedule) = &ties.schedule else { return Ok(None) };
     let live = DeleteLive { schedule, job_id: id };
     on_each_backend!(conn, |inner| live.execute(inner)?);
-    // A dry run has not done what others wait for.
-    let is_real = !ties.is_dry_run()?;
+    if ties.is_dry_run()? {
+        return Ok(None);
+    }
     let at = end.at.as_microsecond();
-    let succeeded_at = (end.state == FinalState::Completed && is_real).then_some(at);
+    let succeeded_at = (end.state == FinalState::Completed).then_some(at);
     let note = NoteEnd { at, succeeded_at, schedule };
     on_each_backend!(conn, |inner| note.execute(inner)?);
-    if ties.followers > 0 && is_real {
+    if ties.followers > 0 {
         let state = end.state.state().as_str();
         let on_end = OnEnd::of(end.state).as_str();
         let note = NoteForFollowers { ended_at: at, job_id: id, state, schedule, on_end };

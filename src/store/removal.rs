@@ -135,7 +135,7 @@ pub fn redrive(conn: &mut Conn, id: JobId, context: SubmitContext) -> Result<Red
         return Ok(Redriven::KeyTakenBy(other));
     }
     diesel::delete(job_results::table.find(id.0)).execute(conn)?;
-    if let Some(schedule) = schedule {
+    if let Some(schedule) = schedule.filter(|_| !settings.dry_run) {
         let live = InsertLive { schedule: &schedule, job_id: id.0 };
         on_each_backend!(conn, |inner| live.execute(inner)?);
     }

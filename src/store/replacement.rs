@@ -62,7 +62,7 @@ pub fn replace(
     }
     let mut job = same_but(old, params, by, context)?;
     dependencies::without_gone(conn, &mut job.settings.depends_on)?;
-    if job.unique.is_some() {
+    if job.key().is_some() {
         // It may hold its key for a while after its end; the one that follows it takes it over.
         diesel::delete(unique_keys::table.filter(unique_keys::job_id.eq(id.0))).execute(conn)?;
     }

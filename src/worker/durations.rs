@@ -49,7 +49,11 @@ impl LearnedDurations {
             };
             match event {
                 Ok(Event::AttemptFinished {
-                    kind, outcome: Outcome::Success, duration_ms, ..
+                    kind,
+                    outcome: Outcome::Success,
+                    duration_ms,
+                    dry_run: false,
+                    ..
                 }) => {
                     self.learn(&kind, Duration::from_millis(duration_ms));
                 }

@@ -7,7 +7,7 @@ use super::super::schedules::instant;
 use super::super::state::App;
 use super::super::wire::Selection;
 use super::outcome::possible;
-use crate::model::JobState;
+use crate::model::{JobState, sought_label};
 use crate::store::by_hand::{self, Order};
 use crate::store::history::{self, Among, JobFilter, Page};
 
@@ -33,15 +33,17 @@ pub(super) async fn choose(
 ) -> Result<Chosen, Problem> {
     let state: Option<JobState> =
         selection.state.as_deref().map(str::parse).transpose().map_err(Problem::bad_request)?;
+    let labels = selection.labels.iter().map(|label| sought_label(label));
     let filter = JobFilter {
         among: state.map(Among::State).into_iter().collect(),
         kind: selection.kind.clone(),
         schedule: selection.schedule.clone(),
         queue: selection.queue.clone(),
-        labels: selection.labels.clone(),
+        labels: labels.collect::<Result<_, _>>().map_err(Problem::bad_request)?,
         since: instant("since", selection.since.as_deref())?,
         until: instant("until", selection.until.as_deref())?,
         without_replaced: false,
+        without_dry_runs: false,
     };
     // An empty list is one, too: it is what somebody sends whose look has found nothing, and must not mean everything.
     let is_named = selection.ids.is_some();

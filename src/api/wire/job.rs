@@ -62,10 +62,11 @@ pub struct Job {
     pub dry_run: bool,
     /// The longest one attempt may take.
     pub timeout: Option<String>,
-    /// How long its successful attempt will take, learned from others of its kind; where a single job was submitted or asked for.
+    /// How long its successful attempt will take, learned from others of its kind; where a single job was submitted or asked for that is no
+    /// batch of jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_duration_ms: Option<u64>,
-    /// When the running attempt will be over, by what it says of itself, else by what others took.
+    /// When the running attempt will be over, by what it says of itself, else by what others took. Of a batch: by how much of it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_end: Option<String>,
     /// How far it is, if it is a batch. While it is not over it is `running`.

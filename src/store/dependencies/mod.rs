@@ -64,6 +64,12 @@ pub(super) fn add(conn: &mut Conn, id: JobId, job: &NewJob) -> Result<bool, Stor
     if let Some(gone) = needed.iter().find(|needed| needed.became == Became::Gone) {
         return Err(no_such(gone.on));
     }
+    if let Some(dry_run) = needed.iter().find(|needed| needed.is_dry_run && !settings.dry_run) {
+        return Err(StoreError::Conflict(format!(
+            "job {} is a dry run: it does nothing that other work could build on",
+            dry_run.on
+        )));
+    }
     let waits_for = needs::to_wait_for(&needed, settings.on_dependency_failure);
     let waits_for = waits_for.map_err(|why| match why {
         Hopeless::Ended(on, state) => StoreError::Conflict(format!(

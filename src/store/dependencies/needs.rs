@@ -10,6 +10,7 @@ use diesel::prelude::*;
 use crate::model::{
     Dependency, DependencyNeeds, JobId, JobSettings, JobState, OnDependencyFailure,
 };
+use crate::store::history::is_real;
 use crate::store::schema::{attempts, batch_items, job_replacements, job_results, jobs};
 use crate::store::{Conn, StoreError};
 
@@ -31,6 +32,8 @@ pub(super) struct Needed {
     pub(super) on: i64,
     pub(super) needs: DependencyNeeds,
     pub(super) became: Became,
+    /// Whether it only told what it would have done.
+    pub(super) is_dry_run: bool,
 }
 
 /// Why a job can never run as things are.
@@ -51,7 +54,7 @@ pub(super) fn to_wait_for(
 ) -> Result<Vec<(i64, DependencyNeeds)>, Hopeless> {
     use DependencyNeeds::{Any, Finished, Success};
     let (mut waits_for, mut one_has_completed) = (Vec::new(), false);
-    for Needed { on, needs, became } in needed {
+    for Needed { on, needs, became, .. } in needed {
         let is_met = match (needs, became) {
             (_, Became::Lives) => false,
             (Finished, _) => true,
@@ -92,8 +95,8 @@ pub(super) fn to_wait_for(
 pub(super) fn look(conn: &mut Conn, depends_on: &[Dependency]) -> Result<Vec<Needed>, StoreError> {
     let mut all = Vec::with_capacity(depends_on.len());
     for Dependency { on, needs } in depends_on {
-        let (on, became) = became(conn, on.0)?;
-        all.push(Needed { on, needs: *needs, became });
+        let (on, became, is_dry_run) = became(conn, on.0)?;
+        all.push(Needed { on, needs: *needs, became, is_dry_run });
     }
     distinct(all)
 }
@@ -132,27 +135,31 @@ pub(in crate::store) fn without_gone(
     Ok(())
 }
 
-/// The job that does the work of one by now, and what has become of that.
-fn became(conn: &mut Conn, on: i64) -> Result<(i64, Became), StoreError> {
+/// The job that does the work of one by now, what has become of that, and whether it is a dry run.
+fn became(conn: &mut Conn, on: i64) -> Result<(i64, Became, bool), StoreError> {
     let mut on = on;
     loop {
-        let found: Option<(Option<String>, Option<i64>)> = jobs::table
+        let found: Option<(Option<String>, Option<i64>, bool)> = jobs::table
             .left_join(job_results::table.on(job_results::job_id.eq(jobs::id)))
             .left_join(job_replacements::table.on(job_replacements::job_id.eq(jobs::id)))
             .filter(jobs::id.eq(on))
-            .select((job_results::state.nullable(), job_replacements::replaced_by.nullable()))
+            .select((
+                job_results::state.nullable(),
+                job_replacements::replaced_by.nullable(),
+                diesel::dsl::not(is_real()),
+            ))
             .first(conn)
             .optional()?;
         match found {
-            None => return Ok((on, Became::Gone)),
+            None => return Ok((on, Became::Gone, false)),
             // A job that does the work of another one is younger, so this ends.
-            Some((_, Some(other))) => on = other,
-            Some((None, None)) => return Ok((on, Became::Lives)),
-            Some((Some(state), None)) => {
+            Some((_, Some(other), _)) => on = other,
+            Some((None, None, is_dry_run)) => return Ok((on, Became::Lives, is_dry_run)),
+            Some((Some(state), None, is_dry_run)) => {
                 let state = state
                     .parse()
                     .map_err(|detail| StoreError::Damaged { what: "job state", detail })?;
-                return Ok((on, Became::Over(state)));
+                return Ok((on, Became::Over(state), is_dry_run));
             }
         }
     }
@@ -202,6 +209,7 @@ mod tests {
             on,
             needs: *needs,
             became: *became,
+            is_dry_run: false,
         };
         (1..).zip(all).map(one).collect()
     }

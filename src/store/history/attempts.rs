@@ -5,6 +5,7 @@ use std::time::Duration;
 use diesel::prelude::*;
 use jiff::Timestamp;
 
+use super::{IS_REAL, is_real};
 use crate::model::{JobId, Outcome};
 use crate::store::schema::{attempts, jobs};
 use crate::store::{Conn, Micros, StoreError};
@@ -76,6 +77,7 @@ pub fn latest_durations(
 ) -> Result<Vec<(String, Duration)>, StoreError> {
     let mut rows: Vec<(String, String, Micros, Micros)> = attempts::table
         .inner_join(jobs::table.on(jobs::id.eq(attempts::job_id)))
+        .filter(is_real())
         .order(attempts::id.desc())
         .limit(limit)
         .select((jobs::kind, attempts::outcome, attempts::started_at, attempts::finished_at))
@@ -115,12 +117,12 @@ pub fn day_numbers(
         Conn::Postgres(_) => ("$1", "$2"),
     };
     let rows: Vec<Sum> = diesel::sql_query(format!(
-        "SELECT j.kind, a.outcome, COUNT(*) AS attempts, \
+        "SELECT jobs.kind, a.outcome, COUNT(*) AS attempts, \
          CAST(AVG(a.finished_at - a.started_at) AS BIGINT) AS mean_us, \
          MAX(a.finished_at - a.started_at) AS max_us \
-         FROM attempts a JOIN jobs j ON j.id = a.job_id \
-         WHERE a.finished_at >= {first} AND a.finished_at < {second} \
-         GROUP BY j.kind, a.outcome ORDER BY j.kind, a.outcome"
+         FROM attempts a JOIN jobs ON jobs.id = a.job_id \
+         WHERE a.finished_at >= {first} AND a.finished_at < {second} AND {IS_REAL} \
+         GROUP BY jobs.kind, a.outcome ORDER BY jobs.kind, a.outcome"
     ))
     .bind::<BigInt, _>(from.as_microsecond())
     .bind::<BigInt, _>(until.as_microsecond())

@@ -4,7 +4,10 @@ mod attempts;
 mod occurrences;
 mod record;
 
+use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use jiff::Timestamp;
 
 use super::schema::{
@@ -58,6 +61,18 @@ pub struct JobFilter {
     pub until: Option<Timestamp>,
     /// Leaving out those whose work another job does with other params.
     pub without_replaced: bool,
+    /// Leaving out those that only told what they would do.
+    pub without_dry_runs: bool,
+}
+
+/// That a job is no dry run, in terms of the table `jobs`. Its settings are written by [`crate::model::JobSettings`], in which a quotation mark
+/// within a text is escaped, so no text in them looks like this.
+pub(in crate::store) const IS_REAL: &str =
+    "(jobs.settings IS NULL OR jobs.settings NOT LIKE '%\"dry_run\":true%')";
+
+/// That a job is no dry run.
+pub(in crate::store) fn is_real() -> SqlLiteral<Bool> {
+    sql(IS_REAL)
 }
 
 /// A page of a list that is ordered by falling id.
@@ -139,6 +154,9 @@ pub fn job_ids(conn: &mut Conn, filter: &JobFilter, page: Page) -> Result<Vec<i6
     if filter.without_replaced {
         let replaced = job_replacements::table.select(job_replacements::job_id);
         query = query.filter(jobs::id.ne_all(replaced));
+    }
+    if filter.without_dry_runs {
+        query = query.filter(is_real());
     }
     Ok(query.load(conn)?)
 }

@@ -1,11 +1,12 @@
 //! Rows of the ledger.
 
+use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 use jiff::Timestamp;
 
-use super::{JobFilter, Page, jobs};
+use super::{JobFilter, Page, is_real};
 use crate::model::{JobId, JobState};
-use crate::store::schema::occurrences;
+use crate::store::schema::{jobs, occurrences};
 use crate::store::{Conn, Micros, StoreError};
 
 /// Which rows of the ledger to list; everything that is set must hold.
@@ -114,20 +115,26 @@ pub struct LastRun {
     pub job: Option<(JobId, JobState, Option<Timestamp>)>,
 }
 
-/// The last thing that happened to a schedule.
+/// The last thing that happened to a schedule; a dry run is nothing.
 ///
 /// # Errors
 /// When the database refuses.
 pub fn last_run(conn: &mut Conn, schedule: &str) -> Result<Option<LastRun>, StoreError> {
+    let its_job = jobs::table.filter(jobs::id.nullable().eq(occurrences::job_id));
+    let is_dry_run = exists(its_job.filter(not(is_real())));
     let newest = occurrences::table
-        .filter(occurrences::schedule.eq(schedule))
+        .filter(occurrences::schedule.eq(schedule).and(not(is_dry_run)))
         .order(occurrences::nominal_at.desc())
         .select(OccurrenceRecord::COLUMNS)
         .first::<OccurrenceRecord>(conn)
         .optional()?;
     let Some(occurrence) = newest else { return Ok(None) };
-    let filter = JobFilter { schedule: Some(schedule.to_owned()), ..JobFilter::default() };
-    let job = jobs(conn, &filter, Page { limit: 1, before: None })?.pop();
+    let filter = JobFilter {
+        schedule: Some(schedule.to_owned()),
+        without_dry_runs: true,
+        ..JobFilter::default()
+    };
+    let job = super::jobs(conn, &filter, Page { limit: 1, before: None })?.pop();
     let job = job.map(|job| (job.id, job.state, job.finished_at));
     Ok(Some(LastRun { occurrence, job }))
 }

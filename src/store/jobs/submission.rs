@@ -115,7 +115,7 @@ impl Done {
 
 /// Whether nothing that other jobs of the same calls do has a say in what becomes of the job.
 fn stands_alone(job: &NewJob) -> bool {
-    let takes_a_key = job.unique.is_some();
+    let takes_a_key = job.key().is_some();
     let is_many = job.on_every_node || !job.items.is_empty();
     !takes_a_key && !is_many && job.depends_on_earlier.is_empty()
 }
@@ -201,7 +201,7 @@ pub(in crate::store) fn submit_one(
     } else {
         job
     };
-    if let Some(unique) = &job.unique
+    if let Some(unique) = job.key()
         && let Some(holder) = holder_of(conn, &unique.key, context.now)?
     {
         return Ok(Submitted { id: holder, state: None });
@@ -209,7 +209,7 @@ pub(in crate::store) fn submit_one(
     let id = new_job_ids(conn, 1)?[0];
     let new = New { id, submission, job, context };
     insert(conn, &[new])?;
-    if let Some(unique) = &job.unique
+    if let Some(unique) = job.key()
         && !take_key(conn, unique, id, context.now)?
     {
         // Another node was faster by a moment.
@@ -281,7 +281,7 @@ fn insert<'a>(conn: &mut Conn, new: &[New<'a>]) -> Result<(), StoreError> {
             params: job.params.as_str(),
             labels,
             settings,
-            unique_key: job.unique.as_ref().map(|unique| unique.key.as_str()),
+            unique_key: job.key().map(|unique| unique.key.as_str()),
             run_at: job.run_at.as_microsecond(),
             created_at: context.now.as_microsecond(),
             actor: job.actor.as_str(),
@@ -299,7 +299,9 @@ fn mark(conn: &mut Conn, new: &[New<'_>]) -> Result<(), StoreError> {
         job.labels.iter().map(label)
     });
     execute_each(conn, labels)?;
-    let live = new.iter().filter_map(|New { id, job, .. }| {
+    // A dry run is not in the way of its schedule's work.
+    let real = new.iter().filter(|new| !new.job.settings.dry_run);
+    let live = real.filter_map(|New { id, job, .. }| {
         let (schedule, _) = job.schedule.as_ref()?;
         Some(InsertLive { schedule: schedule.as_str(), job_id: *id })
     });

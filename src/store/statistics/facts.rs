@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use jiff::Timestamp;
 
 use crate::model::{Decision, FinalState, JobId, Outcome};
+use crate::store::history::is_real;
 use crate::store::schema::{attempts, job_results, jobs, occurrences};
 use crate::store::{Conn, Micros, StoreError};
 
@@ -175,6 +176,7 @@ struct AttemptRow {
 pub fn attempts(conn: &mut Conn, slice: Slice) -> Result<FactPage<AttemptFact>, StoreError> {
     let rows: Vec<AttemptRow> = attempts::table
         .inner_join(jobs::table.on(jobs::id.eq(attempts::job_id)))
+        .filter(is_real())
         .filter(attempts::finished_at.ge(slice.start()))
         .filter(attempts::finished_at.lt(slice.end()))
         .filter(attempts::finished_at.gt(slice.start()).or(attempts::id.gt(slice.start_id())))
@@ -261,6 +263,7 @@ fn results_in(
     let at = job_results::finished_at;
     let rows = job_results::table
         .inner_join(jobs::table.on(jobs::id.eq(job_results::job_id)))
+        .filter(is_real())
         .filter(job_results::state.eq(state.state().as_str()))
         .filter(at.ge(slice.start()))
         .filter(at.lt(slice.end()))

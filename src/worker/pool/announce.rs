@@ -45,6 +45,7 @@ impl State {
             state: *state,
             at: attempt.finished_at,
             duration_ms,
+            dry_run: job.dry_run,
         });
     }
 

@@ -10,6 +10,7 @@ use super::ahead::Waiting;
 use super::state::{Running, State};
 use crate::jobs::{Context, Handler, Items, JobInfo, Output, Progress};
 use crate::model::{Event, HumanDuration, is_high};
+use crate::store::breakers::HeldTo;
 use crate::store::claim::ClaimedJob;
 use crate::worker::attempt::{self, Attempt, Begun, Bounds, StopOrder};
 use crate::worker::items::StoredItems;
@@ -109,7 +110,8 @@ impl State {
             (Some(total), Some(first)) => Some(first + total.get()),
             _ => None,
         };
-        let held_to = job.held_to.clone();
+        // What a dry run comes to says nothing of what its kind depends on.
+        let held_to = if job.settings.dry_run { HeldTo::new() } else { job.held_to.clone() };
         let stop = StopOrder::new();
         let (progress, receiver) = Progress::channel();
         let bounds = Bounds {
