@@ -5,10 +5,19 @@ use super::wire::List;
 use crate::store::history::Page;
 
 /// Rows in a page when the request does not say.
-const DEFAULT_LIMIT: i64 = 100;
+pub(super) const DEFAULT_LIMIT: i64 = 100;
 
 /// Rows in a page at the most.
-const MAX_LIMIT: i64 = 1000;
+pub(super) const MAX_LIMIT: i64 = 1000;
+
+/// How many rows a page is to have, as far as a request says.
+pub(super) fn limit(asked: Option<i64>, default: i64, most: i64) -> Result<i64, Problem> {
+    let limit = asked.unwrap_or(default);
+    if (1..=most).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Problem::bad_request(format!("limit is {limit}; it must be from 1 to {most}")))
+}
 
 /// What a request says about the page it wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +28,7 @@ pub(super) struct Paging {
 
 impl Paging {
     pub(super) fn new(limit: Option<i64>, cursor: Option<&str>) -> Result<Self, Problem> {
-        let limit = limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(Problem::bad_request(format!(
-                "limit is {limit}; it must be from 1 to {MAX_LIMIT}"
-            )));
-        }
+        let limit = self::limit(limit, DEFAULT_LIMIT, MAX_LIMIT)?;
         let before = match cursor.map(str::parse) {
             None => None,
             Some(Ok(id)) => Some(id),

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::access::Changer;
 use super::ahead::ahead;
 use super::extract::{Body, Path, Query};
-use super::paging::{Paging, list};
+use super::paging::{Paging, limit, list};
 use super::problem::{FieldError, Problem};
 use super::state::App;
 use super::wire::{Last, List, Occurrence, Pause, PauseRequest, RunRequest, Schedule, time};
@@ -28,6 +28,9 @@ use crate::store::history::{self, LastRun, OccurrenceFilter};
 use crate::store::schedules as ledgers;
 use crate::store::wakeups::News;
 
+/// How many schedules a page has, unless fewer are asked for: as a rule all of them.
+const MAX_SCHEDULES: i64 = 10_000;
+
 /// How many instants a single schedule is shown with.
 const UPCOMING: usize = 5;
 
@@ -35,7 +38,7 @@ const UPCOMING: usize = 5;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ScheduleQuery {
-    limit: Option<usize>,
+    limit: Option<i64>,
     cursor: Option<String>,
 }
 
@@ -46,7 +49,8 @@ pub(super) async fn index(
     Query(query): Query<ScheduleQuery>,
 ) -> Result<axum::Json<List<Schedule>>, Problem> {
     let catalog = app.catalog();
-    let limit = query.limit.unwrap_or(10_000).clamp(1, 10_000);
+    let limit = limit(query.limit, MAX_SCHEDULES, MAX_SCHEDULES)?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let after = query.cursor.unwrap_or_default();
     let all = catalog.schedules.values().filter(|schedule| schedule.id.as_str() > after.as_str());
     let page: Vec<_> = all.take(limit + 1).cloned().collect();

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::access::{Changer, Stranger};
 use super::extract::Query;
+use super::paging::{DEFAULT_LIMIT, MAX_LIMIT, limit};
 use super::problem::Problem;
 use super::schedules::upcoming;
 use super::state::{App, Live};
@@ -319,7 +320,7 @@ async fn next_event(
 pub(super) struct AuditQuery {
     since: Option<String>,
     who: Option<String>,
-    limit: Option<usize>,
+    limit: Option<i64>,
     cursor: Option<u64>,
 }
 
@@ -334,7 +335,8 @@ pub(super) async fn audit(
         .map(|text| text.parse::<Timestamp>())
         .transpose()
         .map_err(|error| Problem::bad_request(format!("since is not an instant: {error}")))?;
-    let limit = query.limit.unwrap_or(100).clamp(1, 1000);
+    let limit = limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let filter = Filter { since, who: query.who, ..Filter::default() };
     let path = app.settings.audit.dir.join(audit::FILE_NAME);
     let before = query.cursor;

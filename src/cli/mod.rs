@@ -49,7 +49,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let exit = match run(cli) {
+    let outcome = run(cli).and_then(|exit| match output::lost() {
+        // How a job or a check ended says more.
+        Some(lost) if exit == Exit::Ok => Err(lost),
+        _ => Ok(exit),
+    });
+    let exit = match outcome {
         Ok(exit) => exit,
         Err(Failure { exit, message }) => {
             let message = format!("error: {}", output::plain(&message));

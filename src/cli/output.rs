@@ -1,6 +1,7 @@
 //! What goes to stdout and stderr, and the exit codes.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::OnceLock;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
@@ -26,6 +27,8 @@ pub(super) enum Exit {
     Refused = 6,
     /// The database is damaged or missing; to start again does not help.
     Data = 65,
+    /// Standard output cannot be written. The number is sysexits' `EX_IOERR`.
+    Output = 74,
     /// Somebody else has the lock; try again.
     TryAgain = 75,
     /// Settings or schedules are not valid.
@@ -51,11 +54,25 @@ impl Failure {
 /// What a command comes to.
 pub(super) type Outcome = Result<Exit, Failure>;
 
-/// Writes to stdout. A reader that has gone away (`| head`) is no error.
+/// Why something did not get to stdout. Commands print as they go and most have nothing left to do about it, so it is asked for once, at the end.
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// Writes to stdout. A reader that has gone away (`| head`) is no error; anything else is told by [`lost`].
 pub(super) fn out(text: &str) {
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    drop(written);
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        let _only_the_first_counts = LOST.set(error);
+    }
+}
+
+/// That not all of the output could be written, and why.
+pub(super) fn lost() -> Option<Failure> {
+    let why = LOST.get()?;
+    let message = format!("the output is not complete, stdout cannot be written: {why}");
+    Some(Failure::new(Exit::Output, message))
 }
 
 /// A line on stdout.
@@ -65,7 +82,7 @@ pub(super) fn line(text: impl AsRef<str>) {
 
 /// A line on stderr: messages, never data.
 pub(super) fn note(text: impl AsRef<str>) {
-    let mut stderr = std::io::stderr().lock();
+    let mut stderr = io::stderr().lock();
     let written = writeln!(stderr, "{}", text.as_ref());
     drop(written);
 }

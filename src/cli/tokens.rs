@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::args::{TokenAction, TokenCreate, TokenSet, TokenSetting};
-use super::output::{Exit, Failure, Outcome, json, line, note, text, when};
+use super::output::{Exit, Failure, Outcome, json, line, lost, note, text, when};
 use super::schedules::encode;
 use super::session::Session;
 use super::system::show_list;
@@ -44,7 +44,16 @@ async fn create(session: &Session, new: &TokenCreate) -> Outcome {
         ));
         line(text(&made, "secret"));
     }
-    Ok(Exit::Ok)
+    match lost() {
+        None => Ok(Exit::Ok),
+        Some(Failure { exit, message }) => {
+            let name = text(&made, "name");
+            let message = format!(
+                "the secret of the token `{name}` is lost, revoke it (`sexton token revoke {name}`): {message}"
+            );
+            Err(Failure::new(exit, message))
+        }
+    }
 }
 
 /// The body that asks for a change, with null for what is taken away.

@@ -30,6 +30,20 @@ pub fn label_problem(name: &str, value: &str) -> Option<String> {
     (!is_legal).then(rule)
 }
 
+/// A label to look for, as `name=value`.
+///
+/// # Errors
+/// When it can be no job's label, so that nothing would be found by it.
+pub fn sought_label(text: &str) -> Result<String, String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| {
+        format!(
+            "`{}` is no label to look for: say NAME=VALUE",
+            inert(&text.chars().take(100).collect::<String>())
+        )
+    })?;
+    label_problem(name, value).map_or_else(|| Ok(text.to_owned()), Err)
+}
+
 /// What is wrong with labels.
 #[must_use]
 pub fn label_problems(labels: &Labels) -> Vec<String> {

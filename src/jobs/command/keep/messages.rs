@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::super::protocol::LogLine;
 use super::super::work::Work;
+use crate::jobs::command::protocol::present;
 use crate::jobs::{Answer, Failure, ProgressReport};
 use crate::model::{AttemptName, ItemReport, JsonText};
 
@@ -173,6 +174,8 @@ pub(super) struct Whose {
 pub(super) struct Report {
     percent: Option<u8>,
     message: String,
+    /// Left out where there is none: `null` is a checkpoint like any other.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     checkpoint: Option<JsonText>,
 }
 
