@@ -20,6 +20,7 @@ mod tokens;
 mod wait;
 
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use args::Command;
 use output::{Exit, Failure, Outcome, note};
 use session::Session;
 
+use crate::jobs::ports::process::{PROTOCOL_NUMBER, reserve_channel};
 use crate::telemetry::logs::stderr_is_journal;
 
 /// How long a daemon that must not go on has to let go of what runs.
@@ -38,8 +40,8 @@ const ABANDON_TIME: Duration = Duration::from_secs(2);
 /// Runs the program with these arguments, the first of which is its name.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    // Before anything else is opened, so that programs find it where they expect it. Without it jobs run as well.
-    let _as_they_come = crate::jobs::ports::process::reserve_channel();
+    // Before anything else is opened, so that programs find it where they expect it.
+    let channel = reserve_channel();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -49,7 +51,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let outcome = run(cli).and_then(|exit| match output::lost() {
+    let outcome = run(cli, channel).and_then(|exit| match output::lost() {
         // How a job or a check ended says more.
         Some(lost) if exit == Exit::Ok => Err(lost),
         _ => Ok(exit),
@@ -69,7 +71,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
-fn run(cli: Cli) -> Outcome {
+fn run(cli: Cli, channel: io::Result<i32>) -> Outcome {
     match cli.command {
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -78,7 +80,7 @@ fn run(cli: Cli) -> Outcome {
             Ok(Exit::Ok)
         }
         Command::Man => man(),
-        Command::Serve => serve(&cli),
+        Command::Serve => is_promised(channel).and_then(|()| serve(&cli)),
         Command::Keep { data, socket } => {
             let kept = crate::jobs::command::keep(&data, &socket);
             kept.map(|()| Exit::Ok).map_err(|error| {
@@ -94,6 +96,21 @@ fn run(cli: Cli) -> Outcome {
             runtime.block_on(dispatch(&session, command))
         }
     }
+}
+
+/// Makes sure that programs find their descriptor under the promised number. What was open there when the daemon was started would be open in all of
+/// them, and they would write into it what is meant for the daemon.
+fn is_promised(channel: io::Result<i32>) -> Result<(), Failure> {
+    let number = channel.map_err(|error| {
+        Failure::new(Exit::Failed, format!("/dev/null cannot be opened: {error}"))
+    })?;
+    if number == PROTOCOL_NUMBER {
+        return Ok(());
+    }
+    let message = format!(
+        "descriptor {PROTOCOL_NUMBER} is open already, and the programs of jobs are to speak to the daemon on it: start the daemon without it (in a shell, with `{PROTOCOL_NUMBER}>&-` at the end of the command)"
+    );
+    Err(Failure::new(Exit::Config, message))
 }
 
 fn serve(cli: &Cli) -> Outcome {

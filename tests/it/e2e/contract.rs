@@ -1,9 +1,12 @@
 //! The outside contract: fields, times and exit codes that scripts rely on.
 
+use std::fs::File;
+use std::process::{Command, Stdio};
+
 use serde_json::Value;
 
 use super::jobs::outcomes;
-use crate::harness::daemon::{Daemon, eventually, items};
+use crate::harness::daemon::{Daemon, Home, answer, eventually, items};
 
 const TICK: &str = r#"
 description = "Says hello"
@@ -214,4 +217,44 @@ fn a_name_that_is_almost_right_is_answered_with_the_right_one() {
     assert!(answer.stderr.contains("did you mean `nightly`"), "{}", answer.stderr);
     let answer = daemon.cli(["why", "nightly", "--at", "2026-01-01T00:00:00Z"]).exits(0);
     assert!(answer.stderr.contains("nothing was due"), "{}", answer.stderr);
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error_and_a_reader_that_has_gone_is_none() {
+    let daemon = Daemon::start(|_| {});
+    let full = || File::options().write(true).open("/dev/full").expect("a device");
+    let refused = |arguments: &[&str]| {
+        let mut command = daemon.command(arguments);
+        let ended = command.stdout(full()).stderr(Stdio::piped()).output().expect("it starts");
+        (ended.status.code(), String::from_utf8(ended.stderr).expect("text"))
+    };
+    for arguments in [&["jobs", "--json"][..], &["status"], &["man"], &["completions", "bash"]] {
+        let (code, said) = refused(arguments);
+        assert_eq!(code, Some(74), "{arguments:?}: {said}");
+        assert!(said.contains("stdout cannot be written: No space left on device"), "{said}");
+    }
+    // The secret is shown once.
+    let (code, said) = refused(&["token", "create", "lost", "--role", "read"]);
+    assert_eq!(code, Some(74), "{said}");
+    assert!(said.contains("`sexton token revoke lost`"), "{said}");
+
+    let mut piped = daemon.command(["jobs", "--json"]);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let ended = piped.stdout(writer).stderr(Stdio::piped()).output().expect("it starts");
+    assert_eq!((ended.status.code(), ended.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
+fn a_daemon_does_not_start_with_something_else_on_the_descriptor_of_programs() {
+    let home = Home::new();
+    let serve = home.command(["serve"]);
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", "exec \"$0\" \"$@\" 3>three"])
+        .arg(serve.get_program())
+        .args(serve.get_args());
+    command.env_clear().envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let refused = answer(command.current_dir(home.path("")).stdin(Stdio::null())).exits(78);
+    assert!(refused.stderr.contains("descriptor 3 is open already"), "{refused:?}");
 }

@@ -6,6 +6,7 @@ mod catch_up;
 mod connections;
 mod contract;
 mod copy;
+mod dry_runs;
 mod files;
 mod following;
 mod help;

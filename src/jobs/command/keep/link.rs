@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::messages::{self, Held, Line, Order, Word};
 use super::{Entry, Inner, Source};
 use crate::jobs::RunPaths;
+use crate::jobs::ports::process::apart_from_channels;
 
 /// How long a keeper may take to say what it has.
 const HELLO_TIME: Duration = Duration::from_secs(10);
@@ -73,7 +74,7 @@ impl Inner {
                 true => Stdio::inherit(),
                 false => Stdio::null(),
             });
-        let started = command.spawn();
+        let started = apart_from_channels(|| command.spawn());
         let mut child = match started {
             Ok(child) => child,
             Err(error) => {

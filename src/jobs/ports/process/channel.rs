@@ -12,6 +12,9 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::io::{DupFlags, dup2, dup3, retry_on_intr};
 
+/// The number that programs are promised. It is the first that is free in a process that was started with nothing but the standard three.
+pub const PROTOCOL_NUMBER: i32 = 3;
+
 /// Tells a program under which number it has the descriptor.
 pub const PROTOCOL_VARIABLE: &str = "SEXTON_PROTOCOL_FD";
 
@@ -31,17 +34,25 @@ impl Slot {
     }
 }
 
-/// Reserves the number. The daemon does so before it opens anything, so that it is 3; otherwise it is whatever is free when the first
-/// program is started.
+/// Reserves the number and returns it. The daemon does so before it opens anything, so that it is [`PROTOCOL_NUMBER`] unless that was open when it
+/// was started; otherwise it is whatever is free when the first program is started.
 ///
 /// # Errors
 /// When `/dev/null` cannot be opened.
-pub fn reserve_channel() -> io::Result<()> {
-    let mut slot = SLOT.lock().unwrap_or_else(PoisonError::into_inner);
-    if slot.is_none() {
-        *slot = Some(Slot::new()?);
-    }
-    Ok(())
+pub fn reserve_channel() -> io::Result<i32> {
+    let mut guard = SLOT.lock().unwrap_or_else(PoisonError::into_inner);
+    let slot = match &mut *guard {
+        Some(slot) => slot,
+        None => guard.insert(Slot::new()?),
+    };
+    Ok(slot.number.as_raw_fd())
+}
+
+/// Starts a process that is no program of a job, while the number is nobody's pipe. It would inherit the pipe of a program that is started at the
+/// same moment, hold it open, and pass it on to what it starts itself.
+pub fn apart_from_channels<T>(start: impl FnOnce() -> T) -> T {
+    let _no_program_is_started = SLOT.lock().unwrap_or_else(PoisonError::into_inner);
+    start()
 }
 
 /// Starts a program that has the writing end of a pipe under the number that `start` is told.

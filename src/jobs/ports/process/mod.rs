@@ -22,7 +22,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
-pub use channel::{PROTOCOL_VARIABLE, reserve_channel};
+pub use channel::{PROTOCOL_NUMBER, PROTOCOL_VARIABLE, apart_from_channels, reserve_channel};
 pub use family::{Ended, Family, KEY_VARIABLE, ProcessName, Survivor};
 pub use program::Program;
 pub use reaper::{adopt_orphans, reap_orphans};

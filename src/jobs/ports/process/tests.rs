@@ -150,3 +150,31 @@ fn j11_a_program_does_not_print_its_environment() {
     let shown = format!("{program:?}");
     assert!(shown.contains("TOKEN") && !shown.contains("canary"), "{shown}");
 }
+
+/// Programs are started and so is something else, at the same time and often enough that each beginning meets others.
+#[test]
+fn what_is_no_program_of_a_job_is_not_given_the_channel_of_one() {
+    const STARTS: usize = 100;
+    let place = Place::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let _runtime = runtime.enter();
+                for _ in 0..STARTS {
+                    drop(place.start(":", "channels"));
+                }
+            });
+        }
+        let number = reserve_channel().unwrap();
+        for _ in 0..STARTS {
+            let descriptor = format!("/proc/self/fd/{number}");
+            let mut other = std::process::Command::new("readlink");
+            let started = apart_from_channels(|| {
+                other.arg(descriptor).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
+            });
+            let said = started.unwrap().wait_with_output().unwrap().stdout;
+            assert_eq!(String::from_utf8_lossy(&said), "", "it has what is a job's");
+        }
+    });
+}
