@@ -12,9 +12,8 @@ pub(super) fn held_by(hold: &Value, now: jiff::Timestamp) -> String {
         "pause" => {
             let pause = &hold["pause"];
             let since = when(pause.get("since").and_then(Value::as_str), now);
-            let (by, reason) = (text(pause, "by"), text(pause, "reason"));
-            let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-            format!("queue {}: paused by {by} {since}{why}", field("queue"))
+            let by = text(pause, "by");
+            format!("queue {}: paused by {by} {since}{}", field("queue"), reason(pause))
         }
         "kind" => format!("kind {}: no file of this node declares it", field("kind")),
         "node" => match hold.get("node").and_then(Value::as_str) {
@@ -36,4 +35,10 @@ pub(super) fn held_by(hold: &Value, now: jiff::Timestamp) -> String {
         "breaker" => format!("the breaker of {}: {}", field("breaker"), trip(hold, now)),
         other => other.to_owned(),
     }
+}
+
+/// Why something is paused, to stand behind that it is; nothing where nobody said.
+pub(super) fn reason(pause: &Value) -> String {
+    let reason = text(pause, "reason");
+    if reason.is_empty() { reason } else { format!(": {reason}") }
 }

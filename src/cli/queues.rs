@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::args::{LimitAction, QueueAction, QueueSet, QueueSetting};
+use super::held::reason;
 use super::output::{Exit, Failure, Outcome, text, when};
 use super::schedules::encode;
 use super::session::Session;
@@ -53,7 +54,7 @@ fn setting(row: &Value, name: &str) -> String {
 
 fn state(row: &Value, now: jiff::Timestamp) -> String {
     if let Some(pause) = row.get("pause").filter(|pause| !pause.is_null()) {
-        return format!("paused by {}: {}", text(pause, "by"), text(pause, "reason"));
+        return format!("paused by {}{}", text(pause, "by"), reason(pause));
     }
     let until = row.get("held_until").and_then(Value::as_str);
     let until = until.map(|until| format!(" until {}", when(Some(until), now)));

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::args::{Page, Pause, Run, Why};
 use super::follow::follow_log;
+use super::held::reason;
 use super::output::{Exit, Failure, Outcome, json, line, note, plain, table, text, when};
 use super::session::Session;
 use super::wait::finish;
@@ -119,9 +120,9 @@ fn print(session: &Session, schedule: &Value) {
         let until =
             until.map_or_else(|| "somebody resumes it".to_owned(), |until| when(Some(until), now));
         line(format!(
-            "  paused    by {} until {until}: {}",
+            "  paused    by {} until {until}{}",
             text(pause, "by"),
-            plain(&text(pause, "reason"))
+            plain(&reason(pause))
         ));
     }
     if let Some(error) = schedule.get("error").and_then(Value::as_str) {
