@@ -52,3 +52,19 @@ pub fn label_problems(labels: &Labels) -> Vec<String> {
     let wrong = labels.iter().filter_map(|(name, value)| label_problem(name, value));
     too_many.into_iter().chain(wrong).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_no_label_is_not_looked_for() {
+        for label in ["a=1", "a=", "a=b=c"] {
+            assert_eq!(sought_label(label).as_deref(), Ok(label));
+        }
+        for none in ["", "a", "=1", "a=\u{0}"] {
+            assert!(sought_label(none).is_err(), "{none:?}");
+        }
+        assert!(sought_label("b").unwrap_err().contains("`b` is no label"));
+    }
+}

@@ -194,3 +194,19 @@ impl From<Report> for ProgressReport {
         Self { percent: report.percent, message: report.message, checkpoint: report.checkpoint }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_of_null_is_one_also_on_its_way() {
+        for checkpoint in [None, Some(JsonText::from(&Value::Null))] {
+            let report = Report { checkpoint, ..Report::default() };
+            let said = serde_json::to_string(&report).unwrap();
+            assert_eq!(serde_json::from_str::<Report>(&said).unwrap(), report, "{said}");
+        }
+    }
+}
