@@ -70,6 +70,7 @@ impl JobQuery {
             until: instant("until", self.until.as_deref())?,
             without_replaced: false,
             without_dry_runs: false,
+            without_items_of_found: false,
         })
     }
 }

@@ -77,9 +77,7 @@ impl Verb {
             if session.json {
                 json(&chosen);
             } else {
-                for row in items(&chosen).iter().filter(|_| is_named) {
-                    line(format!("job {}: {}", text(row, "id"), text(row, "detail")));
-                }
+                show_each(&chosen, is_named);
                 line(format!("{}; nothing was changed", count(&chosen)));
             }
             return Ok(exit_of(&chosen));
@@ -87,6 +85,9 @@ impl Verb {
         if items(&chosen).is_empty() {
             note("no job passes the filter");
             return Ok(Exit::Ok);
+        }
+        if came_to(&chosen, "selected") == 0 {
+            return tell(session, &chosen, false);
         }
         let question = format!("{} {}?", self.question, count(&chosen));
         if !select.yes && !confirmed(session, &chosen, &question)? {
@@ -183,9 +184,17 @@ fn show(session: &Session, chosen: &Value) {
     }
 }
 
-/// Whether something was done to a job.
+/// Whether something was done to a job, or would be.
 fn is_done(row: &Value) -> bool {
-    matches!(text(row, "result").as_str(), "done" | "requested")
+    matches!(text(row, "result").as_str(), "done" | "requested" | "selected")
+}
+
+/// Shows each job that was named, or some of those of a filter that nothing is done to.
+fn show_each(touched: &Value, is_named: bool) {
+    let shown = items(touched).iter().filter(|row| is_named || !is_done(row));
+    for row in shown.take(if is_named { usize::MAX } else { SHOWN }) {
+        line(format!("job {}: {}", text(row, "id"), text(row, "detail")));
+    }
 }
 
 /// Shows what came of it: each job that was named, or of a filter's how many came to what and some of those that nothing was done to.
@@ -193,10 +202,7 @@ fn tell(session: &Session, touched: &Value, is_named: bool) -> Outcome {
     if session.json {
         json(touched);
     } else {
-        let shown = items(touched).iter().filter(|row| is_named || !is_done(row));
-        for row in shown.take(if is_named { usize::MAX } else { SHOWN }) {
-            line(format!("job {}: {}", text(row, "id"), text(row, "detail")));
-        }
+        show_each(touched, is_named);
         if !is_named {
             let done = came_to(touched, "done") + came_to(touched, "requested");
             line(format!(

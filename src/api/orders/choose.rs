@@ -16,9 +16,8 @@ const MAX_SELECTION: usize = 100_000;
 
 /// The jobs of an order.
 pub(super) struct Chosen {
+    /// In the order in which it is done to them.
     pub(super) ids: Vec<i64>,
-    /// Jobs that go with them: the items of batches that are dropped.
-    pub(super) items: Vec<i64>,
     /// The state in which they were chosen, and still have to be.
     pub(super) state: Option<JobState>,
     /// Whether they were named one by one, so that some may be such as nothing can be done to.
@@ -44,6 +43,7 @@ pub(super) async fn choose(
         until: instant("until", selection.until.as_deref())?,
         without_replaced: false,
         without_dry_runs: false,
+        without_items_of_found: false,
     };
     // An empty list is one, too: it is what somebody sends whose look has found nothing, and must not mean everything.
     let is_named = selection.ids.is_some();
@@ -64,35 +64,19 @@ pub(super) async fn choose(
         among: if is_named { filter.among } else { within(order, state)? },
         // What another job does already is no work that is left.
         without_replaced: order == Order::Retry,
+        // They go with their batches.
+        without_items_of_found: true,
         ..filter
     };
     let most = i64::try_from(MAX_SELECTION).unwrap_or(i64::MAX);
-    let (ids, items) = app
+    let ids = app
         .store
         .read(move |conn| {
             let ids = match named {
                 Some(named) => named,
-                None => {
-                    let page = Page { limit: most + 1, before: None };
-                    let mut ids = history::job_ids(conn, &filter, page)?;
-                    // Oldest first, except that items are dropped before their batches, which are older.
-                    if order != Order::Drop {
-                        ids.reverse();
-                    }
-                    ids
-                }
+                None => history::job_ids(conn, &filter, Page { limit: most + 1, before: None })?,
             };
-            let ids = match order {
-                Order::Retry => by_hand::behind_what_they_depend_on(conn, ids)?,
-                _ => ids,
-            };
-            let mut items = Vec::new();
-            if order == Order::Drop {
-                let named: HashSet<i64> = ids.iter().copied().collect();
-                items = by_hand::items_of(conn, &ids, state)?;
-                items.retain(|item| !named.contains(item));
-            }
-            Ok((ids, items))
+            by_hand::in_turn(conn, order, ids)
         })
         .await?;
     if ids.len() > MAX_SELECTION {
@@ -100,7 +84,7 @@ pub(super) async fn choose(
             "more than {MAX_SELECTION} jobs at once; choose fewer, for example with since and until"
         )));
     }
-    Ok(Chosen { ids, items, state, is_named })
+    Ok(Chosen { ids, state, is_named })
 }
 
 /// Among which jobs a filter chooses for an order: those to which it can be done, and in that state where one is asked for.

@@ -7,8 +7,9 @@
 mod choose;
 mod other_params;
 mod outcome;
+mod steps;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -17,17 +18,16 @@ use serde_json::Value;
 use self::choose::{Chosen, choose};
 use self::other_params::retry_with;
 use self::outcome::touch;
+use self::steps::{Done, step_by_step};
 use super::access::Changer;
 use super::extract::Body;
 use super::problem::Problem;
 use super::state::{App, Live};
 use super::wire::{Job, Orders, Selection, Touched};
-use crate::jobs::remove_logs;
-use crate::model::{Actor, Event, JobId, JobState, Priority};
+use crate::model::{Actor, Event, JobId, Priority};
 use crate::queue::Ageing;
 use crate::store::Conn;
-use crate::store::batch_orders;
-use crate::store::by_hand::{self, Came, Order, OrderedBy, STEP_JOBS, Step, foresee};
+use crate::store::by_hand::{self, Order, OrderedBy, foresee};
 use crate::store::history;
 use crate::store::jobs::SubmitContext;
 
@@ -111,18 +111,15 @@ async fn order(
     }
     let live = Arc::clone(app.live()?);
     let chosen = choose(app, order, selection).await?;
-    let batch_items = (order == Order::Drop).then_some(chosen.items.len());
-    let count = chosen.ids.len();
     if selection.dry_run {
-        return preview(app, order, chosen, batch_items).await;
+        return preview(app, order, chosen).await;
     }
     let by = OrderedBy { actor, context: context(app, &live) };
-    let Chosen { ids, items, state, .. } = chosen;
-    // Items first: what is left of a batch when that breaks off can be dropped again.
-    step_by_step(app, &live, order, &items, None, &by).await?;
-    let touched = step_by_step(app, &live, order, &ids, state, &by).await?;
+    let count = chosen.ids.len();
+    let Done { touched, batch_items } = step_by_step(app, &live, order, chosen, &by).await?;
     announce(&live, order.event(), &by.actor, touched.len());
     let results = counted(&touched);
+    let batch_items = (order == Order::Drop).then_some(batch_items);
     let (sample, next_cursor) = (Vec::new(), None);
     Ok(axum::Json(Orders { count, batch_items, results, items: touched, sample, next_cursor }))
 }
@@ -141,29 +138,38 @@ fn context(app: &App, live: &Live) -> SubmitContext {
     SubmitContext { now: app.clock.now(), node: live.node, ageing }
 }
 
-async fn preview(
-    app: &App,
-    order: Order,
-    chosen: Chosen,
-    batch_items: Option<usize>,
-) -> Result<axum::Json<Orders>, Problem> {
-    let Chosen { ids, state, is_named, .. } = chosen;
+async fn preview(app: &App, order: Order, chosen: Chosen) -> Result<axum::Json<Orders>, Problem> {
+    let Chosen { ids, state, is_named } = chosen;
     let look = move |conn: &mut Conn| {
-        let mut items = Vec::with_capacity(ids.len());
+        // What a filter has chosen is in a state in which it can be done.
+        let mut kept = match order {
+            Order::Drop if !is_named => by_hand::kept(conn, &ids)?,
+            _ => HashMap::new(),
+        };
+        let (mut items, mut tried) = (Vec::with_capacity(ids.len()), Vec::new());
         for id in &ids {
-            // What a filter has chosen was looked at by then.
-            let came = if is_named { foresee(conn, order, JobId(*id), state)? } else { None };
-            items.push(came.map_or_else(|| selected(*id), |came| touch(order, *id, &came)));
+            let came = match is_named {
+                true => foresee(conn, order, JobId(*id), state)?,
+                false => kept.remove(id),
+            };
+            items.push(match came {
+                Some(came) => touch(order, *id, &came),
+                None => {
+                    tried.push(*id);
+                    selected(*id)
+                }
+            });
         }
+        let batch_items = by_hand::items_with(conn, order, &tried)?;
         let mut newest = ids;
         newest.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
         newest.truncate(SAMPLE_JOBS);
-        Ok((items, history::by_ids(conn, &newest)?))
+        Ok((items, batch_items, history::by_ids(conn, &newest)?))
     };
-    let (items, sample) = app.store.read(look).await?;
+    let (items, batch_items, sample) = app.store.read(look).await?;
     Ok(axum::Json(Orders {
         count: items.len(),
-        batch_items,
+        batch_items: Some(batch_items),
         results: counted(&items),
         items,
         sample: sample.into_iter().map(Job::from).collect(),
@@ -174,68 +180,6 @@ async fn preview(
 fn selected(id: i64) -> Touched {
     let (result, detail) = ("selected".to_owned(), "selected; nothing was changed".to_owned());
     Touched { id, result, detail, replaced_by: None }
-}
-
-/// Carries out an order, and tells at each step those whom it concerns.
-async fn step_by_step(
-    app: &App,
-    live: &Live,
-    order: Order,
-    ids: &[i64],
-    state: Option<JobState>,
-    by: &OrderedBy,
-) -> Result<Vec<Touched>, Problem> {
-    let mut touched = Vec::with_capacity(ids.len());
-    for step in ids.chunks(STEP_JOBS) {
-        let (these, asked) = (step.to_vec(), by.clone());
-        let write =
-            app.store.write(move |conn| by_hand::carry_out(conn, order, &these, state, &asked));
-        let Step { mut came, to_stop, unfinished } = write.await.map_err(|error| {
-            let mut problem = Problem::from(error);
-            if !touched.is_empty() {
-                problem.detail = format!(
-                    "{}; {} of {} jobs were done before that, and the same order can be given again",
-                    problem.detail,
-                    touched.len(),
-                    ids.len()
-                );
-            }
-            problem
-        })?;
-        live.signals.cancel(to_stop);
-        live.signals.work();
-        for batch in unfinished {
-            let stop = |jobs| {
-                live.signals.cancel(jobs);
-                live.signals.work();
-            };
-            let is_over = batch_orders::finish(&app.store, batch, by.context, stop).await?;
-            let place = step.iter().position(|id| *id == batch.0);
-            if let Some(came) = place.and_then(|place| came.get_mut(place))
-                && is_over
-            {
-                *came = Came::Done;
-            }
-        }
-        let done = step.iter().zip(came);
-        if order == Order::Drop {
-            let gone = done.clone().filter(|(_, came)| *came == Came::Done).map(|(id, _)| *id);
-            delete_logs(app, gone.collect()).await;
-        }
-        touched.extend(done.map(|(id, came)| touch(order, *id, &came)));
-    }
-    Ok(touched)
-}
-
-/// Logs go after the rows, as when history is pruned: one that is left over by a crash in between is only a file.
-async fn delete_logs(app: &App, gone: Vec<i64>) {
-    let paths = Arc::clone(&app.paths);
-    let removal = tokio::task::spawn_blocking(move || {
-        gone.iter().for_each(|id| remove_logs(&paths, JobId(*id)));
-    });
-    if removal.await.is_err() {
-        tracing::error!("the logs of dropped jobs could not be removed");
-    }
 }
 
 fn announce(live: &Live, action: &str, actor: &Actor, jobs: usize) {

@@ -19,10 +19,16 @@ pub(super) fn touch(order: Order, id: i64, came: &Came) -> Touched {
         Came::ItemLives(item) => {
             ("not_now", format!("its item's job {item} is not over; cancel that first"))
         }
+        Came::InPart(items, why) => {
+            let why = touch(order, id, why).detail;
+            ("not_now", format!("{why}; {items} of its items are deleted already"))
+        }
         Came::Hopeless(why) => ("not_now", hopeless(why)),
         Came::WaitedFor(waiting) => (
             "not_now",
-            format!("job {waiting} waits for it or for its batch; cancel that one first"),
+            format!(
+                "job {waiting} waits for it, for its batch or for an item of it; cancel that one first"
+            ),
         ),
         Came::ReplacedBy(job) => {
             ("not_now", format!("job {job} does its work with other params; retry that one"))

@@ -49,7 +49,7 @@ pub struct Selection {
 pub struct Orders {
     /// How many were chosen.
     pub count: usize,
-    /// How many items of batches are dropped with them.
+    /// How many items go with those of them that are batches: in a dry run of any order, and of one to drop how many were deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_items: Option<usize>,
     /// How many came to what; in a dry run, would come to: `selected` where it would be tried.

@@ -262,7 +262,8 @@ pub(super) fn forget(conn: &mut Conn, id: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Those of some jobs that must stay because another one waits for them, or for the batch of which they are items; with one that waits.
+/// Those of some jobs that must stay because another one waits for them, for the batch of which they are items, or for an item of theirs; with one
+/// that waits.
 pub(super) fn waited_for(conn: &mut Conn, ids: &[i64]) -> Result<HashMap<i64, JobId>, StoreError> {
     let by_job: Vec<(i64, i64)> = job_dependencies::table
         .filter(job_dependencies::depends_on.eq_any(ids))
@@ -275,7 +276,15 @@ pub(super) fn waited_for(conn: &mut Conn, ids: &[i64]) -> Result<HashMap<i64, Jo
         .filter(batch_items::job_id.eq_any(ids))
         .select((batch_items::job_id, job_dependencies::job_id))
         .load(conn)?;
-    let waits = by_job.into_iter().chain(by_batch);
+    let by_item: Vec<(i64, i64)> = batch_items::table
+        .inner_join(
+            job_dependencies::table.on(job_dependencies::depends_on.eq(batch_items::job_id)),
+        )
+        .filter(batch_items::batch_id.eq_any(ids))
+        .filter(job_dependencies::needs.ne(batches::ITEM))
+        .select((batch_items::batch_id, job_dependencies::job_id))
+        .load(conn)?;
+    let waits = by_job.into_iter().chain(by_batch).chain(by_item);
     Ok(waits.map(|(id, waiting)| (id, JobId(waiting))).collect())
 }
 

@@ -63,6 +63,8 @@ pub struct JobFilter {
     pub without_replaced: bool,
     /// Leaving out those that only told what they would do.
     pub without_dry_runs: bool,
+    /// Leaving out the items of batches that pass as well.
+    pub without_items_of_found: bool,
 }
 
 /// That a job is no dry run, in terms of the table `jobs`. Its settings are written by [`crate::model::JobSettings`], in which a quotation mark
@@ -158,7 +160,30 @@ pub fn job_ids(conn: &mut Conn, filter: &JobFilter, page: Page) -> Result<Vec<i6
     if filter.without_dry_runs {
         query = query.filter(is_real());
     }
+    if filter.without_items_of_found {
+        query = query.filter(is_no_item_of_found(filter));
+    }
     Ok(query.load(conn)?)
+}
+
+/// That a job is no item of a batch that passes the filter as well. An item has the kind, the queue and the marks of its batch and no schedule, so
+/// only their states and times can differ.
+fn is_no_item_of_found(filter: &JobFilter) -> SqlLiteral<Bool> {
+    let mut batch = String::new();
+    if !filter.among.is_empty() {
+        let states: Vec<&str> = filter.among.iter().map(|among| among.state().as_str()).collect();
+        let states = states.join("', '");
+        batch = format!(" AND COALESCE(r.state, 'running') IN ('{states}')");
+    }
+    // All of it is ours.
+    for (is, instant) in [(">=", filter.since), ("<", filter.until)] {
+        let instant = instant.map(Timestamp::as_microsecond);
+        batch.extend(instant.map(|instant| format!(" AND b.created_at {is} {instant}")));
+    }
+    sql(&format!(
+        "NOT EXISTS (SELECT 1 FROM batch_items i JOIN jobs b ON b.id = i.batch_id \
+         LEFT JOIN job_results r ON r.job_id = b.id WHERE i.job_id = jobs.id{batch})"
+    ))
 }
 
 /// How many jobs are in each state.

@@ -246,3 +246,104 @@ fn a_batch_that_lives_is_not_dropped_and_neither_are_its_items() {
     let quick = items(&left)[0]["job_id"].as_i64().expect("a job");
     assert_eq!(daemon.job(quick)["state"], "completed");
 }
+
+/// A batch in a queue that is paused, so that its items wait, with the mark `b=1`.
+fn waiting_batch(daemon: &Daemon, items: usize) -> i64 {
+    daemon.cli(["queues", "pause", "held"]).exits(0);
+    let names: Vec<String> = (0..items).map(|index| format!("item-{index}")).collect();
+    let params = json!({ "argv": ["true"] });
+    id(&daemon.post(
+        "/api/v1/jobs",
+        &json!({
+            "kind": "command", "params": params, "items": names, "queue": "held",
+            "labels": { "b": "1" },
+        }),
+    ))
+}
+
+/// The jobs that the audit log tells to have been treated so.
+fn audited(daemon: &Daemon, event: &str, count: usize) -> Vec<String> {
+    eventually("they are in the audit log", || {
+        let told = daemon.cli(["audit", "--json"]).exits(0).json();
+        let told = items(&told).iter().filter(|line| line["event"] == event);
+        let told: Vec<String> =
+            told.map(|line| line["subject"].as_str().expect("a subject").to_owned()).collect();
+        (told.len() >= count).then_some(told)
+    })
+}
+
+#[test]
+fn a_batch_that_cannot_be_dropped_is_left_as_it_is() {
+    let daemon = Daemon::start(|_| {});
+    let batch = waiting_batch(&daemon, 5);
+    let (number, item) = (batch.to_string(), (batch + 3).to_string());
+    daemon.cli(["cancel", &number]).exits(0);
+    daemon.cli(["retry", &item]).exits(0);
+    let why = format!("job {batch}: its item's job {item} is not over; cancel that first");
+    let all_are_there = || {
+        (1..6).for_each(|index| {
+            daemon.cli(["job", &(batch + index).to_string()]).exits(0);
+        });
+    };
+    let named = ["drop", &number];
+    let by_mark = ["drop", "--label", "b=1", "--yes"];
+    for order in [&named[..], &by_mark[..]] {
+        let looked = daemon.cli([order, &["--dry-run"]].concat()).exits(1).stdout;
+        assert_eq!(looked, format!("{why}\n0 jobs; nothing was changed\n"), "{order:?}");
+        let done = daemon.cli(order).exits(1).stdout;
+        assert!(done.contains(&why), "{order:?}: {done}");
+        all_are_there();
+    }
+    // A job that waits for one of the items keeps it and its batch.
+    daemon.cli(["cancel", &item]).exits(0);
+    let waiting = ["--depends-on", &item, "--on-dependency-failure", "wait"];
+    let waiting = id(&daemon.submit("true", &waiting)).to_string();
+    let done = daemon.cli(["drop", &number]).exits(1).stdout;
+    assert!(done.contains(&format!("job {waiting} waits for it")), "{done}");
+    all_are_there();
+    daemon.cli(["cancel", &waiting]).exits(0);
+    let looked = daemon.cli(["drop", "--label", "b=1", "--dry-run"]).exits(0).stdout;
+    assert_eq!(looked, "1 job and the 5 items of their batches; nothing was changed\n");
+    let dropped = daemon.cli(["drop", &number, "--json"]).exits(0).json();
+    assert_eq!((&dropped["batch_items"], &dropped["results"]), (&json!(5), &json!({ "done": 1 })));
+    daemon.cli(["job", &item]).exits(4);
+    daemon.cli(["items", &number]).exits(4);
+    assert_eq!(audited(&daemon, "job.dropped", 6).len(), 6);
+}
+
+#[test]
+fn whatever_an_order_has_brought_about_is_done() {
+    let daemon = Daemon::start(|_| {});
+    let batch = waiting_batch(&daemon, 2500);
+    let mark = ["--label", "b=1"];
+    let after = |other: &str| {
+        id(&daemon.submit("true", &[&mark[..], &["--depends-on", other]].concat())).to_string()
+    };
+    let second = after(&batch.to_string());
+    let third = after(&second);
+    let told = |verb: &str| {
+        let looked = daemon.cli([&[verb, "--dry-run"], &mark[..]].concat()).exits(0).stdout;
+        let done = daemon.cli([&[verb, "--yes"], &mark[..]].concat()).exits(0).stdout;
+        (looked, done)
+    };
+    let looked = "3 jobs and the 2500 items of their batches; nothing was changed\n".to_owned();
+    let done = "3 jobs done, 0 left alone\n".to_owned();
+    assert_eq!(told("cancel"), (looked.clone(), done.clone()));
+    assert_eq!(told("retry"), (looked.clone(), done.clone()));
+    assert_eq!(daemon.job(batch)["batch"]["cancelled"], 0);
+    let [first, last] = [batch + 1, batch + 2500].map(|id| id.to_string());
+    let named = [&first, &batch.to_string(), &second, &last, &third];
+    let named: Vec<&str> = named.into_iter().map(String::as_str).collect();
+    let done_to = daemon.cli([&["cancel"], &named[..]].concat()).exits(0).stdout;
+    assert_eq!(done_to.lines().count(), 5, "{done_to}");
+    assert_eq!(daemon.job(batch)["state"], "cancelled");
+    daemon.cli([&["retry"], &named[..]].concat()).exits(0);
+    daemon.cli([&["cancel"], &named[..]].concat()).exits(0);
+    let lines = audited(&daemon, "job.cancelled", 9);
+    assert_eq!(lines.len(), 9, "one for each that was chosen, and for a batch with its items one");
+    for id in [&batch.to_string(), &second, &third] {
+        let subject = format!("job:{id}");
+        assert_eq!(lines.iter().filter(|line| **line == subject).count(), 3, "{lines:?}");
+    }
+    assert_eq!(told("drop"), (looked, done));
+}

@@ -7,7 +7,6 @@ use sexton::model::{
     Actor, AfterAttempt, Dependency, DependencyNeeds, FinalState, JobId, JobState, JsonText,
     NewItem, NewJob, Outcome, Priority, UniqueKey,
 };
-use sexton::store::batches;
 use sexton::store::by_hand::{self, Came, Order, OrderedBy};
 use sexton::store::history::{self, Among, JobFilter, Page};
 use sexton::store::priorities::{self, Reprioritised};
@@ -31,7 +30,6 @@ on_both_backends![
     what_lives_or_has_completed_is_not_replaced,
     a_dropped_job_leaves_nothing_but_its_line_in_the_audit_log,
     what_lives_is_not_dropped,
-    a_batch_is_dropped_behind_its_items,
     who_cancels_is_told_before_what_it_would_come_to,
     who_retries_is_told_before_what_it_would_come_to,
     who_drops_is_told_before_what_it_would_come_to,
@@ -290,28 +288,6 @@ async fn what_lives_is_not_dropped(queue: Queue) {
     let came = order(&queue, Order::Drop, &[running], None).await;
     assert_eq!(came, [Came::NotNow(JobState::Retrying)]);
     assert_eq!(queue.claim_one(3).await.id, waiting);
-}
-
-async fn a_batch_is_dropped_behind_its_items(queue: Queue) {
-    let id = queue.submit(0, batch(2)).await;
-    let claimed = queue.claim(1, 10).await;
-    assert_eq!(order(&queue, Order::Drop, &[id], None).await, [Came::NotNow(JobState::Running)]);
-    let items_of =
-        async |state| queue.read(move |conn| by_hand::items_of(conn, &[id.0], state)).await;
-    assert_eq!(items_of(None).await, [0; 0], "those of a batch that lives stay");
-    for item in &claimed {
-        queue.finish(ended(item, 2, Outcome::Failure, AfterAttempt::End(FinalState::Failed))).await;
-    }
-    queue.redrive(3, claimed[0].id).await;
-    let came = order(&queue, Order::Drop, &[id], None).await;
-    assert_eq!(came, [Came::ItemLives(claimed[0].id)]);
-    queue.cancel(4, claimed[0].id).await;
-    assert_eq!(items_of(Some(JobState::Completed)).await, [0; 0], "it has failed");
-    let items = items_of(None).await;
-    assert_eq!(items, [claimed[0].id.0, claimed[1].id.0]);
-    let all: Vec<JobId> = items.into_iter().map(JobId).chain([id]).collect();
-    assert_eq!(order(&queue, Order::Drop, &all, None).await, [Came::Done, Came::Done, Came::Done]);
-    assert_eq!(queue.read(move |conn| batches::counts(conn, id)).await, None);
 }
 
 async fn who_cancels_is_told_before_what_it_would_come_to(queue: Queue) {

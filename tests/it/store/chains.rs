@@ -57,12 +57,7 @@ async fn end(queue: &Queue, second: i64, id: JobId, end: FinalState) {
 async fn order(queue: &Queue, order: Order, ids: &[JobId]) -> Vec<(JobId, Came)> {
     let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
     let by = OrderedBy { actor: Actor::named("ada"), context: queue.context(50) };
-    let ids = match order {
-        Order::Retry => {
-            queue.read(move |conn| by_hand::behind_what_they_depend_on(conn, ids)).await
-        }
-        _ => ids,
-    };
+    let ids = queue.read(move |conn| by_hand::in_turn(conn, order, ids)).await;
     let these = ids.clone();
     let step = queue.write(move |conn| by_hand::carry_out(conn, order, &these, None, &by)).await;
     ids.into_iter().map(JobId).zip(step.came).collect()

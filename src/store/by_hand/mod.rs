@@ -4,27 +4,27 @@
 //! at all; an order that breaks off between two of them has been done for the jobs that came first and can be given again. Everything that is
 //! done to a job is noted for the audit log in the same step.
 
-use std::collections::HashMap;
+mod dropping;
+mod together;
 
-use diesel::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::audit::append_event;
-use super::dependencies::{Hopeless, waited_for};
+use super::dependencies::Hopeless;
 use super::history::Among;
 use super::jobs::SubmitContext;
 use super::priorities::{Reprioritised, reprioritise};
 use super::removal::{Cancelled, Redriven, cancel, redrive};
-use super::schema::{batch_items, job_replacements, job_results, jobs};
-use super::whereabouts::{Whereabouts, hold, state_of};
-use super::{Conn, Micros, StoreError, batch_orders, batches, prune};
+use super::whereabouts::state_of;
+use super::{Conn, StoreError, batch_orders, batches, prune};
 use crate::model::{Actor, AuditEvent, JobId, JobState, Priority};
+
+pub use dropping::{Dropped, drop_some, kept};
+use dropping::{discard, may_go};
+pub use together::{came_with_others, cancelled_with_others, in_turn, items_with};
 
 /// How many jobs a step is about at the most.
 pub const STEP_JOBS: usize = 1000;
-
-/// How much of a dropped job's error its line in the audit log has.
-const MAX_ERROR_CHARS: usize = 500;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub enum Came {
     Blocked,
     /// What it depends on has to be tried again first.
     Hopeless(Hopeless),
-    /// This job waits for it, or for the batch of which it is an item.
+    /// This job waits for it, for the batch of which it is an item, or for an item of it.
     WaitedFor(JobId),
     /// Its running attempt was told to stop.
     Requested,
@@ -93,6 +93,8 @@ pub enum Came {
     NotNow(JobState),
     /// It is a batch that is over, and one of its items lives.
     ItemLives(JobId),
+    /// It is a batch of which that many items were dropped, before one could not be any more.
+    InPart(usize, Box<Came>),
     /// This job does its work with other params.
     ReplacedBy(JobId),
     /// This job has its unique key by now.
@@ -117,11 +119,13 @@ pub struct Step {
     pub came: Vec<Came>,
     /// The running jobs that are to be told to stop, those of items among them.
     pub to_stop: Vec<JobId>,
-    /// The batches of which this was the first step only; [`batch_orders::finish`] takes the others.
+    /// The batches with which steps are left: [`batch_orders::finish`] takes them, and [`drop_some`] those of dropping one, which is not begun.
     pub unfinished: Vec<JobId>,
+    /// The jobs that are gone.
+    pub gone: Vec<i64>,
 }
 
-/// What an order would come to for a job, as far as where it is tells; `None`: it would be tried. As when it is carried out, a `state` is the
+/// What an order would come to for a job, as far as where it is tells, and what keeps one that is to be dropped; `None`: it would be tried. As when it is carried out, a `state` is the
 /// one that the job still has to be in.
 ///
 /// # Errors
@@ -142,6 +146,7 @@ pub fn foresee(
         None => false,
     };
     Ok(match order {
+        Order::Drop if is_possible => kept(conn, &[id.0])?.remove(&id.0),
         _ if is_possible => None,
         Order::Cancel => Some(Came::AlreadyOver),
         _ => Some(Came::NotNow(found)),
@@ -161,30 +166,37 @@ pub fn carry_out(
     by: &OrderedBy,
 ) -> Result<Step, StoreError> {
     let mut all = Vec::with_capacity(ids.len());
-    let (mut to_stop, mut unfinished) = (Vec::new(), Vec::new());
+    let (mut to_stop, mut unfinished, mut gone) = (Vec::new(), Vec::new(), Vec::new());
     for id in ids {
         let found = if state.is_some() { state_of(conn, *id)? } else { None };
+        let drops_batch = order == Order::Drop && batches::is_batch(conn, *id)?;
         let came = match found.filter(|found| Some(*found) != state) {
             Some(other) => Came::NotNow(other),
+            None if drops_batch => {
+                may_go(conn, JobId(*id))?.map_or_else(|kept| kept, |_| Came::Done)
+            }
             None => carry_out_one(conn, order, JobId(*id), by)?,
         };
         if came == Came::Requested {
             to_stop.push(JobId(*id));
             to_stop.extend(batches::running_items(conn, JobId(*id))?);
         }
-        let is_begun =
-            matches!((order, &came), (Order::Cancel, Came::Requested) | (Order::Retry, Came::Done));
-        if is_begun && batch_orders::is_unfinished(conn, *id)? {
+        let is_unfinished = match (order, &came) {
+            (Order::Drop, Came::Done) => drops_batch,
+            (Order::Cancel, Came::Requested) | (Order::Retry, Came::Done) => {
+                batch_orders::is_unfinished(conn, *id)?
+            }
+            _ => false,
+        };
+        if is_unfinished {
             unfinished.push(JobId(*id));
+        } else if (order, &came) == (Order::Drop, &Came::Done) {
+            gone.push(*id);
         }
         all.push(came);
     }
-    if order == Order::Drop {
-        let gone = ids.iter().zip(&all).filter(|(_, came)| **came == Came::Done);
-        let gone: Vec<i64> = gone.map(|(id, _)| *id).collect();
-        prune::delete(conn, &gone)?;
-    }
-    Ok(Step { came: all, to_stop, unfinished })
+    prune::delete(conn, &gone)?;
+    Ok(Step { came: all, to_stop, unfinished, gone })
 }
 
 fn carry_out_one(
@@ -252,94 +264,4 @@ impl From<Reprioritised> for Came {
             Reprioritised::Unknown => Self::Unknown,
         }
     }
-}
-
-/// Holds a job that is over for its deletion at the end of the step, and tells what it was: the line in the audit log may be all that is left
-/// of it.
-fn discard(conn: &mut Conn, id: JobId) -> Result<(Came, Value), StoreError> {
-    let state = match hold(conn, id.0)? {
-        Whereabouts::Over { state, .. } => state,
-        other => return Ok((other.state().map_or(Came::Unknown, Came::NotNow), Value::Null)),
-    };
-    if let Some(item) = live_item(conn, id.0)? {
-        return Ok((Came::ItemLives(JobId(item)), Value::Null));
-    }
-    if let Some(waiting) = waited_for(conn, &[id.0])?.remove(&id.0) {
-        return Ok((Came::WaitedFor(waiting), Value::Null));
-    }
-    type Row = (String, Option<String>, String, Micros);
-    let (kind, schedule, actor, created_at): Row = jobs::table
-        .find(id.0)
-        .select((jobs::kind, jobs::schedule, jobs::actor, jobs::created_at))
-        .first(conn)?;
-    let (attempts, error): (i32, Option<String>) = job_results::table
-        .find(id.0)
-        .select((job_results::attempts, job_results::error))
-        .first(conn)?;
-    let told = json!({
-        "state": state.as_str(),
-        "kind": kind,
-        "schedule": schedule,
-        "submitted_by": actor,
-        "submitted_at": jiff::Timestamp::from(created_at).to_string(),
-        "attempts": attempts,
-        "error": error.map(|error| error.chars().take(MAX_ERROR_CHARS).collect::<String>()),
-    });
-    Ok((Came::Done, told))
-}
-
-/// An item of a batch that is not over, as one can be that was retried by itself.
-fn live_item(conn: &mut Conn, batch: i64) -> Result<Option<i64>, StoreError> {
-    Ok(batch_items::table
-        .inner_join(jobs::table.on(jobs::id.eq(batch_items::job_id)))
-        .left_join(job_results::table.on(job_results::job_id.eq(batch_items::job_id)))
-        .filter(batch_items::batch_id.eq(batch))
-        .filter(job_results::job_id.is_null())
-        .select(batch_items::job_id)
-        .first(conn)
-        .optional()?)
-}
-
-/// The jobs of the items of those that are batches and over, where one is given in that `state`. Who drops a batch drops them first: what is left
-/// when that breaks off is a batch that can be dropped again.
-///
-/// # Errors
-/// When the database refuses.
-pub fn items_of(
-    conn: &mut Conn,
-    ids: &[i64],
-    state: Option<JobState>,
-) -> Result<Vec<i64>, StoreError> {
-    let mut items = Vec::new();
-    for chunk in ids.chunks(super::jobs::CHUNK_ROWS) {
-        let mut of_chunk = batch_items::table
-            .inner_join(jobs::table.on(jobs::id.eq(batch_items::job_id)))
-            .inner_join(job_results::table.on(job_results::job_id.eq(batch_items::batch_id)))
-            .filter(batch_items::batch_id.eq_any(chunk))
-            .order((batch_items::batch_id, batch_items::position))
-            .select(batch_items::job_id)
-            .into_boxed();
-        if let Some(state) = state {
-            of_chunk = of_chunk.filter(job_results::state.eq(state.as_str()));
-        }
-        items.extend(of_chunk.load::<i64>(conn)?);
-    }
-    Ok(items)
-}
-
-/// Jobs that are to be tried again, each behind those that it depends on. A job is younger than what it depends on, and one that does the work of
-/// another stands where that one stood.
-///
-/// # Errors
-/// When the database refuses.
-pub fn behind_what_they_depend_on(
-    conn: &mut Conn,
-    mut ids: Vec<i64>,
-) -> Result<Vec<i64>, StoreError> {
-    let all =
-        job_replacements::table.select((job_replacements::replaced_by, job_replacements::job_id));
-    let stands_for: HashMap<i64, i64> = all.load::<(i64, i64)>(conn)?.into_iter().collect();
-    let first = |id: i64| std::iter::successors(Some(id), |id| stands_for.get(id).copied()).last();
-    ids.sort_by_cached_key(|id| (first(*id), *id));
-    Ok(ids)
 }
