@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::args::{LimitAction, QueueAction, QueueSet, QueueSetting};
 use super::held::reason;
-use super::output::{Exit, Failure, Outcome, text, when};
-use super::schedules::encode;
+use super::output::{Exit, Failure, Outcome, note, text, when};
+use super::schedules::{encode, items};
 use super::session::Session;
 use super::system::show_list;
 
@@ -17,8 +17,13 @@ pub(super) async fn queues(session: &Session, action: Option<QueueAction>) -> Ou
             session.daemon().await?.post(&path, &json!({ "reason": reason })).await?
         }
         Some(QueueAction::Resume { name }) => {
+            let client = session.daemon().await?;
+            let before = client.get("/api/v1/queues").await?;
+            if field_of(&before, &name, "pause").is_none() {
+                note(format!("queue `{name}` was not paused"));
+            }
             let path = format!("/api/v1/queues/{}/resume", encode(&name));
-            session.daemon().await?.post(&path, &json!({})).await?
+            client.post(&path, &json!({})).await?
         }
         Some(QueueAction::Set(set)) => {
             let path = format!("/api/v1/queues/{}", encode(&set.name));
@@ -42,6 +47,12 @@ pub(super) async fn queues(session: &Session, action: Option<QueueAction>) -> Ou
     };
     let headers = ["QUEUE", "READY", "RUNNING", "WORKERS", "RATE", "TIMEOUT", "OLDEST", "STATE"];
     show_list(session, &list, &headers, row)
+}
+
+/// A field of one row of a list; none where there is no such row or its field is null.
+fn field_of<'a>(list: &'a Value, name: &str, field: &str) -> Option<&'a Value> {
+    let row = items(list).iter().find(|row| text(row, "name") == name)?;
+    row.get(field).filter(|value| !value.is_null())
 }
 
 /// A setting with where it comes from.
@@ -101,7 +112,13 @@ pub(super) async fn limits(session: &Session, action: Option<LimitAction>) -> Ou
             session.daemon().await?.post("/api/v1/limits/reset", &json!({ "name": name })).await?
         }
         Some(LimitAction::Unset { name }) => {
-            session.daemon().await?.post("/api/v1/limits", &json!({ "name": name })).await?
+            let client = session.daemon().await?;
+            let before = client.get("/api/v1/limits").await?;
+            let after = client.post("/api/v1/limits", &json!({ "name": name })).await?;
+            if field_of(&before, &name, "set_at") == field_of(&after, &name, "set_at") {
+                note(format!("nothing was set for `{name}` with `sexton limits`"));
+            }
+            after
         }
     };
     let now = session.now();

@@ -142,3 +142,21 @@ fn a_keys_rate_is_set_while_the_daemon_runs() {
     daemon.cli(["limits", "unset", "key:host"]).exits(0);
     daemon.job_in(second, "completed");
 }
+
+#[test]
+fn where_there_is_nothing_to_take_back_that_is_said() {
+    let daemon = Daemon::start(|_| {});
+    let taken_back = |order: &[&str]| daemon.cli(order).exits(0).stderr;
+    let resume = ["queues", "resume", "mail"];
+    assert_eq!(taken_back(&resume), "queue `mail` was not paused\n");
+    daemon.cli(["queues", "pause", "mail"]).exits(0);
+    assert_eq!(taken_back(&resume), "");
+    let unset = ["limits", "unset", "key:host"];
+    let nothing = "nothing was set for `key:host` with `sexton limits`\n";
+    assert_eq!(taken_back(&unset), nothing);
+    daemon.cli(["limits", "set", "key:host", "2"]).exits(0);
+    assert_eq!(taken_back(&unset), "");
+    // What is set for a queue is no limit that could be unset.
+    daemon.cli(["queues", "set", "mail", "--rate", "9/m"]).exits(0);
+    assert!(taken_back(&["limits", "unset", "queue:mail"]).contains("nothing was set"));
+}
