@@ -169,6 +169,13 @@ fn check(name: &str, set: SetLimit, kinds: &[Kind]) -> Result<(), Problem> {
     }
     match (name.split_once(':'), set) {
         (_, SetLimit { max: None, rate: None, breaker: None }) => Ok(()),
+        (_, SetLimit { max: Some(max), .. }) if max > Concurrency::MAX => {
+            let detail = format!(
+                "max must be from 0 to {}; `sexton limits unset` takes a limit back",
+                Concurrency::MAX
+            );
+            wrong("so many can be no limit", "/max", detail)
+        }
         (Some(("queue", queue)), SetLimit { rate: Some(rate), .. }) => {
             let detail = format!(
                 "a queue's rate is one of its settings: `sexton queues set {queue} --rate '{rate}'`"

@@ -18,13 +18,16 @@ use super::{NodeSelector, Priority};
 pub struct Concurrency {
     /// The key: `host:example.org`, `group:nightly`.
     pub key: String,
-    /// How many; at least 1.
+    /// How many: 1 to [`Self::MAX`].
     pub max: u32,
 }
 
 impl Concurrency {
     /// How long a key may be, in bytes. It is part of an index.
     pub const MAX_KEY_BYTES: usize = 200;
+
+    /// The most jobs at once that any limit can be set to.
+    pub const MAX: u32 = 1_000_000;
 
     /// What is wrong with it, if anything is.
     #[must_use]
@@ -35,7 +38,8 @@ impl Concurrency {
             let most = Self::MAX_KEY_BYTES;
             return Some(format!("a key has 1 to {most} bytes and no control characters"));
         }
-        (self.max == 0).then(|| "max must be at least 1".to_owned())
+        let is_legal = (1..=Self::MAX).contains(&self.max);
+        (!is_legal).then(|| format!("max must be from 1 to {}", Self::MAX))
     }
 }
 

@@ -146,7 +146,7 @@ pub struct LimitName {
 pub struct LimitRequest {
     /// `queue:NAME`, `kind:NAME` or `key:KEY`.
     pub name: String,
-    /// How many at once; 0 lets none start.
+    /// How many at once, at most 1,000,000; 0 lets none start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<u32>,
     /// How fast they may start: `60/m`, `5/10s`, `60/m burst 10`. Not for queues, which have settings.

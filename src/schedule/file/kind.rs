@@ -14,7 +14,7 @@ use super::source::SourceText;
 use super::{MAX_LINE_CHARS, add_syntax_errors, params, read_toml, retry, run};
 use crate::jobs::command::{self, CommandParams};
 use crate::jobs::{Declared, ItemRuns, JobDefaults, KINDS, Kind, Origin, Schema, parse_params};
-use crate::model::{RetryPolicy, ScheduleId};
+use crate::model::{Concurrency, RetryPolicy, ScheduleId};
 
 /// What a kind file says.
 #[derive(Debug, Clone)]
@@ -167,7 +167,7 @@ fn defaults(mut table: Table<'_, '_>, findings: &mut Findings<'_>) -> JobDefault
             .map(|item| retry::read(&item, &RetryPolicy::default(), findings)),
         concurrency: table
             .get("concurrency")
-            .and_then(|item| item.integer(1, run::MAX_CONCURRENCY, findings)),
+            .and_then(|item| item.integer(1, Concurrency::MAX, findings)),
         rate: table.get("rate").and_then(|item| item.parse("a rate like \"60/m\"", findings)),
         breaker: table
             .get("breaker")

@@ -11,9 +11,6 @@ use crate::model::{
     Concurrency, HumanDuration, Labels, MAX_LABELS, NodeChoice, Priority, ScheduleId, label_problem,
 };
 
-/// The most jobs at once that a limit can be set to.
-pub(super) const MAX_CONCURRENCY: u32 = 1_000_000;
-
 /// The longest `requires_wait`. What waits for longer than a week is not an instant of this week any more.
 const MAX_WAIT: Duration = Duration::from_secs(7 * 86_400);
 
@@ -182,7 +179,7 @@ fn concurrency(item: &Item<'_, '_>, findings: &mut Findings<'_>) -> Option<Concu
     }
     table.finish(findings);
     let key = key.and_then(|key| key.text("a text in quotes", findings));
-    let max = max.and_then(|max| max.integer(1, MAX_CONCURRENCY, findings));
+    let max = max.and_then(|max| max.integer(1, Concurrency::MAX, findings));
     let concurrency = Concurrency { key: key?.to_owned(), max: max? };
     match concurrency.problem() {
         Some(problem) => item.bad_value(problem, findings),

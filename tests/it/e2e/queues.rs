@@ -70,6 +70,24 @@ fn a_queues_settings_are_changed_while_the_daemon_runs_and_outlive_it() {
 }
 
 #[test]
+fn a_limit_is_bounded_alike_wherever_it_is_written() {
+    let daemon = Daemon::start(|_| {});
+    let body = |max: u32| json!({ "kind": "command", "params": { "argv": ["true"] }, "concurrency": { "key": "z", "max": max } });
+    for max in [1_000_001, u32::MAX] {
+        let refused = daemon.cli(["limits", "set", "key:z", &max.to_string()]).exits(2);
+        assert!(refused.stderr.contains("from 0 to 1000000"), "{}", refused.stderr);
+        let refused = daemon.post("/api/v1/jobs", &body(max));
+        assert_eq!(refused["errors"][0]["pointer"], "/concurrency", "{refused:#}");
+        assert_eq!(refused["errors"][0]["detail"], "max must be from 1 to 1000000");
+    }
+    let list = daemon.cli(["limits", "--json"]).exits(0).json();
+    assert_eq!(items(&list).len(), 0, "{list:#}");
+    daemon.cli(["limits", "set", "key:z", "1000000"]).exits(0);
+    let accepted = daemon.post("/api/v1/jobs", &body(1_000_000));
+    daemon.job_in(accepted["id"].as_i64().expect("an id"), "completed");
+}
+
+#[test]
 fn a_setting_of_a_queue_that_cannot_be_meant_is_refused_and_changes_nothing() {
     let daemon = Daemon::start(|_| {});
     for (arguments, why) in [
