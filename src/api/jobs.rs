@@ -29,7 +29,7 @@ use crate::store::tokens::{Toll, charge};
 use crate::store::whole_batches;
 use crate::store::{Store, StoreError};
 
-/// With how many of the jobs that it waits for a single job is shown.
+/// With how many of the jobs that it waits for, and of its attempts, a single job is shown.
 const MAX_SHOWN: i64 = 100;
 
 /// The filters of the list.
@@ -87,7 +87,7 @@ pub(super) async fn index(
     Ok(axum::Json(list(rows, paging, |row| row.id.0, Job::from)))
 }
 
-/// One job with its finished attempts.
+/// One job with its latest finished attempts, up to 100 of them.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}", responses((status = 200, body = Job), (status = 404, body = Problem)))]
 pub(super) async fn show(
     State(app): State<App>,
@@ -99,7 +99,7 @@ pub(super) async fn show(
         .store
         .read(move |conn| {
             let job = history::job(conn, JobId(id))?;
-            let attempts = history::attempts(conn, JobId(id))?;
+            let attempts = history::attempts(conn, JobId(id), MAX_SHOWN)?;
             let waits_for = match &job {
                 Some(job) if job.state == JobState::Blocked => waits_for(conn, job.id, MAX_SHOWN)?,
                 _ => Vec::new(),

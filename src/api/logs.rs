@@ -12,7 +12,7 @@ use super::wire::LogPart;
 use crate::jobs::is_whole_output;
 use crate::model::{JobId, JobState};
 use crate::store::Conn;
-use crate::store::history::{self, AttemptRecord};
+use crate::store::history;
 
 /// Which part of which attempt's log.
 #[derive(Debug, Default, Deserialize)]
@@ -33,12 +33,15 @@ pub(super) async fn log(
     Query(query): Query<LogQuery>,
 ) -> Result<axum::Json<LogPart>, Problem> {
     let both = move |conn: &mut Conn| {
-        Ok((history::job(conn, JobId(id))?, history::attempts(conn, JobId(id))?))
+        let Some(job) = history::job(conn, JobId(id))? else { return Ok(None) };
+        let latest = u32::try_from(job.attempt).unwrap_or(0);
+        let attempt = query.attempt.unwrap_or(latest);
+        let kept = history::output_tail(conn, job.id, attempt)?;
+        Ok(Some((job, latest, attempt, kept.unwrap_or_default())))
     };
-    let (record, attempts) = app.store.read(both).await?;
-    let job = record.ok_or_else(|| Problem::not_found(format!("there is no job {id}")))?;
-    let latest = u32::try_from(job.attempt).unwrap_or(0);
-    let attempt = query.attempt.unwrap_or(latest);
+    let found = app.store.read(both).await?;
+    let (job, latest, attempt, kept) =
+        found.ok_or_else(|| Problem::not_found(format!("there is no job {id}")))?;
     // While it is not over, that one may come, and may be waited for.
     if attempt > latest && job.state.is_final() {
         return Err(Problem::not_found(format!("job {id} has no attempt {attempt}")));
@@ -50,7 +53,7 @@ pub(super) async fn log(
     let (bytes, tail) = match read {
         Ok(Ok(bytes)) => (bytes, false),
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-            let kept = Kept::of(&attempts, attempt);
+            let kept = Kept::in_tail(&kept);
             (kept.after(offset).to_vec(), kept.is_end)
         }
         Ok(Err(error)) => {
@@ -80,14 +83,6 @@ struct Kept<'a> {
 }
 
 impl<'a> Kept<'a> {
-    fn of(attempts: &'a [AttemptRecord], number: u32) -> Self {
-        let is_meant = |attempt: &&AttemptRecord| u32::try_from(attempt.number) == Ok(number);
-        let attempt = attempts.iter().find(is_meant);
-        Self::in_tail(
-            attempt.and_then(|attempt| attempt.output_tail.as_deref()).unwrap_or_default(),
-        )
-    }
-
     /// A tail that was cut begins within a line, as a rule. It is shown from the next one on, where there is one.
     fn in_tail(tail: &'a str) -> Self {
         let is_end = !is_whole_output(tail);

@@ -232,7 +232,12 @@ pub(super) async fn show(session: &Session, id: i64) -> Outcome {
     if job.get("result").is_some_and(|result| !result.is_null()) {
         line(format!("  result    {}", plain(&text(&job, "result"))));
     }
-    for attempt in job.get("attempts").and_then(Value::as_array).into_iter().flatten() {
+    let attempts = job.get("attempts").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let first = attempts.first().and_then(|attempt| attempt.get("number")?.as_i64());
+    if let Some(first) = first.filter(|first| *first > 1) {
+        line(format!("  … and {} earlier ones", first - 1));
+    }
+    for attempt in attempts {
         let error = attempt.get("error").and_then(Value::as_str).unwrap_or_default();
         line(format!(
             "  attempt {}: {} after {} ms, {} {}",

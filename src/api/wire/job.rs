@@ -100,7 +100,7 @@ pub struct Job {
     /// The job that does its work with other params.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced_by: Option<i64>,
-    /// Its finished attempts, where a single job was asked for.
+    /// Its latest finished attempts, up to 100 of them, where a single job was asked for. They are numbered from 1 without a gap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<Vec<Attempt>>,
 }

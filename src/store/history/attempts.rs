@@ -31,25 +31,39 @@ pub struct AttemptRecord {
     pub output_tail: Option<String>,
 }
 
-/// A job's finished attempts, first to last.
+/// The latest of a job's finished attempts, first to last. Of a job that snoozes there can be any number.
 ///
 /// # Errors
 /// When the database refuses.
-pub fn attempts(conn: &mut Conn, id: JobId) -> Result<Vec<AttemptRecord>, StoreError> {
-    Ok(attempts::table
+pub fn attempts(conn: &mut Conn, id: JobId, most: i64) -> Result<Vec<AttemptRecord>, StoreError> {
+    let latest = attempts::table.order(attempts::number.desc()).limit(most);
+    let latest = latest.filter(attempts::job_id.eq(id.0)).select((
+        attempts::number,
+        attempts::outcome,
+        attempts::node_id,
+        attempts::started_at,
+        attempts::finished_at,
+        attempts::exit_code,
+        attempts::error,
+        attempts::output_tail,
+    ));
+    let mut latest: Vec<AttemptRecord> = latest.load(conn)?;
+    latest.reverse();
+    Ok(latest)
+}
+
+/// The last part of what an attempt has printed; none where it has not ended, or printed nothing.
+///
+/// # Errors
+/// When the database refuses.
+pub fn output_tail(conn: &mut Conn, id: JobId, attempt: u32) -> Result<Option<String>, StoreError> {
+    let tail: Option<Option<String>> = attempts::table
         .filter(attempts::job_id.eq(id.0))
-        .order(attempts::number)
-        .select((
-            attempts::number,
-            attempts::outcome,
-            attempts::node_id,
-            attempts::started_at,
-            attempts::finished_at,
-            attempts::exit_code,
-            attempts::error,
-            attempts::output_tail,
-        ))
-        .load(conn)?)
+        .filter(attempts::number.eq(i32::try_from(attempt).unwrap_or(i32::MAX)))
+        .select(attempts::output_tail)
+        .first(conn)
+        .optional()?;
+    Ok(tail.flatten())
 }
 
 /// Attempts of a kind that ended in the same way, within a time.

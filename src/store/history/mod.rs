@@ -17,7 +17,9 @@ use super::schema::{
 use super::{Conn, StoreError, batches};
 use crate::model::JobState;
 
-pub use attempts::{AttemptRecord, DayNumbers, attempts, day_numbers, latest_durations};
+pub use attempts::{
+    AttemptRecord, DayNumbers, attempts, day_numbers, latest_durations, output_tail,
+};
 pub use occurrences::{LastRun, OccurrenceFilter, OccurrenceRecord, last_run, occurrences};
 pub(in crate::store) use record::attempts_so_far;
 pub use record::{JobRecord, by_ids, job};

@@ -212,7 +212,7 @@ impl Queue {
     }
 
     pub(crate) async fn attempts(&self, id: JobId) -> Vec<AttemptRecord> {
-        self.read(move |conn| history::attempts(conn, id)).await
+        self.read(move |conn| history::attempts(conn, id, 1000)).await
     }
 
     /// Submits a job, runs it and ends it.

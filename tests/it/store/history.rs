@@ -11,6 +11,7 @@ on_both_backends![
     jobs_are_found_by_every_state,
     jobs_are_found_by_kind_schedule_queue_and_labels,
     pages_follow_each_other_without_gaps_or_repeats,
+    of_many_attempts_the_latest_are_shown_in_order,
     the_ledger_is_found_by_schedule_time_and_decision,
     pruning_takes_only_what_is_old_and_ended_so,
     pruning_keeps_the_newest_of_each_schedule,
@@ -31,6 +32,17 @@ fn labelled(labels: &[(&str, &str)]) -> NewJob {
     let labels: Labels =
         labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     NewJob { labels, ..job() }
+}
+
+async fn of_many_attempts_the_latest_are_shown_in_order(queue: Queue) {
+    let id = queue.submit(0, job()).await;
+    for second in 1..=4 {
+        let claimed = queue.claim_one(second).await;
+        queue.finish(retried(&claimed, second, second + 1)).await;
+        queue.promote(second + 1).await;
+    }
+    let latest = queue.read(move |conn| history::attempts(conn, id, 2)).await;
+    assert_eq!(latest.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [3, 4]);
 }
 
 async fn jobs_are_found_by_every_state(queue: Queue) {
