@@ -51,6 +51,8 @@ pub struct JobInfo {
     pub attempt: u32,
     /// How many charged attempts it may have in all.
     pub max_attempts: u32,
+    /// How many more attempts it may have if this one fails.
+    pub attempts_left: u32,
     /// The lane it came from.
     pub queue: String,
     /// How urgent it is.

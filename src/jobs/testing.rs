@@ -24,6 +24,7 @@ pub(crate) fn context(kind: &str, params: Value) -> (Context, TempDir) {
         schedule: None,
         attempt: 1,
         max_attempts: 1,
+        attempts_left: 0,
         queue: "default".to_owned(),
         priority: Priority::default(),
         labels: Labels::default(),

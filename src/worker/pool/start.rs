@@ -166,6 +166,7 @@ impl State {
                 schedule: job.schedule.or(job.settings.batch_schedule),
                 attempt: job.number,
                 max_attempts: bounds.retry.max_attempts,
+                attempts_left: bounds.retry.max_attempts.saturating_sub(job.charged + 1),
                 queue: job.queue,
                 priority: job.priority,
                 labels: job.labels,
