@@ -27,9 +27,10 @@ pub enum Answer {
     Done(Value),
     /// It did not work.
     Failed(Failure),
-    /// Not now: come back after `delay`. The attempt is not charged.
+    /// Not now: come back after `delay`. The attempt is not charged. If that would be after the job's total timeout, it fails instead.
     Snooze {
-        /// How long to wait.
+        /// How long to wait: from [`MIN_SNOOZE`](crate::queue::MIN_SNOOZE) to [`MAX_RETRY_DELAY`](crate::model::MAX_RETRY_DELAY). What is
+        /// beyond is cut.
         delay: Duration,
         /// Why, in words for people.
         reason: String,

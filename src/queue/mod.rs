@@ -15,5 +15,5 @@ pub use bucket::{Bucket, TooFew};
 pub use estimate::{Durations, expected_end};
 pub use limits::{Full, Limits, Room, Running, names};
 pub use loss::{MOST_LOSSES, after_loss};
-pub use retry::{AttemptEnd, after_attempt, retry_delay};
+pub use retry::{AttemptEnd, MIN_SNOOZE, after_attempt, retry_delay};
 pub use signals::{SignalReceiver, Signals};

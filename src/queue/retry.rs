@@ -7,6 +7,9 @@ use jiff::Timestamp;
 use crate::jobs::RetryAdvice;
 use crate::model::{AfterAttempt, Backoff, FinalState, MAX_RETRY_DELAY, Outcome, RetryPolicy};
 
+/// The shortest wait after which a snoozed job comes back. Snoozes are not charged, so without it a job that always snoozes would do nothing else.
+pub const MIN_SNOOZE: Duration = Duration::from_secs(1);
+
 /// An attempt that has ended, as far as the next step depends on it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttemptEnd {
@@ -24,6 +27,13 @@ pub struct AttemptEnd {
     pub deadline: Option<Timestamp>,
 }
 
+impl AttemptEnd {
+    /// Whether the time for all attempts is over by then.
+    fn is_too_late(&self, next: Timestamp) -> bool {
+        self.deadline.is_some_and(|deadline| next >= deadline)
+    }
+}
+
 /// Decides what becomes of the job. `draw` is a random number from 0 up to 1, for jitter.
 #[must_use]
 pub fn after_attempt(end: &AttemptEnd, policy: &RetryPolicy, draw: f64) -> AfterAttempt {
@@ -31,7 +41,12 @@ pub fn after_attempt(end: &AttemptEnd, policy: &RetryPolicy, draw: f64) -> After
         Outcome::Success | Outcome::Cancelled => AfterAttempt::End(FinalState::from(end.outcome)),
         Outcome::Interrupted => AfterAttempt::GiveBack,
         Outcome::Skipped => {
-            AfterAttempt::SnoozeUntil(end.finished_at + end.snooze.min(MAX_RETRY_DELAY))
+            let at = end.finished_at + end.snooze.clamp(MIN_SNOOZE, MAX_RETRY_DELAY);
+            if end.is_too_late(at) {
+                AfterAttempt::End(FinalState::Failed)
+            } else {
+                AfterAttempt::SnoozeUntil(at)
+            }
         }
         Outcome::Failure | Outcome::Error | Outcome::Timeout => {
             let charged = end.charged_before.saturating_add(1);
@@ -44,9 +59,10 @@ pub fn after_attempt(end: &AttemptEnd, policy: &RetryPolicy, draw: f64) -> After
                 RetryAdvice::After(asked) => asked.max(retry_delay(&policy.backoff, charged, draw)),
             };
             let at = end.finished_at + wait.min(MAX_RETRY_DELAY);
-            match end.deadline {
-                Some(deadline) if at >= deadline => AfterAttempt::End(FinalState::Failed),
-                _ => AfterAttempt::RetryAt(at),
+            if end.is_too_late(at) {
+                AfterAttempt::End(FinalState::Failed)
+            } else {
+                AfterAttempt::RetryAt(at)
             }
         }
     }
@@ -131,15 +147,27 @@ mod tests {
 
     #[test]
     fn no_attempt_starts_after_the_deadline_for_all_of_them() {
-        let mut end = end(Outcome::Error);
-        end.deadline = Some(end.finished_at + Duration::from_secs(10));
-        assert_eq!(
-            after_attempt(&end, &RetryPolicy::default(), 0.0),
-            AfterAttempt::End(FinalState::Failed)
-        );
+        for outcome in [Outcome::Error, Outcome::Skipped] {
+            let mut end = AttemptEnd { snooze: Duration::from_secs(10), ..end(outcome) };
+            end.deadline = Some(end.finished_at + Duration::from_secs(10));
+            assert_eq!(
+                after_attempt(&end, &RetryPolicy::default(), 0.0),
+                AfterAttempt::End(FinalState::Failed),
+                "{outcome}"
+            );
+        }
     }
 
     proptest! {
+        #[test]
+        fn a_snoozed_job_comes_back_after_a_second_at_the_earliest_and_a_week_at_the_latest(millis in 0_u64..) {
+            let end = AttemptEnd { snooze: Duration::from_millis(millis), ..end(Outcome::Skipped) };
+            let AfterAttempt::SnoozeUntil(at) = after_attempt(&end, &RetryPolicy::never(), 0.0) else { panic!("it ended") };
+            let wait = Duration::try_from(at - end.finished_at).unwrap();
+            prop_assert_eq!(wait, end.snooze.clamp(MIN_SNOOZE, MAX_RETRY_DELAY));
+            prop_assert!(wait >= Duration::from_secs(1));
+        }
+
         #[test]
         fn an_exponential_wait_stays_within_its_bounds(
             base in 0_u64..100_000, factor in -5.0_f64..1e9, max in 0_u64..1_000_000, failures in 0_u32.., draw in 0.0_f64..1.0,

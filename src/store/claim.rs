@@ -322,7 +322,7 @@ pub(super) fn claimed(
         None => JobSettings::default(),
     };
     let first_started_at = match settings.total_timeout {
-        Some(_) => Some(first_start(conn, row.id)?.unwrap_or(started_at)),
+        Some(_) => Some(first_start(conn, row.id, ready.charged)?.unwrap_or(started_at)),
         None => None,
     };
     let schedule = match (row.schedule, row.nominal_at) {
@@ -370,9 +370,23 @@ fn checkpoint(conn: &mut Conn, id: i64) -> Result<Option<JsonText>, StoreError> 
     Ok(value.transpose()?.as_ref().map(JsonText::from))
 }
 
-fn first_start(conn: &mut Conn, id: i64) -> Result<Option<Timestamp>, StoreError> {
+/// When the first attempt began since the job was submitted, or tried again by hand: of those before that, none is among the charged ones.
+fn first_start(conn: &mut Conn, id: i64, charged: i32) -> Result<Option<Timestamp>, StoreError> {
+    let of_job = attempts::job_id.eq(id);
+    let uncharged = Outcome::ALL.into_iter().filter(|outcome| !outcome.is_charged());
+    let uncharged: Vec<&str> = uncharged.map(Outcome::as_str).collect();
+    let last_before: Option<i32> = attempts::table
+        .filter(of_job)
+        .filter(attempts::outcome.ne_all(uncharged))
+        .order(attempts::number.desc())
+        .offset(charged.into())
+        .limit(1)
+        .select(attempts::number)
+        .first(conn)
+        .optional()?;
     let first: Option<Micros> = attempts::table
-        .filter(attempts::job_id.eq(id))
+        .filter(of_job)
+        .filter(attempts::number.gt(last_before.unwrap_or(0)))
         .order(attempts::number)
         .select(attempts::started_at)
         .first(conn)

@@ -12,7 +12,8 @@ use tracing::Instrument;
 use crate::jobs::command::Keepers;
 use crate::jobs::{Answer, Context, Failure, Handler, RetryAdvice, StopReason};
 use crate::model::{
-    FinishedAttempt, HumanDuration, JobId, MAX_JSON_LEVELS, Outcome, RetryPolicy, nests_deeper,
+    AfterAttempt, FinishedAttempt, HumanDuration, JobId, MAX_JSON_LEVELS, Outcome, RetryPolicy,
+    nests_deeper,
 };
 use crate::queue::{AttemptEnd, after_attempt};
 
@@ -72,8 +73,8 @@ pub(super) struct Bounds {
     pub(super) timeout: Option<Duration>,
     /// How long it may go on after it was told to stop.
     pub(super) stop_grace: Duration,
-    /// When the time for all attempts of the job is over.
-    pub(super) deadline: Option<Timestamp>,
+    /// What bounds all attempts of the job together.
+    pub(super) total: Option<Total>,
     /// How often the job is tried.
     pub(super) retry: RetryPolicy,
     /// Charged attempts before this one.
@@ -82,15 +83,41 @@ pub(super) struct Bounds {
     pub(super) draw: f64,
 }
 
+/// How long all attempts of a job and the waits between them may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Total {
+    pub(super) length: HumanDuration,
+    /// When the first of them began.
+    pub(super) first_started_at: Timestamp,
+}
+
+impl Total {
+    fn deadline(self) -> Timestamp {
+        self.first_started_at + self.length.get()
+    }
+}
+
 impl Bounds {
     /// How long an attempt that begins now may take: its own limit, or what is left of the limit for all attempts.
     pub(super) fn limit(&self, now: Timestamp) -> Option<Duration> {
-        let left = self.deadline.map(|deadline| {
-            Duration::try_from(deadline.duration_since(now)).unwrap_or(Duration::ZERO)
+        let left = self.total.map(|total| {
+            Duration::try_from(total.deadline().duration_since(now)).unwrap_or(Duration::ZERO)
         });
         match (self.timeout, left) {
             (Some(own), Some(left)) => Some(own.min(left)),
             (own, left) => own.or(left),
+        }
+    }
+
+    /// What is said of an attempt that came to the limit that it had.
+    fn too_long(&self, limit: Option<Duration>) -> String {
+        match (self.timeout, self.total) {
+            (own, Some(total)) if limit != own => {
+                format!("all attempts together took longer than {}", total.length)
+            }
+            (Some(own), _) => format!("it took longer than {}", HumanDuration(own)),
+            // Its keeper has stopped it, by a limit that does not count any more.
+            (None, _) => "its time was over".to_owned(),
         }
     }
 }
@@ -138,6 +165,11 @@ impl Attempt {
         let elapsed = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed);
         let started_at = self.begun.map_or_else(|| self.context.clock.now(), |begun| begun.at);
         let answer = match &self.handler {
+            // It has waited for its turn until the time for all attempts was over.
+            Some(_) if self.begun.is_none() && self.context.limit == Some(Duration::ZERO) => {
+                self.stop.give(StopReason::Timeout);
+                Answer::Stopped { result: None }
+            }
             Some(handler) => self.supervise(Arc::clone(handler), elapsed).await,
             None => Failure::error(format!(
                 "nothing here runs jobs of the kind `{}`: no file in `kinds.dirs` declares it, and this version has none of that name",
@@ -187,16 +219,28 @@ impl Attempt {
         started_at: Timestamp,
         finished_at: Timestamp,
     ) -> FinishedAttempt {
-        let verdict = Verdict::of(answer, self.stop.reason(), self.bounds.timeout);
+        let too_long = self.bounds.too_long(self.context.limit);
+        let mut verdict = Verdict::of(answer, self.stop.reason(), too_long);
         let end = AttemptEnd {
             outcome: verdict.outcome,
             finished_at,
             advice: verdict.advice,
             snooze: verdict.snooze,
             charged_before: self.bounds.charged_before,
-            deadline: self.bounds.deadline,
+            deadline: self.bounds.total.map(Total::deadline),
         };
         let next = after_attempt(&end, &self.bounds.retry, self.bounds.draw);
+        if let (Outcome::Skipped, AfterAttempt::End(_), Some(total)) =
+            (end.outcome, next, self.bounds.total)
+        {
+            // What ends a job badly is charged.
+            verdict.outcome = Outcome::Timeout;
+            let reason = verdict.error.unwrap_or_default();
+            let length = total.length;
+            verdict.error = Some(format!(
+                "{reason}; if it came back then, all attempts together would take longer than {length}"
+            ));
+        }
         let result = verdict.result.filter(|value| !value.is_null());
         let is_too_deep =
             result.as_ref().is_some_and(|result| nests_deeper(result, MAX_RESULT_LEVELS));
@@ -260,7 +304,7 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn of(answer: Answer, stopped: Option<StopReason>, timeout: Option<Duration>) -> Self {
+    fn of(answer: Answer, stopped: Option<StopReason>, too_long: String) -> Self {
         let bare = |outcome, error| Self {
             outcome,
             advice: RetryAdvice::ByPolicy,
@@ -277,11 +321,11 @@ impl Verdict {
                 ..bare(Outcome::Success, None)
             },
             (Answer::Stopped { result }, Some(reason)) => {
-                let (outcome, why) = stop_verdict(reason, timeout);
+                let (outcome, why) = stop_verdict(reason, too_long);
                 Self { result, ..bare(outcome, Some(why)) }
             }
             (Answer::Ended { reason, result }, known) => {
-                let (outcome, why) = stop_verdict(known.unwrap_or(reason), timeout);
+                let (outcome, why) = stop_verdict(known.unwrap_or(reason), too_long);
                 Self { result, ..bare(outcome, Some(why)) }
             }
             (Answer::Stopped { result }, None) => {
@@ -290,7 +334,7 @@ impl Verdict {
             }
             // What fails after the order to stop most likely fails because of it.
             (Answer::Failed(failure), Some(reason)) => {
-                let (outcome, why) = stop_verdict(reason, timeout);
+                let (outcome, why) = stop_verdict(reason, too_long);
                 let error = Some(format!("{why}; {}", failure.message));
                 Self {
                     exit_code: failure.exit_code,
@@ -318,18 +362,12 @@ fn exit_code(result: &serde_json::Value) -> Option<i32> {
     result.get("exit_code")?.as_i64()?.try_into().ok()
 }
 
-fn stop_verdict(reason: StopReason, timeout: Option<Duration>) -> (Outcome, String) {
+fn stop_verdict(reason: StopReason, too_long: String) -> (Outcome, String) {
     match reason {
         StopReason::Cancelled => (Outcome::Cancelled, "cancelled while it ran".to_owned()),
         StopReason::Shutdown => {
             (Outcome::Interrupted, "given back because the daemon stopped".to_owned())
         }
-        StopReason::Timeout => {
-            let limit = timeout.map_or_else(
-                || "the time for all attempts is over".to_owned(),
-                |limit| format!("it took longer than {}", HumanDuration(limit)),
-            );
-            (Outcome::Timeout, limit)
-        }
+        StopReason::Timeout => (Outcome::Timeout, too_long),
     }
 }

@@ -37,7 +37,11 @@ on_both_backends![
     a_success_after_the_order_to_stop_is_a_success,
     a_failure_for_good_is_not_tried_again,
     a_result_that_readers_would_refuse_is_left_out_and_the_log_says_so,
-    a_snoozed_job_comes_back_uncharged,
+    a_snoozed_job_comes_back_uncharged_and_not_before_a_second_has_passed,
+    a_snooze_that_would_end_after_the_total_timeout_is_not_made,
+    an_attempt_that_the_total_timeout_ends_says_so,
+    nothing_is_run_that_gets_its_turn_after_the_total_timeout,
+    waiting_for_the_first_start_is_no_part_of_the_total_timeout,
     draining_waits_for_what_runs_and_takes_nothing_new,
     everybody_who_drains_waits,
     interrupted_attempts_are_given_back_and_not_charged,
@@ -165,6 +169,16 @@ fn done() -> Answer {
     Answer::Done(Value::Null)
 }
 
+/// Asks for no wait at all.
+fn snooze() -> Answer {
+    Answer::Snooze { delay: Duration::ZERO, reason: "not yet".to_owned() }
+}
+
+fn bounded(mut new: NewJob, total: Duration) -> NewJob {
+    new.settings.total_timeout = Some(HumanDuration(total));
+    new
+}
+
 /// As a well-behaved handler does.
 async fn until_stopped(context: Context) -> Answer {
     context.stop.cancelled().await;
@@ -281,19 +295,78 @@ async fn a_result_that_readers_would_refuse_is_left_out_and_the_log_says_so(queu
     );
 }
 
-async fn a_snoozed_job_comes_back_uncharged(queue: Queue) {
-    let mut workers = Workers::start(queue, PoolSettings::plain(1), |context| async move {
+async fn a_snoozed_job_comes_back_uncharged_and_not_before_a_second_has_passed(queue: Queue) {
+    let clock = Arc::new(ManualClock::new(at(0)));
+    let settings = PoolSettings::plain(1);
+    let mut workers = Workers::start_at(queue, settings, clock.clone(), |context| async move {
         match context.job.attempt {
-            1..=5 => Answer::Snooze { delay: Duration::ZERO, reason: "not yet".to_owned() },
+            1..=5 => snooze(),
             _ => done(),
         }
     });
     // More often than the job may be tried.
-    workers.submit(tenacious()).await;
-    for _ in 1..=5 {
+    let id = workers.submit(tenacious()).await;
+    for second in 1..=5 {
         assert_eq!(workers.ended().await, (Outcome::Skipped, JobState::Retrying));
+        assert_eq!(workers.queue.job(id).await.run_at, at(second), "it asked for no wait at all");
+        clock.advance(Duration::from_secs(1));
+        workers.signals.work();
     }
     assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
+}
+
+async fn a_snooze_that_would_end_after_the_total_timeout_is_not_made(queue: Queue) {
+    let settings = PoolSettings::plain(1);
+    let mut workers = Workers::start(queue, settings, |_| async { snooze() });
+    let id = workers.submit(bounded(tenacious(), Duration::from_secs(1))).await;
+    assert_eq!(workers.ended().await, (Outcome::Timeout, JobState::Failed));
+    let why = "not yet; if it came back then, all attempts together would take longer than 1s";
+    assert_eq!(workers.error_of(id, 1).await, why);
+    assert_eq!(workers.queue.job(id).await.error.as_deref(), Some(why));
+}
+
+async fn an_attempt_that_the_total_timeout_ends_says_so(queue: Queue) {
+    let mut workers = Workers::start(queue, PoolSettings::plain(1), until_stopped);
+    let mut new = bounded(job(), Duration::from_millis(30));
+    new.settings.timeout = Some(HumanDuration::from_secs(86_400));
+    new.settings.retry = Some(RetryPolicy::never());
+    let id = workers.submit(new).await;
+    assert_eq!(workers.ended().await, (Outcome::Timeout, JobState::Failed));
+    assert_eq!(workers.error_of(id, 1).await, "all attempts together took longer than 30ms");
+}
+
+async fn nothing_is_run_that_gets_its_turn_after_the_total_timeout(queue: Queue) {
+    let clock = Arc::new(ManualClock::new(at(0)));
+    let settings = PoolSettings::plain(1);
+    let runs = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&runs);
+    let mut workers = Workers::start_at(queue, settings, clock.clone(), move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        async { snooze() }
+    });
+    let id = workers.submit(bounded(tenacious(), Duration::from_secs(10))).await;
+    assert_eq!(workers.ended().await, (Outcome::Skipped, JobState::Retrying));
+    clock.advance(Duration::from_secs(10));
+    workers.signals.work();
+    assert_eq!(workers.ended().await, (Outcome::Timeout, JobState::Failed));
+    assert_eq!(workers.error_of(id, 2).await, "all attempts together took longer than 10s");
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+}
+
+/// The total timeout counts from the first start, however long the job waited before that.
+async fn waiting_for_the_first_start_is_no_part_of_the_total_timeout(queue: Queue) {
+    let clock = Arc::new(ManualClock::new(at(100)));
+    let settings = PoolSettings::plain(1);
+    let mut workers = Workers::start_at(queue, settings, clock.clone(), |_| async { snooze() });
+    let new = bounded(tenacious(), Duration::from_millis(2500));
+    let id = workers.submit(NewJob { run_at: at(0), ..new }).await;
+    for _ in 1..=2 {
+        assert_eq!(workers.ended().await, (Outcome::Skipped, JobState::Retrying));
+        clock.advance(Duration::from_secs(1));
+        workers.signals.work();
+    }
+    assert_eq!(workers.ended().await, (Outcome::Timeout, JobState::Failed));
+    assert_eq!(workers.queue.attempts(id).await.len(), 3);
 }
 
 async fn draining_waits_for_what_runs_and_takes_nothing_new(queue: Queue) {

@@ -12,7 +12,7 @@ use crate::jobs::{Context, Handler, Items, JobInfo, Output, Progress};
 use crate::model::{Event, HumanDuration, is_high};
 use crate::store::breakers::HeldTo;
 use crate::store::claim::ClaimedJob;
-use crate::worker::attempt::{self, Attempt, Begun, Bounds, StopOrder};
+use crate::worker::attempt::{self, Attempt, Begun, Bounds, StopOrder, Total};
 use crate::worker::items::StoredItems;
 use crate::worker::status::OnBoard;
 
@@ -106,8 +106,8 @@ impl State {
             .map(HumanDuration::get)
             .or_else(|| settings.queue_timeouts.get(&job.queue).copied())
             .or(settings.timeout);
-        let deadline = match (job.settings.total_timeout, job.first_started_at) {
-            (Some(total), Some(first)) => Some(first + total.get()),
+        let total = match (job.settings.total_timeout, job.first_started_at) {
+            (Some(length), Some(first_started_at)) => Some(Total { length, first_started_at }),
             _ => None,
         };
         // What a dry run comes to says nothing of what its kind depends on.
@@ -117,7 +117,7 @@ impl State {
         let bounds = Bounds {
             timeout,
             stop_grace: settings.stop_grace,
-            deadline,
+            total,
             retry,
             charged_before: job.charged,
             draw: (self.pool.draw)(),

@@ -5,8 +5,8 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use sexton::model::{
-    Actor, AfterAttempt, Concurrency, JobId, JobSettings, JobState, NewJob, NodeIdentity, Outcome,
-    Priority, QueueSettings,
+    Actor, AfterAttempt, Concurrency, FinalState, HumanDuration, JobId, JobSettings, JobState,
+    NewJob, NodeIdentity, Outcome, Priority, QueueSettings,
 };
 use sexton::queue::Limits;
 use sexton::store::claim::{ClaimRequest, claim};
@@ -18,6 +18,7 @@ use tokio::sync::Barrier;
 use crate::harness::{Queue, at, ended, job, on_both_backends, retried, soon, succeeded};
 
 on_both_backends![
+    the_total_timeout_counts_from_the_first_start_and_anew_after_a_retry_by_hand,
     jobs_start_by_priority_and_in_order_of_arrival_within_one,
     a_waiting_job_goes_before_a_higher_level_that_came_an_hour_a_level_later,
     a_claim_takes_no_more_than_there_is_room_for,
@@ -339,4 +340,28 @@ async fn a_job_for_every_node_is_a_batch_with_an_item_for_each_that_takes_work(q
         queue.finish(succeeded(&claimed[0], 12)).await;
     }
     assert_eq!(queue.state(batch).await, JobState::Completed);
+}
+
+async fn the_total_timeout_counts_from_the_first_start_and_anew_after_a_retry_by_hand(
+    queue: Queue,
+) {
+    let settings =
+        JobSettings { total_timeout: Some(HumanDuration::from_secs(60)), ..JobSettings::default() };
+    let id = queue.submit(0, NewJob { settings, ..job() }).await;
+    for life in [10, 100] {
+        let first = queue.claim_one(life).await;
+        assert_eq!(first.first_started_at, Some(at(life)), "it waited until then");
+        let later = AfterAttempt::SnoozeUntil(at(life + 2));
+        queue.finish(ended(&first, life, Outcome::Skipped, later)).await;
+        queue.promote(life + 2).await;
+        let second = queue.claim_one(life + 2).await;
+        assert_eq!(second.first_started_at, Some(at(life)));
+        queue.finish(retried(&second, life + 3, life + 4)).await;
+        queue.promote(life + 4).await;
+        let third = queue.claim_one(life + 4).await;
+        assert_eq!(third.first_started_at, Some(at(life)));
+        let failed = AfterAttempt::End(FinalState::Failed);
+        queue.finish(ended(&third, life + 5, Outcome::Failure, failed)).await;
+        queue.redrive(life + 6, id).await;
+    }
 }

@@ -96,6 +96,9 @@ fn executions(history: &History, log: &Log, wrong: &mut Wrong) {
             continue;
         }
         let Some(execution) = execution else {
+            if came_too_late(history, attempt) {
+                continue;
+            }
             wrong.say(format!("job {job} attempt {number} is recorded as {outcome} and never ran"));
             continue;
         };
@@ -128,6 +131,25 @@ fn executions(history: &History, log: &Log, wrong: &mut Wrong) {
     for (job, number) in seen.keys() {
         wrong.say(format!("job {job} ran as attempt {number}, of which there is no record"));
     }
+}
+
+/// Whether the time for all attempts of its job was over when it had its turn, so that nothing was run.
+fn came_too_late(history: &History, attempt: &AttemptRow) -> bool {
+    let job = history.jobs.iter().find(|job| job.id == attempt.job_id);
+    let settings = job.and_then(|job| job.settings.as_deref());
+    let settings: Option<JobSettings> =
+        settings.map(|text| serde_json::from_str(text).expect("settings"));
+    let total = settings.and_then(|settings| settings.total_timeout);
+    let mut earlier = history
+        .attempts
+        .iter()
+        .filter(|other| other.job_id == attempt.job_id && other.number < attempt.number);
+    attempt.outcome == "timeout"
+        && total.is_some_and(|total| {
+            earlier.any(|other| {
+                other.started_at + total.get().as_micros() as i64 <= attempt.started_at
+            })
+        })
 }
 
 /// Whoever was promised a job has it; whoever was refused has none; whoever heard nothing has all or none.
