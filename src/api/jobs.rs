@@ -153,7 +153,7 @@ pub(super) struct ItemsQuery {
     cursor: Option<String>,
 }
 
-/// The items of a batch, in order.
+/// The items of a batch, in order, each with what its job says now.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}/items", responses((status = 200, body = List<ItemState>), (status = 404, body = Problem)))]
 pub(super) async fn items(
     State(app): State<App>,
@@ -161,17 +161,14 @@ pub(super) async fn items(
     Query(query): Query<ItemsQuery>,
 ) -> Result<axum::Json<List<ItemState>>, Problem> {
     let paging = Paging::new(query.limit, query.cursor.as_deref())?;
-    if let Some(state) = &query.state
-        && !["pending", "completed", "failed", "cancelled"].contains(&state.as_str())
-    {
-        return Err(Problem::bad_request("an item is pending, completed, failed or cancelled"));
-    }
+    let state: Option<JobState> =
+        query.state.as_deref().map(str::parse).transpose().map_err(Problem::bad_request)?;
     let page = paging.page();
     let after = page.before.map(|at| i32::try_from(at).unwrap_or(i32::MAX));
     let rows = app
         .store
         .read(move |conn| {
-            let (batch, state) = (JobId(id), query.state.as_deref());
+            let batch = JobId(id);
             if batches::counts(conn, batch)?.is_some() {
                 return batches::items(conn, batch, state, after, page.limit).map(Some);
             }
@@ -188,8 +185,8 @@ pub(super) async fn items(
     let view = |row: ItemRecord| ItemState {
         position: row.position,
         name: row.name,
-        job_id: row.job.0,
-        state: row.state.unwrap_or_else(|| "pending".to_owned()),
+        job_id: row.job.map(|job| job.0),
+        state: row.state.to_string(),
         attempts: row.attempts,
         error: row.error,
         result: row.result,

@@ -15,9 +15,11 @@ use super::hot::{
     load_each, new_job_ids,
 };
 use super::jobs::{self, New, SubmitContext};
-use super::schema::{batch_items, batches, job_dependencies, job_results, jobs_running};
+use super::schema::{batch_items, batches, job_dependencies, jobs_running};
 use super::{Conn, StoreError, batch_orders, on_each_backend};
 use crate::model::{BatchCounts, FinalState, JobId, JobSettings, JobState, NewItem, NewJob};
+
+pub use super::batch_list::{ItemRecord, items};
 
 /// What an item's job is to its batch, beside what jobs can need of others.
 pub(super) const ITEM: &str = "item";
@@ -294,69 +296,6 @@ pub(super) fn item_replaced(conn: &mut Conn, item: i64, by: i64) -> Result<(), S
         .set(batch_items::job_id.eq(by))
         .execute(conn)?;
     item_again(conn, by)
-}
-
-/// An item as people are shown it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ItemRecord {
-    /// Its place in the batch, from 0.
-    pub position: i32,
-    /// Its name.
-    pub name: String,
-    /// Its job, which may have been pruned.
-    pub job: JobId,
-    /// How it ended; none while it is not over.
-    pub state: Option<String>,
-    /// Attempts of its job so far, where it is over.
-    pub attempts: Option<i32>,
-    /// Why it did not end well.
-    pub error: Option<String>,
-    /// What came of it.
-    pub result: Option<serde_json::Value>,
-}
-
-/// A page of a batch's items in order, those after `after`, of that state where one is given.
-///
-/// # Errors
-/// When the database refuses.
-pub fn items(
-    conn: &mut Conn,
-    batch: JobId,
-    state: Option<&str>,
-    after: Option<i32>,
-    limit: i64,
-) -> Result<Vec<ItemRecord>, StoreError> {
-    type Row = (i32, String, i64, Option<String>, Option<i32>, Option<String>, Option<String>);
-    let mut query = batch_items::table
-        .left_join(job_results::table.on(job_results::job_id.eq(batch_items::job_id)))
-        .filter(batch_items::batch_id.eq(batch.0))
-        .order(batch_items::position)
-        .limit(limit)
-        .select((
-            batch_items::position,
-            batch_items::name,
-            batch_items::job_id,
-            batch_items::state,
-            job_results::attempts.nullable(),
-            job_results::error.nullable(),
-            job_results::result.nullable(),
-        ))
-        .into_boxed();
-    if let Some(after) = after {
-        query = query.filter(batch_items::position.gt(after));
-    }
-    query = match state {
-        None => query,
-        Some("pending") => query.filter(batch_items::state.is_null()),
-        Some(state) => query.filter(batch_items::state.eq(state.to_owned())),
-    };
-    let rows: Vec<Row> = query.load(conn)?;
-    let read = |(position, name, job, state, attempts, error, result): Row| {
-        let result =
-            result.map(|text| super::jobs::from_json("job's result", &text)).transpose()?;
-        Ok(ItemRecord { position, name, job: JobId(job), state, attempts, error, result })
-    };
-    rows.into_iter().map(read).collect()
 }
 
 /// Forgets batches whose jobs are deleted.

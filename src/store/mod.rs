@@ -31,6 +31,7 @@ mod whereabouts;
 pub mod adopt;
 pub mod audit;
 pub mod bare;
+mod batch_list;
 pub mod batch_orders;
 pub mod batches;
 pub mod breakers;

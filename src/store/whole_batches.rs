@@ -196,12 +196,12 @@ pub fn items(
     conn: &mut Conn,
     job: JobId,
     over: Option<FinalState>,
-    state: Option<&str>,
+    state: Option<JobState>,
     after: Option<i32>,
     limit: i64,
 ) -> Result<Vec<ItemRecord>, StoreError> {
     type Row = (i32, String, Option<String>, Option<i32>, Option<String>, Option<String>);
-    let silent = over.map(|end| end.state().as_str());
+    let silent = over.map_or(JobState::Pending, FinalState::state);
     let mut query = whole_batch_items::table
         .filter(whole_batch_items::job_id.eq(job.0))
         .order(whole_batch_items::position)
@@ -220,17 +220,19 @@ pub fn items(
     }
     query = match state {
         None => query,
-        Some(state) if state == silent.unwrap_or("pending") => query.filter(
-            whole_batch_items::state.is_null().or(whole_batch_items::state.eq(state.to_owned())),
+        Some(state) if state == silent => query.filter(
+            whole_batch_items::state.is_null().or(whole_batch_items::state.eq(state.as_str())),
         ),
-        Some(state) => query.filter(whole_batch_items::state.eq(state.to_owned())),
+        Some(state) => query.filter(whole_batch_items::state.eq(state.as_str())),
     };
     let rows: Vec<Row> = query.load(conn)?;
     let read = |(position, name, state, attempts, error, result): Row| {
         let result =
             result.map(|text| super::jobs::from_json("item's result", &text)).transpose()?;
-        let state = state.or_else(|| silent.map(str::to_owned));
-        Ok(ItemRecord { position, name, job, state, attempts, error, result })
+        let said = state.map(|state| state.parse()).transpose();
+        let said = said.map_err(|detail| StoreError::Damaged { what: "item's state", detail })?;
+        let state = said.unwrap_or(silent);
+        Ok(ItemRecord { position, name, job: Some(job), state, attempts, error, result })
     };
     rows.into_iter().map(read).collect()
 }

@@ -103,9 +103,8 @@ async fn a_batch_is_followed_to_its_end() {
     assert_eq!(states.last(), Some(&JobState::Failed));
     assert_eq!(watch.next().await.unwrap(), None, "it is over");
     let items = client.items(id).await.unwrap();
-    let ends: Vec<_> =
-        items.iter().map(|item| (item.name.as_str(), item.state.as_deref().unwrap())).collect();
-    assert_eq!(ends, [("good", "completed"), ("bad", "failed")]);
+    let ends: Vec<_> = items.iter().map(|item| (item.name.as_str(), item.state)).collect();
+    assert_eq!(ends, [("good", JobState::Completed), ("bad", JobState::Failed)]);
     assert_eq!(items[0].result.as_ref().unwrap()["echo"], json!({ "all": true, "x": 1 }));
     embedded.stop(Duration::from_secs(30)).await;
 }

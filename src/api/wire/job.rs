@@ -284,13 +284,14 @@ pub struct ItemState {
     pub position: i32,
     /// Its name.
     pub name: String,
-    /// Its job; that of the batch, where one run does all items.
-    pub job_id: i64,
-    /// pending while it is not over, then completed, failed or cancelled.
+    /// Its job, null where that was deleted; that of the batch, where one run does all items.
+    pub job_id: Option<i64>,
+    /// The state of its job; where that was deleted, how the item ended. Where one run does all items: pending until the run has said what came
+    /// of it or the batch is over, then completed, failed or cancelled.
     pub state: String,
-    /// Attempts of its job, once it is over; where one run does all items, the attempt that said last what came of it.
+    /// Attempts of its job begun so far; where one run does all items, the attempt that said last what came of it.
     pub attempts: Option<i32>,
-    /// Why it did not end well.
+    /// Why it did not end well; of a retrying one, why its last attempt failed.
     pub error: Option<String>,
     /// What came of it.
     pub result: Option<Value>,

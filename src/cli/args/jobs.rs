@@ -89,7 +89,7 @@ pub struct Filter {
 pub struct Items {
     /// The batch.
     pub id: i64,
-    /// pending (not over), completed, failed or cancelled.
+    /// Only these: blocked, pending, running, retrying, completed, failed or cancelled.
     #[arg(long)]
     pub state: Option<String>,
     #[command(flatten)]

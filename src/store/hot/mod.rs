@@ -210,6 +210,13 @@ lookups! {
         "" -> (BigInt, Nullable<Text>, Nullable<Text>, Nullable<Text>, BigInt, BigInt)
     }
 
+    /// The last finished attempt of a job: its number, and why it did not succeed.
+    LatestAttempt {
+        "SELECT job_id, number, error FROM attempts" job_id: i64 as BigInt;
+        " AND number = (SELECT MAX(number) FROM attempts a WHERE a.job_id = attempts.job_id)"
+            -> (BigInt, Integer, Nullable<Text>)
+    }
+
     /// A job that was claimed, for its worker.
     JobToRun {
         "SELECT id, kind, queue, params, priority, schedule, nominal_at, labels, settings, run_at, rank FROM jobs" id: i64 as BigInt;

@@ -157,7 +157,7 @@ async fn an_item_that_is_retried_by_itself_before_the_retry_comes_to_it_counts_o
     queue.redrive(45, id).await;
     let items = queue.read(move |conn| batches::items(conn, id, None, Some(1000), 9)).await;
     // One that lives when the step comes to it, and one that has ended again.
-    let (lives, ends) = (items[0].job, items[1].job);
+    let [lives, ends] = [0, 1].map(|place: usize| items[place].job.expect("its job is there"));
     assert_eq!(queue.redrive(46, ends).await, Redriven::Done);
     let claimed = queue.claim(47, ITEMS).await;
     end_all(&queue, &claimed, FinalState::Completed).await;

@@ -1,5 +1,6 @@
 //! Batches: jobs whose items are jobs of their own.
 
+use diesel::prelude::*;
 use serde_json::json;
 use sexton::model::{
     AfterAttempt, BatchCounts, Dependency, DependencyNeeds, FinalState, JobId, JobState, JsonText,
@@ -9,8 +10,9 @@ use sexton::store::batches::{self, ItemRecord};
 use sexton::store::claim::ClaimedJob;
 use sexton::store::prune::{self, PruneJobs};
 use sexton::store::removal::{Cancelled, Redriven};
+use sexton::store::schema::{attempts, job_results, jobs};
 
-use crate::harness::{Queue, at, depending, ended, job, on_both_backends, succeeded};
+use crate::harness::{Queue, at, depending, ended, job, on_both_backends, retried, succeeded};
 
 on_both_backends![
     a_batch_is_over_when_its_last_item_is,
@@ -22,6 +24,9 @@ on_both_backends![
     a_batch_whose_unique_key_is_taken_makes_no_items,
     a_batch_waits_for_what_it_depends_on,
     items_are_listed_in_order_and_by_state,
+    an_item_is_shown_as_its_job_is_now,
+    items_that_wait_for_another_job_are_shown_as_blocked,
+    an_item_whose_job_was_deleted_keeps_its_end_and_names_no_job,
     a_pruned_batch_leaves_nothing_behind,
 ];
 
@@ -143,12 +148,13 @@ async fn a_batch_that_is_retried_waits_for_an_item_that_was_retried_before_it(qu
         queue.finish(failed(&item, 2)).await;
     }
     let [first, second] = &items(&queue, id).await[..] else { panic!("two items") };
-    queue.redrive(3, first.job).await;
+    let [first, second] = [first, second].map(|item| item.job.expect("its job is there"));
+    queue.redrive(3, first).await;
     assert_eq!(queue.state(id).await, JobState::Failed, "that does not open the batch");
     queue.redrive(4, id).await;
     assert_eq!(queue.job(id).await.batch, Some(counts(2, 0, 0, 0)));
     let again = queue.claim(5, 10).await;
-    assert_eq!(again.iter().map(|item| item.id).collect::<Vec<_>>(), [first.job, second.job]);
+    assert_eq!(again.iter().map(|item| item.id).collect::<Vec<_>>(), [first, second]);
     queue.finish(succeeded(&again[1], 6)).await;
     assert_eq!(queue.state(id).await, JobState::Running);
     queue.finish(succeeded(&again[0], 7)).await;
@@ -181,12 +187,94 @@ async fn items_are_listed_in_order_and_by_state(queue: Queue) {
     let names = |rows: Vec<ItemRecord>| rows.into_iter().map(|row| row.name).collect::<Vec<_>>();
     let page = queue.read(move |conn| batches::items(conn, id, None, Some(1), 2)).await;
     assert_eq!(names(page), ["item-2", "item-3"]);
-    let failed = queue.read(move |conn| batches::items(conn, id, Some("failed"), None, 9)).await;
-    assert_eq!(failed[0].state.as_deref(), Some("failed"));
-    assert_eq!(failed[0].attempts, Some(1));
+    let failed =
+        queue.read(move |conn| batches::items(conn, id, Some(JobState::Failed), None, 9)).await;
+    assert_eq!((failed[0].state, failed[0].attempts), (JobState::Failed, Some(1)));
     assert_eq!(names(failed), ["item-0"]);
-    let open = queue.read(move |conn| batches::items(conn, id, Some("pending"), None, 9)).await;
-    assert_eq!(names(open), ["item-1", "item-3", "item-4"]);
+    let page =
+        queue.read(move |conn| batches::items(conn, id, Some(JobState::Pending), Some(3), 9));
+    assert_eq!(names(page.await), ["item-4"]);
+}
+
+/// What the list and its filters say of items, and what their jobs say themselves.
+async fn an_item_is_shown_as_its_job_is_now(queue: Queue) {
+    let id = queue.submit(0, batch(6)).await;
+    let claimed = queue.claim(1, 4).await;
+    queue.finish(retried(&claimed[0], 2, 9)).await;
+    queue.finish(succeeded(&claimed[1], 2)).await;
+    queue.finish(failed(&claimed[2], 2)).await;
+    let last = claimed[3].id.0 + 2;
+    queue.cancel(2, JobId(last)).await;
+    let expected = [
+        JobState::Retrying,
+        JobState::Completed,
+        JobState::Failed,
+        JobState::Running,
+        JobState::Pending,
+        JobState::Cancelled,
+    ];
+    agree(&queue, id, &expected).await;
+    let retrying = &items(&queue, id).await[0];
+    assert_eq!(retrying.error.as_deref(), Some("it was a failure"));
+    // The batch is over, and one of its items is tried again by itself.
+    queue.promote(9).await;
+    for item in queue.claim(9, 10).await {
+        queue.finish(succeeded(&item, 10)).await;
+    }
+    queue.finish(succeeded(&claimed[3], 10)).await;
+    assert_eq!(queue.state(id).await, JobState::Failed);
+    queue.redrive(11, claimed[2].id).await;
+    let done = JobState::Completed;
+    agree(&queue, id, &[done, done, JobState::Pending, done, done, JobState::Cancelled]).await;
+    let again = queue.claim_one(12).await;
+    queue.finish(succeeded(&again, 13)).await;
+    agree(&queue, id, &[done, done, done, done, done, JobState::Cancelled]).await;
+    assert_eq!(items(&queue, id).await[2].attempts, Some(2));
+    assert_eq!(queue.state(id).await, JobState::Failed, "that changes the item and not the batch");
+}
+
+/// Asserts that the items are in these states, in order, as their jobs say as well, and that each filter finds those that it names.
+async fn agree(queue: &Queue, batch: JobId, expected: &[JobState]) {
+    let all = items(queue, batch).await;
+    let states: Vec<JobState> = all.iter().map(|item| item.state).collect();
+    assert_eq!(states, expected);
+    for item in &all {
+        let job = queue.job(item.job.expect("its job is there")).await;
+        let shown = (item.state, item.attempts, &item.error, &item.result);
+        assert_eq!(shown, (job.state, Some(job.attempt), &job.error, &job.result));
+    }
+    for state in JobState::ALL {
+        let found = queue.read(move |conn| batches::items(conn, batch, Some(state), None, 9)).await;
+        let meant: Vec<_> = all.iter().filter(|item| item.state == state).cloned().collect();
+        assert_eq!(found, meant, "{state}");
+    }
+}
+
+async fn items_that_wait_for_another_job_are_shown_as_blocked(queue: Queue) {
+    let first = queue.submit(0, job()).await;
+    let after = Dependency { on: first, needs: DependencyNeeds::Success };
+    let id = queue.submit(0, depending([after], batch(2))).await;
+    agree(&queue, id, &[JobState::Blocked; 2]).await;
+}
+
+async fn an_item_whose_job_was_deleted_keeps_its_end_and_names_no_job(queue: Queue) {
+    let id = queue.submit(0, batch(2)).await;
+    let claimed = queue.claim(1, 2).await;
+    queue.finish(failed(&claimed[0], 2)).await;
+    queue.finish(succeeded(&claimed[1], 2)).await;
+    let gone = claimed[0].id.0;
+    queue
+        .write(move |conn| {
+            diesel::delete(job_results::table.find(gone)).execute(conn)?;
+            diesel::delete(attempts::table.filter(attempts::job_id.eq(gone))).execute(conn)?;
+            diesel::delete(jobs::table.find(gone)).execute(conn)?;
+            Ok(())
+        })
+        .await;
+    let failed = Some(JobState::Failed);
+    let failed = queue.read(move |conn| batches::items(conn, id, failed, None, 9)).await;
+    let shown: Vec<_> = failed.iter().map(|item| (&*item.name, item.job, item.attempts)).collect();
+    assert_eq!(shown, [("item-0", None, None)]);
 }
 
 async fn a_pruned_batch_leaves_nothing_behind(queue: Queue) {
