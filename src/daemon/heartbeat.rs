@@ -64,7 +64,9 @@ impl Heartbeat {
     }
 
     async fn run_among_others(self, mut company: Company, stop: CancellationToken) {
-        let (renewed, seen) = watch::channel(self.clock.since_boot());
+        let now = self.clock.since_boot();
+        let (renewed, seen) = watch::channel(now);
+        self.pool.work_until(self.lease_from(now).work_until());
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
@@ -79,7 +81,7 @@ impl Heartbeat {
         let mut is_told = false;
         loop {
             let now = self.clock.since_boot();
-            let lease = OwnLease { renewed: *renewed.borrow_and_update(), settings: &self.lease };
+            let lease = self.lease_from(*renewed.borrow_and_update());
             let allows = lease.allows(now);
             if allows != Allows::Work && !is_told {
                 tracing::warn!("the lease is nearly over; what this node runs is given back");
@@ -97,6 +99,10 @@ impl Heartbeat {
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    fn lease_from(&self, renewed: Duration) -> OwnLease<'_> {
+        OwnLease { renewed, settings: &self.lease }
     }
 
     async fn beat_on(
@@ -131,6 +137,8 @@ impl Heartbeat {
                         tracing::error!("this node was declared dead; what it runs is given back");
                         self.pool.kill_all();
                     }
+                    // The pool hears of it here and nowhere else: as long as no beat arrives, nothing begins.
+                    self.pool.work_until(self.lease_from(now).work_until());
                     renewed.send_replace(now);
                     refused.tell(None);
                 }
@@ -176,7 +184,7 @@ impl Heartbeat {
                 for other in nodes::others(conn, me)? {
                     // One that has spoken in the meantime is alive.
                     if silent.contains(&other) {
-                        rescued.extend(rescue(conn, NodeId(other.id), now)?);
+                        rescued.extend(rescue(conn, NodeId(other.id), now, SILENT)?);
                     }
                 }
                 Ok(rescued)
@@ -209,13 +217,17 @@ impl Once {
     }
 }
 
-/// Gives back what a dead node left running, and notes that it is dead.
+/// Why what a node ran is given back that nobody has heard of for a lease.
+const SILENT: &str =
+    "interrupted: its node had not renewed its lease, so it was lost, cut off or frozen";
+
+/// Gives back what a dead node left running, and notes that it is dead. `why` is what the attempts are told to have ended of.
 pub(super) fn rescue(
     conn: &mut Conn,
     dead: NodeId,
     now: Timestamp,
+    why: &str,
 ) -> Result<Vec<JobId>, StoreError> {
-    let why = "interrupted: the daemon ended without finishing it";
     let rescued = finish::rescue(conn, dead, now, why, |loss| after_loss(loss, now))?;
     nodes::mark_stopped(conn, dead, now)?;
     Ok(rescued)

@@ -38,6 +38,11 @@ impl OwnLease<'_> {
         }
     }
 
+    /// Until when it allows to work.
+    pub(super) fn work_until(&self) -> Duration {
+        self.limits()[0]
+    }
+
     /// How long it goes on allowing that; `None` when it allows nothing any more.
     pub(super) fn unchanged_for(&self, now: Duration) -> Option<Duration> {
         self.limits().into_iter().find(|limit| *limit > now).map(|limit| limit - now)

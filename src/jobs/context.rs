@@ -138,6 +138,8 @@ pub enum StopReason {
     Timeout,
     /// The daemon stops.
     Shutdown,
+    /// Others are about to run what this node runs: it has not renewed its lease.
+    LeaseOver,
 }
 
 /// The latest word of a handler on how far it is.

@@ -44,6 +44,7 @@ impl StopOrder {
             StopReason::Cancelled => 1,
             StopReason::Timeout => 2,
             StopReason::Shutdown => 3,
+            StopReason::LeaseOver => 4,
         };
         // Losing the race means that another reason came first, which is the one to keep.
         let _first_reason =
@@ -61,6 +62,7 @@ impl StopOrder {
             1 => Some(StopReason::Cancelled),
             2 => Some(StopReason::Timeout),
             3 => Some(StopReason::Shutdown),
+            4 => Some(StopReason::LeaseOver),
             _ => None,
         }
     }
@@ -368,6 +370,10 @@ fn stop_verdict(reason: StopReason, too_long: String) -> (Outcome, String) {
         StopReason::Shutdown => {
             (Outcome::Interrupted, "given back because the daemon stopped".to_owned())
         }
+        StopReason::LeaseOver => (
+            Outcome::Interrupted,
+            "given back because this node's lease was running out: it had not reached the database for too long".to_owned(),
+        ),
         StopReason::Timeout => (Outcome::Timeout, too_long),
     }
 }

@@ -36,10 +36,10 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    fn interrupt(&mut self, is_meant: impl Fn(&OnBoard) -> bool) {
+    fn interrupt(&mut self, reason: StopReason, is_meant: impl Fn(&OnBoard) -> bool) {
         self.interrupts += 1;
         let told = self.running.values().filter(|one| is_meant(one));
-        told.for_each(|one| one.stop.give(StopReason::Shutdown));
+        told.for_each(|one| one.stop.give(reason));
     }
 }
 
@@ -98,18 +98,20 @@ impl Board {
     pub(super) fn interrupt(&self) {
         let mut seen = self.seen();
         let hands_over = seen.departure == Departure::HandOver;
-        seen.interrupt(|one| !(hands_over && self.keepers.holds(one.job.name())));
+        seen.interrupt(StopReason::Shutdown, |one| {
+            !(hands_over && self.keepers.holds(one.job.name()))
+        });
     }
 
-    /// The same without exceptions.
+    /// The same without exceptions, because others are about to run its jobs.
     pub(super) fn interrupt_all(&self) {
-        self.seen().interrupt(|_| true);
+        self.seen().interrupt(StopReason::LeaseOver, |_| true);
     }
 
-    /// Has everything that runs killed.
+    /// The same, and has everything that runs killed.
     pub(super) fn kill_all(&self) {
         let mut seen = self.seen();
-        seen.interrupt(|_| true);
+        seen.interrupt(StopReason::LeaseOver, |_| true);
         seen.running.values().for_each(|one| one.stop.kill());
     }
 

@@ -378,6 +378,21 @@ fn what_was_claimed_before_everything_was_told_to_stop_does_not_begin() {
     });
 }
 
+/// Nobody had the time to tell anything to stop: it was frozen meanwhile.
+#[test]
+fn m2_what_was_claimed_under_a_lease_that_is_over_does_not_begin_before_it_is_renewed() {
+    run(async {
+        let (world, jobs) = World::plain(1, short_and(vec![long(); 2])).await;
+        world.until_ahead(jobs[31]).await;
+        world.pool.work_until(world.clock.since_boot());
+        world.seen.gate.as_ref().unwrap().add_permits(2);
+        world.until_state(jobs[31], JobState::Pending).await;
+        world.assert_never_claimed(jobs[31]).await;
+        world.pool.work_until(world.clock.since_boot() + Duration::from_secs(3600));
+        world.until_state(jobs[31], JobState::Completed).await;
+    });
+}
+
 #[test]
 fn an_urgent_job_waits_at_the_most_for_what_is_ahead() {
     run(async {

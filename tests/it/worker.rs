@@ -11,7 +11,7 @@ use diesel::prelude::*;
 use futures_util::future::BoxFuture;
 use futures_util::poll;
 use serde_json::Value;
-use sexton::clock::{ManualClock, SharedClock, SystemClock};
+use sexton::clock::{Clock as _, ManualClock, SharedClock, SystemClock};
 use sexton::jobs::command::Keepers;
 use sexton::jobs::{Answer, Context, Failure, Handler, RunPaths};
 use sexton::model::{
@@ -19,9 +19,10 @@ use sexton::model::{
     QueueChange, RetryPolicy,
 };
 use sexton::queue::{Ageing, Limits, Signals};
+use sexton::store::Conn;
 use sexton::store::jobs::{SubmitContext, submit};
 use sexton::store::queues;
-use sexton::store::schema::audit_events;
+use sexton::store::schema::{audit_events, jobs_scheduled};
 use sexton::worker::{Departure, Pool, PoolHandle, PoolSettings, Registry};
 use tempfile::TempDir;
 use tokio::sync::{Barrier, Semaphore, broadcast};
@@ -34,6 +35,7 @@ on_both_backends![
     a_running_job_that_is_cancelled_stops,
     a_handler_that_ignores_the_order_to_stop_is_abandoned,
     what_still_runs_when_others_are_about_to_run_it_is_given_back_without_patience,
+    m2_nothing_is_claimed_without_a_lease_and_everything_when_it_is_renewed,
     a_success_after_the_order_to_stop_is_a_success,
     a_failure_for_good_is_not_tried_again,
     a_result_that_readers_would_refuse_is_left_out_and_the_log_says_so,
@@ -256,6 +258,35 @@ async fn what_still_runs_when_others_are_about_to_run_it_is_given_back_without_p
     let error = workers.error_of(id, 1).await;
     assert!(error.contains("was killed"), "{error}");
     workers.signals.work();
+    assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
+}
+
+/// The database answers again after the lease has run out, and the pool hears of that before a beat has renewed it.
+async fn m2_nothing_is_claimed_without_a_lease_and_everything_when_it_is_renewed(queue: Queue) {
+    let clock = Arc::new(ManualClock::new(at(0)));
+    let mut workers =
+        Workers::start_at(queue, PoolSettings::plain(1), Arc::clone(&clock) as _, |_| async {
+            done()
+        });
+    workers.pool.work_until(clock.since_boot() + Duration::from_secs(10));
+    workers.submit(job()).await;
+    assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
+    let id = workers.submit(NewJob { run_at: at(15), ..job() }).await;
+    clock.advance(Duration::from_secs(20));
+    // Has the pool look, which makes ready what is due, and would be the moment to claim it.
+    workers.pool.hold(false);
+    let scheduled = || {
+        let count = |conn: &mut Conn| Ok(jobs_scheduled::table.count().get_result::<i64>(conn)?);
+        workers.queue.store.read(count)
+    };
+    let looked = async {
+        while scheduled().await.unwrap() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looked).await.expect("the pool looks");
+    assert_eq!(workers.queue.state(id).await, JobState::Pending);
+    workers.pool.work_until(clock.since_boot() + Duration::from_secs(10));
     assert_eq!(workers.ended().await, (Outcome::Success, JobState::Completed));
 }
 

@@ -1,6 +1,7 @@
 //! What others have of a running pool.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,6 +20,8 @@ pub(super) enum Order {
     Drain(oneshot::Sender<()>),
     /// Take nothing new for as long as this says so.
     Hold(bool),
+    /// Begin nothing from then on, on the clock that nobody sets.
+    WorkUntil(Duration),
 }
 
 impl PoolHandle {
@@ -36,7 +39,13 @@ impl PoolHandle {
         self.board.interrupt();
     }
 
-    /// The same, and what would go on without this daemon stops as well: others will run its jobs.
+    /// Lets attempts begin until then, on the clock that nobody sets, or until this says another time. Whoever never says it sets no limit.
+    pub fn work_until(&self, until: Duration) {
+        let _gone = self.orders.send(Order::WorkUntil(until));
+    }
+
+    /// The same as [`Self::interrupt`] for a node whose lease runs out: what would go on without this daemon stops as well, because others will
+    /// run its jobs.
     pub fn interrupt_all(&self) {
         self.board.interrupt_all();
     }

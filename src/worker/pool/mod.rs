@@ -127,6 +127,7 @@ impl Pool {
             done,
             drained: Vec::new(),
             is_held: false,
+            works_until: None,
             next_due: None,
             board: Arc::clone(&board),
             retry_at: None,

@@ -180,7 +180,7 @@ impl State {
             let mut seen = self.board.seen();
             (seen.store_error, seen.unrecorded, seen.not_put_back) = (None, 0, 0);
             drop(seen);
-            tracing::info!("the store answers again; claiming goes on");
+            tracing::info!("the store answers again");
         }
     }
 

@@ -48,7 +48,7 @@ impl State {
         let now = self.pool.clock.now();
         let handler = self.pool.registry.get(&waiting.job.kind);
         let prepared = self.prepare(waiting.job, now, None, handler);
-        if !self.board.begin(prepared.on_board(), interrupts) {
+        if self.is_lease_over() || !self.board.begin(prepared.on_board(), interrupts) {
             // It may be another node's by now, which the store knows.
             return self.leave_unbegun([name]);
         }

@@ -89,6 +89,8 @@ pub(super) struct State {
     pub(super) drained: Vec<oneshot::Sender<()>>,
     /// Whether somebody wants that nothing new is taken here for now.
     pub(super) is_held: bool,
+    /// From when on nothing may begin here, on the clock that nobody sets; `None` where there is no lease that could run out.
+    pub(super) works_until: Option<Duration>,
     pub(super) next_due: Option<Timestamp>,
     pub(super) board: Arc<Board>,
     /// When the store is asked again, while it refuses. A moment and not a pause: whatever wakes the pool meanwhile would begin a pause anew, and
@@ -205,7 +207,12 @@ impl State {
 
     pub(super) fn takes_new(&self) -> bool {
         let has_lost = self.running.values().any(|running| running.is_lost);
-        !self.is_draining() && !self.is_held && !has_lost
+        !self.is_lease_over() && !self.is_draining() && !self.is_held && !has_lost
+    }
+
+    /// Whether others may run what would begin here now. The pool looks at the clock itself: whoever is to tell it may have been frozen with it.
+    pub(super) fn is_lease_over(&self) -> bool {
+        self.works_until.is_some_and(|until| until <= self.pool.clock.since_boot())
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -282,6 +289,14 @@ impl State {
             Order::Hold(is_held) => {
                 self.is_held = is_held;
                 self.board.seen().draining = is_held || self.is_draining();
+            }
+            Order::WorkUntil(until) => {
+                let was_over = self.is_lease_over();
+                self.works_until = Some(until);
+                // Each beat says another time, and only after an outage there is something to look for.
+                if !was_over && !self.is_lease_over() {
+                    return;
+                }
             }
         }
         self.looks = true;

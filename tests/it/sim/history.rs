@@ -196,6 +196,8 @@ pub(super) struct AttemptRow {
     pub(super) finished_at: i64,
     #[diesel(sql_type = BigInt)]
     pub(super) node_id: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(super) error: Option<String>,
 }
 
 #[derive(Debug, Clone, QueryableByName)]
@@ -308,7 +310,7 @@ impl History {
             .load(conn)
             .expect("jobs"),
             attempts: sql_query(
-                "SELECT id, job_id, CAST(number AS INTEGER) AS number, outcome, started_at, finished_at, node_id FROM attempts ORDER BY id",
+                "SELECT id, job_id, CAST(number AS INTEGER) AS number, outcome, started_at, finished_at, node_id, error FROM attempts ORDER BY id",
             )
             .load(conn)
             .expect("attempts"),

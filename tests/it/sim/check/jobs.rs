@@ -6,6 +6,7 @@ use sexton::model::{JobSettings, Outcome};
 
 use super::super::handlers::{Ended, Execution, Log};
 use super::super::history::{AttemptRow, Change, History, JobRow};
+use super::super::nodes::HEARTBEAT;
 use super::super::people::{Promise, Promises, Submission};
 use super::Wrong;
 
@@ -21,6 +22,7 @@ pub(super) fn check(history: &History, log: &Log, promises: &Promises, wrong: &m
         ends_well(job, own, redriven.contains(&job.id), wrong);
     }
     executions(history, log, wrong);
+    killed_in_time(history, wrong);
     submissions(&history.jobs, promises, wrong);
     changes_of_mind(history, log, promises, wrong);
     from_schedules(history, wrong);
@@ -71,6 +73,23 @@ fn ends_well(job: &JobRow, attempts: &[&AttemptRow], redriven: bool, wrong: &mut
     wrong.unless(agrees, || format!("job {id} is {state}, its last attempt is {last:?}"));
     let successes = attempts.iter().filter(|attempt| attempt.outcome == "success").count();
     wrong.unless(successes <= 1, || format!("job {id} succeeded {successes} times"));
+}
+
+/// What is killed when a lease runs out had been told to stop half a heartbeat before, at the least: nothing begins in that time.
+fn killed_in_time(history: &History, wrong: &mut Wrong) {
+    let killed = history.attempts.iter().filter(|attempt| {
+        attempt.error.as_deref().is_some_and(|error| error.contains("and was killed"))
+    });
+    let least = i64::try_from(HEARTBEAT.as_micros() / 2).expect("a short time");
+    for attempt in killed {
+        let took = attempt.finished_at - attempt.started_at;
+        wrong.unless(took >= least, || {
+            format!(
+                "job {} attempt {} had begun {took} µs before it was killed, when its lease was over already",
+                attempt.job_id, attempt.number
+            )
+        });
+    }
 }
 
 /// What handlers saw and what is recorded of attempts are the same.

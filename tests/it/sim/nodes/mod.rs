@@ -28,7 +28,7 @@ use super::world::BEGINNINGS;
 
 /// How long a node may be silent.
 const LEASE: Duration = Duration::from_secs(15);
-const HEARTBEAT: Duration = Duration::from_secs(3);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// The longest slice, in milliseconds, while something happens and while nothing does.
 const SLICE_MS: u64 = 200;
