@@ -13,6 +13,7 @@ use crate::jobs::is_whole_output;
 use crate::model::{JobId, JobState};
 use crate::store::Conn;
 use crate::store::history;
+use crate::store::nodes::{self, Node};
 
 /// Which part of which attempt's log.
 #[derive(Debug, Default, Deserialize)]
@@ -37,16 +38,18 @@ pub(super) async fn log(
         let latest = u32::try_from(job.attempt).unwrap_or(0);
         let attempt = query.attempt.unwrap_or(latest);
         let kept = history::output_tail(conn, job.id, attempt)?;
-        Ok(Some((job, latest, attempt, kept.unwrap_or_default())))
+        let runner = nodes::runner(conn, job.id)?;
+        Ok(Some((job, latest, attempt, kept.unwrap_or_default(), runner)))
     };
     let found = app.store.read(both).await?;
-    let (job, latest, attempt, kept) =
+    let (job, latest, attempt, kept, runner) =
         found.ok_or_else(|| Problem::not_found(format!("there is no job {id}")))?;
     // While it is not over, that one may come, and may be waited for.
-    if attempt > latest && job.state.is_final() {
+    if query.attempt == Some(0) || attempt > latest && job.state.is_final() {
         return Err(Problem::not_found(format!("job {id} has no attempt {attempt}")));
     }
     let running = job.state == JobState::Running && i64::from(attempt) == i64::from(job.attempt);
+    let elsewhere = runner.filter(|node| running && !is_own(&app, node)).map(|node| node.name);
     let path = app.paths.attempt_log(JobId(id), attempt);
     let offset = query.offset.unwrap_or(0);
     let read = tokio::task::spawn_blocking(move || read_chunk(&path, offset)).await;
@@ -70,8 +73,17 @@ pub(super) async fn log(
         running,
         is_final: job.state.is_final(),
         tail,
+        elsewhere,
         text: String::from_utf8_lossy(&bytes).into_owned(),
     }))
+}
+
+/// Whether it is the node that answers. Without a daemon that is the one that would run here.
+fn is_own(app: &App, node: &Node) -> bool {
+    match &app.live {
+        Some(live) => live.node.0 == node.id,
+        None => app.settings.node.name == node.name,
+    }
 }
 
 /// What the database keeps of an attempt's output.

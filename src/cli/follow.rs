@@ -21,6 +21,9 @@ struct Part {
     /// Whether it is from the end of a log whose beginning is not there.
     #[serde(default)]
     tail: bool,
+    /// The node on which the attempt runs, where that is another one.
+    #[serde(default)]
+    elsewhere: Option<String>,
     text: String,
 }
 
@@ -69,9 +72,15 @@ pub(super) async fn follow_log(
 ) -> Result<(), Failure> {
     let watcher = Watcher::new(client, id);
     let mut reader = Reader::new(attempt);
+    let mut told = None;
     loop {
         let part = read(&watcher, id, reader.attempt, reader.offset).await?;
         tell_tail(id, part.tail, reader.offset);
+        if let Some(node) = &part.elsewhere
+            && told.replace(part.attempt) != Some(part.attempt)
+        {
+            tell_elsewhere(id, node);
+        }
         out(&plain(&part.text));
         reader.take(&part);
         if !part.text.is_empty() {
@@ -100,6 +109,13 @@ pub(super) fn tell_tail(id: i64, is_tail: bool, offset: u64) {
     }
 }
 
+/// Says that an attempt runs on another node.
+pub(super) fn tell_elsewhere(id: i64, node: &str) {
+    note(plain(&format!(
+        "note: job {id} runs on the node {node}, which has its log; what is kept of its end can be read here when it is over"
+    )));
+}
+
 async fn read(
     watcher: &Watcher<'_>,
     id: i64,
@@ -125,6 +141,7 @@ mod tests {
             running: false,
             is_over: false,
             tail: false,
+            elsewhere: None,
             text: text.to_owned(),
         }
     }

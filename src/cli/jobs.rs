@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::args::{Filter, Items, Jobs, Logs, Submit};
-use super::follow::{follow_log, tell_tail};
+use super::follow::{follow_log, tell_elsewhere, tell_tail};
 use super::held::held_by;
 use super::output::{Exit, Failure, Outcome, json, line, note, out, plain, table, text, when};
 use super::schedules::{items, paging, parse_json, query, tell_more};
@@ -276,6 +276,9 @@ pub(super) async fn logs(session: &Session, args: &Logs) -> Outcome {
         let part = client.get(&log_path(args.id, args.attempt, offset)).await?;
         let next = part.get("next_offset").and_then(Value::as_u64).unwrap_or(offset);
         tell_tail(args.id, part.get("tail") == Some(&Value::Bool(true)), offset);
+        if let Some(node) = part.get("elsewhere").and_then(Value::as_str) {
+            tell_elsewhere(args.id, node);
+        }
         if session.json {
             json(&part);
             return Ok(Exit::Ok);

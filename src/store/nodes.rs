@@ -223,6 +223,19 @@ pub fn others(conn: &mut Conn, me: NodeId) -> Result<Vec<Node>, StoreError> {
     Ok(rows)
 }
 
+/// The node that runs a job, while it runs.
+///
+/// # Errors
+/// When the database refuses.
+pub fn runner(conn: &mut Conn, job: JobId) -> Result<Option<Node>, StoreError> {
+    let running = jobs_running::table.filter(jobs_running::job_id.eq(job.0));
+    let node = nodes::table
+        .filter(nodes::id.eq_any(running.select(jobs_running::node_id)))
+        .first(conn)
+        .optional()?;
+    Ok(node)
+}
+
 /// How many jobs run on each node that runs any.
 ///
 /// # Errors

@@ -260,6 +260,10 @@ pub struct LogPart {
     /// within that.
     #[serde(default)]
     pub tail: bool,
+    /// The node on which the attempt runs, where that is another one than was asked: what it prints is there. What is kept of its end can be read
+    /// here when it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<String>,
     /// What was printed.
     pub text: String,
 }

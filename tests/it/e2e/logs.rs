@@ -31,3 +31,17 @@ fn only_the_end_of_a_log_whose_file_is_gone_is_shown_and_that_is_said() {
     }
     assert_eq!(logs(long, &["--json"]).json()["tail"], true);
 }
+
+#[test]
+fn an_attempt_that_never_was_has_no_log() {
+    let daemon = Daemon::start(|_| {});
+    let fails =
+        daemon.submit("echo once; exit 1", &["--max-attempts", "1"])["id"].as_i64().unwrap();
+    daemon.job_in(fails, "failed");
+    let logs = |attempt: &str| daemon.cli(["logs", &fails.to_string(), "--attempt", attempt]);
+    assert_eq!(logs("1").exits(0).stdout, "once\n");
+    for never in ["0", "2", "9"] {
+        let refused = logs(never).exits(4);
+        assert!(refused.stderr.contains(&format!("no attempt {never}")), "{refused:?}");
+    }
+}
