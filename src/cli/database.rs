@@ -154,7 +154,7 @@ fn not_copied(error: &CopyError) -> Failure {
     let exit = match error {
         CopyError::Same(_) => Exit::Usage,
         CopyError::InUse { .. } => Exit::TryAgain,
-        CopyError::NotEmpty { .. } => Exit::Refused,
+        CopyError::NotEmpty { .. } | CopyError::Foreign(_) => Exit::Refused,
         CopyError::Source { source, .. }
         | CopyError::Target { source, .. }
         | CopyError::Table { source, .. }

@@ -52,6 +52,16 @@ pub(super) fn check_before_use(url: &DatabaseUrl) -> Result<(), StoreError> {
     }
 }
 
+/// Whether a file is missing, empty, or a database that nobody but Sexton has made tables in.
+pub(super) fn is_new_or_ours(url: &DatabaseUrl) -> Result<bool, StoreError> {
+    let DatabaseUrl::Sqlite(path) = url else { return Ok(true) };
+    if length(path) == 0 {
+        return Ok(true);
+    }
+    let ours = "NOT EXISTS (SELECT 1 FROM sqlite_master) OR EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'meta')";
+    Ok(diesel::select(sql::<Bool>(ours)).get_result(&mut open_unchanged(path, "mode=ro")?)?)
+}
+
 /// Checks a database that was too large to be checked first, on a thread of its own.
 pub(super) fn check_meanwhile(url: &DatabaseUrl, condition: Watched) -> Result<(), StoreError> {
     let DatabaseUrl::Sqlite(path) = url else { return Ok(()) };

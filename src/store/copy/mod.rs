@@ -17,7 +17,8 @@ use jiff::Timestamp;
 
 use super::schema::{TABLES, meta, nodes};
 use super::{
-    Conn, DatabaseUrl, Purpose, StoreError, audit, encoding, migrations, sequences, soundness,
+    Conn, DatabaseUrl, Fault, Purpose, StoreError, audit, encoding, migrations, sequences,
+    soundness,
 };
 
 pub use table::Table;
@@ -81,6 +82,11 @@ pub enum CopyError {
         /// How many.
         rows: i64,
     },
+    /// Something else is in its place.
+    #[error(
+        "{0} is neither new nor a database of Sexton's that can be written, and was left as it is. Give the copy a new database"
+    )]
+    Foreign(DatabaseUrl),
     /// A table could not be read here or written there.
     #[error("the table `{table}` cannot be copied; the copy was taken back")]
     Table {
@@ -132,10 +138,10 @@ pub struct Copying<'a> {
 }
 
 impl<'a> Copying<'a> {
-    /// Looks at the source, and at nothing of the target but whether it is another database.
+    /// Looks at the source, and at nothing of the target but whether it is another database, and no file of somebody else's.
     ///
     /// # Errors
-    /// When the source is not there, is damaged, or has another schema than this version's.
+    /// When the source is not there, is damaged, or has another schema than this version's, or the target is something else.
     pub fn prepare(from: &'a DatabaseUrl, to: &'a DatabaseUrl) -> Result<Self, CopyError> {
         let failed = |source| CopyError::Source { url: from.clone(), source };
         if is_same_file(from, to) {
@@ -149,6 +155,7 @@ impl<'a> Copying<'a> {
         };
         let mut source = from.connect(purpose).map_err(failed)?;
         migrations::require_current(&mut source).map_err(failed)?;
+        refuse_foreign(to)?;
         Ok(Self { from, to, source })
     }
 
@@ -210,6 +217,17 @@ impl Side {
             Self::Source => CopyError::Source { url: url.clone(), source },
             Self::Target => CopyError::Target { url: url.clone(), source },
         }
+    }
+}
+
+/// A file that is there is a database of ours, perhaps an empty one, or is not touched.
+fn refuse_foreign(to: &DatabaseUrl) -> Result<(), CopyError> {
+    match soundness::check_before_use(to).and_then(|()| soundness::is_new_or_ours(to)) {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(StoreError::Unsound { .. } | StoreError::Fault(Fault::Damaged(_))) => {
+            Err(CopyError::Foreign(to.clone()))
+        }
+        Err(source) => Err(CopyError::Target { url: to.clone(), source }),
     }
 }
 

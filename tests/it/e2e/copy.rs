@@ -131,4 +131,13 @@ fn what_cannot_be_copied_is_refused_with_the_reason_and_no_password() {
     std::fs::write(home.path("torn.db"), "no database").unwrap();
     home.cli(["db", "copy", &sqlite(&home.path("torn.db")), &sqlite(&home.path("x.db"))]).exits(65);
     assert!(!home.path("x.db").exists());
+    for (name, content) in
+        [("junk.db", "junk\n".to_owned()), ("letter.db", "no database".repeat(1000))]
+    {
+        std::fs::write(home.path(name), &content).unwrap();
+        let refused = home.cli(["db", "copy", &here, &sqlite(&home.path(name))]).exits(6);
+        assert!(refused.stderr.contains("left as it is"), "{refused:?}");
+        assert_eq!(std::fs::read_to_string(home.path(name)).unwrap(), content);
+        assert!(!home.path(format!("{name}.lock")).exists());
+    }
 }
