@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::engine::{Engine, Others, Parts, Threads};
 use super::lock::{self, DataLock};
 use super::startup::{StartError, identity, make_directories, open_store};
-use super::{place, predecessor};
+use super::{namesake, place, predecessor};
 use crate::clock::{CautiousClock, SharedClock, SystemClock};
 use crate::config::Settings;
 use crate::jobs::RunPaths;
@@ -32,6 +32,9 @@ pub(crate) async fn start(
     let others = Others::of(&store, &clock).await?;
     let clock = others.as_ref().map_or(clock, Others::clock);
     let identity = identity(&settings, predecessor::find(&settings.data_dir));
+    if others.is_some() {
+        namesake::wait_for(&store, &clock, &identity).await?;
+    }
     let instance = identity.instance.clone();
     let parts = Parts {
         history: Arc::new(History::new(store.clone(), Arc::clone(&paths))),

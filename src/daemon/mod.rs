@@ -11,6 +11,7 @@ mod essentials;
 mod heartbeat;
 mod lease;
 mod lock;
+mod namesake;
 mod numbers;
 mod others;
 mod place;
@@ -43,7 +44,7 @@ pub enum DaemonError {
 /// What that means for whoever started the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// Another daemon has the data directory or the database.
+    /// Another daemon has the data directory, the database or the name.
     Taken,
     /// The database is damaged or is not where it was: to start again does not help.
     Data,

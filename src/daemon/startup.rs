@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::engine::{Engine, Identity, Others, Parts, Threads};
 use super::heartbeat;
 use super::lock::{self, DataLock, LockError};
+use super::namesake;
 use super::numbers::Numbers;
 use super::place::{self, PlaceError};
 use super::predecessor::{self, Before};
@@ -69,6 +70,19 @@ pub enum StartError {
     /// The database.
     #[error("cannot open the store")]
     Store(#[from] StoreError),
+    /// The name.
+    #[error(
+        "a node named `{name}` (number {number}, process {pid} on its machine) is alive on this database: give this one another name with \
+         `node.name`, or stop that one first"
+    )]
+    Namesake {
+        /// The name.
+        name: String,
+        /// The other node.
+        number: i64,
+        /// Its process.
+        pid: i64,
+    },
     /// The logs.
     #[error("cannot write the log")]
     Telemetry(#[from] telemetry::TelemetryError),
@@ -100,9 +114,8 @@ impl StartError {
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::Lock(LockError::Taken { .. } | LockError::DatabaseTaken { .. }) => {
-                FailureKind::Taken
-            }
+            Self::Lock(LockError::Taken { .. } | LockError::DatabaseTaken { .. })
+            | Self::Namesake { .. } => FailureKind::Taken,
             Self::Store(StoreError::Unsound { .. }) | Self::Rewound { .. } => FailureKind::Data,
             _ => FailureKind::Other,
         }
@@ -160,6 +173,9 @@ pub(super) async fn start(settings: Settings) -> Result<Daemon, StartError> {
     let history = Arc::new(History::new(store.clone(), Arc::clone(&paths)));
     let ages = CautiousClock::new(Arc::clone(&clock), upkeep::remembered_clock(&store).await?);
     let identity = identity(&settings, before);
+    if others.is_some() {
+        namesake::wait_for(&store, &clock, &identity).await?;
+    }
     let instance = identity.instance.clone();
     let mut engine = Engine::start(Parts {
         settings: Arc::clone(&settings),

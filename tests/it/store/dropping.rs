@@ -41,7 +41,7 @@ async fn cancelled(queue: &Queue, items: usize) -> (JobId, Vec<JobId>) {
     batch_orders::finish(&queue.store, id, queue.context(1), |_| {}).await.unwrap();
     assert_eq!(queue.state(id).await, JobState::Cancelled);
     let all = queue.read(move |conn| batches::items(conn, id, None, None, 10_000)).await;
-    (id, all.into_iter().map(|item| item.job).collect())
+    (id, all.into_iter().filter_map(|item| item.job).collect())
 }
 
 /// What comes of the order before its steps, which is what was foreseen.

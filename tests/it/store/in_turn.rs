@@ -43,7 +43,7 @@ fn batch(items: usize) -> NewJob {
 
 async fn items(queue: &Queue, id: JobId) -> Vec<JobId> {
     let all = queue.read(move |conn| batches::items(conn, id, None, None, 100)).await;
-    all.into_iter().map(|item| item.job).collect()
+    all.into_iter().filter_map(|item| item.job).collect()
 }
 
 /// Gives an order as the API does.
