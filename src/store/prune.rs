@@ -7,7 +7,7 @@ use super::schema::{
     attempts, job_checkpoints, job_labels, job_priorities, job_replacements, job_results, jobs,
     nodes, occurrences, unique_keys,
 };
-use super::{Conn, StoreError, dependencies};
+use super::{Conn, StoreError, by_hand};
 use crate::model::{Decision, FinalState, JobId};
 
 /// What may be deleted.
@@ -118,10 +118,10 @@ fn deletable_jobs(
     }
     let candidates: Vec<(i64, i64, Option<String>)> = query.load(conn)?;
     let ids: Vec<i64> = candidates.iter().map(|(_, id, _)| *id).collect();
-    let waited_for = dependencies::waited_for(conn, &ids)?;
+    let kept = by_hand::kept(conn, &ids)?;
     let mut deletable = Vec::with_capacity(candidates.len());
     for (_, id, schedule) in &candidates {
-        if waited_for.contains_key(id) {
+        if kept.contains_key(id) {
             continue;
         }
         let keep = match schedule {

@@ -18,7 +18,14 @@ use tokio::sync::Notify;
 use crate::harness::TestDatabase;
 
 /// Answers with its params, fails where they say so, and waits for the gate where they say so.
-struct Echo(Arc<Notify>);
+struct Echo(Arc<Gate>);
+
+#[derive(Default)]
+struct Gate {
+    open: Notify,
+    /// Whether somebody stands before it. A job is `running` from its claim on, and begins a moment later.
+    reached: Notify,
+}
 
 impl Handler for Echo {
     fn run(&self, context: Context) -> BoxFuture<'_, Answer> {
@@ -26,8 +33,9 @@ impl Handler for Echo {
             let params = &context.job.params;
             context.progress.steps(1, 2, "half way");
             if params["waits"] == true {
+                self.0.reached.notify_one();
                 tokio::select! {
-                    () = self.0.notified() => {}
+                    () = self.0.open.notified() => {}
                     () = context.stop.cancelled() => return Answer::Stopped { result: None },
                 }
             }
@@ -39,8 +47,8 @@ impl Handler for Echo {
     }
 }
 
-async fn start(folder: &TempDir) -> (Embedded, Client, Arc<Notify>) {
-    let gate = Arc::new(Notify::new());
+async fn start(folder: &TempDir) -> (Embedded, Client, Arc<Gate>) {
+    let gate = Arc::<Gate>::default();
     let builder = Embedded::in_directory(folder.path()).kind("echo", Echo(Arc::clone(&gate)));
     let embedded = builder.start().await.expect("it starts");
     let client = embedded.client("test");
@@ -155,8 +163,9 @@ async fn what_cannot_be_submitted_is_refused_as_a_whole_with_every_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_still_runs_when_the_program_stops_runs_again_at_its_next_start() {
     let folder = folder();
-    let (embedded, client, _) = start(&folder).await;
+    let (embedded, client, gate) = start(&folder).await;
     let id = client.submit(echo(json!({ "waits": true }))).await.unwrap();
+    gate.reached.notified().await;
     let mut watch = client.watch(id);
     while watch.next().await.unwrap().expect("it is not over").state != JobState::Running {}
     let waiting = tokio::spawn({
@@ -173,7 +182,7 @@ async fn what_still_runs_when_the_program_stops_runs_again_at_its_next_start() {
     drop((client, watch));
 
     let (embedded, client, gate) = start(&folder).await;
-    gate.notify_one();
+    gate.open.notify_one();
     let done = client.wait(id).await.unwrap();
     assert_eq!((done.state, done.attempt), (JobState::Completed, 2));
     embedded.stop(Duration::from_secs(30)).await;

@@ -84,6 +84,18 @@ async fn left(queue: &Queue, ids: &[JobId]) -> usize {
     queue.read(move |conn| history::by_ids(conn, &ids)).await.len()
 }
 
+/// Deletes whatever was cancelled long ago and nothing keeps.
+async fn delete_by_age(queue: &Queue) -> Vec<JobId> {
+    let old = PruneJobs {
+        state: FinalState::Cancelled,
+        before: at(100),
+        keep_per_schedule: 0,
+        after: None,
+        limit: 100,
+    };
+    queue.write(move |conn| prune::jobs(conn, old)).await.deleted
+}
+
 fn waiting_for(on: JobId) -> NewJob {
     let settings =
         JobSettings { on_dependency_failure: OnDependencyFailure::Wait, ..JobSettings::default() };
@@ -107,6 +119,8 @@ async fn a_batch_of_which_an_item_lives_is_left_as_it_is(queue: Queue) {
     assert_eq!(queue.redrive(3, items[2]).await, Redriven::Done);
     assert_eq!(refused(&queue, id).await, Came::ItemLives(items[2]));
     assert_eq!(left(&queue, &items).await, 5);
+    assert_eq!(delete_by_age(&queue).await, [items[0], items[1], items[3], items[4]]);
+    assert_eq!(left(&queue, &[id, items[2]]).await, 2, "it has its batch still");
     queue.cancel(4, items[2]).await;
     drop_all(&queue, id).await;
     assert_eq!(left(&queue, &items).await, 0);
@@ -117,16 +131,7 @@ async fn a_batch_of_which_an_item_is_waited_for_is_left_as_it_is(queue: Queue) {
     let waiting = queue.submit(3, waiting_for(items[1])).await;
     assert_eq!(refused(&queue, id).await, Came::WaitedFor(waiting));
     assert_eq!(refused(&queue, items[1]).await, Came::WaitedFor(waiting));
-    // What is deleted by age leaves it its batch as well.
-    let old = PruneJobs {
-        state: FinalState::Cancelled,
-        before: at(100),
-        keep_per_schedule: 0,
-        after: None,
-        limit: 100,
-    };
-    let pruned = queue.write(move |conn| prune::jobs(conn, old)).await;
-    assert_eq!(pruned.deleted, [items[0], items[2]]);
+    assert_eq!(delete_by_age(&queue).await, [items[0], items[2]]);
     assert_eq!(left(&queue, &[id, items[1]]).await, 2);
     queue.cancel(4, waiting).await;
     drop_all(&queue, id).await;
