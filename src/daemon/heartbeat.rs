@@ -184,7 +184,7 @@ impl Heartbeat {
                 for other in nodes::others(conn, me)? {
                     // One that has spoken in the meantime is alive.
                     if silent.contains(&other) {
-                        rescued.extend(rescue(conn, NodeId(other.id), now, SILENT)?);
+                        rescued.extend(rescue(conn, NodeId(other.id), now, finish::NODE_SILENT)?);
                     }
                 }
                 Ok(rescued)
@@ -216,10 +216,6 @@ impl Once {
         }
     }
 }
-
-/// Why what a node ran is given back that nobody has heard of for a lease.
-const SILENT: &str =
-    "interrupted: its node had not renewed its lease, so it was lost, cut off or frozen";
 
 /// Gives back what a dead node left running, and notes that it is dead. `why` is what the attempts are told to have ended of.
 pub(super) fn rescue(

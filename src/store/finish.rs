@@ -323,6 +323,13 @@ impl Ties {
     }
 }
 
+/// Why an attempt is given back whose daemon is known to have ended: somebody has the lock on its data.
+pub const DAEMON_ENDED: &str = "interrupted: the daemon ended without finishing it";
+
+/// Why one is given back whose node nobody has heard of for a lease.
+pub const NODE_SILENT: &str =
+    "interrupted: its node had not renewed its lease, so it was lost, cut off or frozen";
+
 /// Ends every attempt that a dead node left running: each is recorded as interrupted and not charged. `next` says what becomes of the
 /// job.
 ///
@@ -393,7 +400,8 @@ impl Rescued {
     }
 }
 
-/// How many of the job's latest attempts ended with a dead node. The sentence tells them from those that a shutdown interrupted.
+/// How many of the job's latest attempts ended with a dead node, however that was found out. The sentences tell them from those that a shutdown
+/// interrupted.
 fn losses_in_a_row(conn: &mut Conn, id: i64, why: &str) -> Result<u32, StoreError> {
     // Nobody asks for more.
     const ENOUGH: i64 = 100;
@@ -403,7 +411,8 @@ fn losses_in_a_row(conn: &mut Conn, id: i64, why: &str) -> Result<u32, StoreErro
         .limit(ENOUGH)
         .select(attempts::error)
         .load(conn)?;
-    let losses = latest.iter().take_while(|error| error.as_deref() == Some(why)).count();
+    let is_loss = |error: &str| [why, DAEMON_ENDED, NODE_SILENT].contains(&error);
+    let losses = latest.iter().take_while(|error| error.as_deref().is_some_and(is_loss)).count();
     Ok(u32::try_from(losses).unwrap_or(u32::MAX))
 }
 

@@ -12,11 +12,8 @@ use crate::scheduler::Draws;
 use crate::store::adopt::{Adopted, Adoption, adopt};
 use crate::store::audit::append_event;
 use crate::store::nodes::{NewNode, Node};
-use crate::store::{Conn, Store, StoreError, nodes};
+use crate::store::{Conn, Store, StoreError, finish, nodes};
 use crate::worker::TakenOver;
-
-/// Why what an earlier daemon ran is given back, of which the lock on its data shows that it is no more.
-const ENDED: &str = "interrupted: the daemon ended without finishing it";
 
 /// What a node has when it has joined.
 pub(super) struct Joined {
@@ -61,7 +58,7 @@ pub(super) async fn join(
             // Where others may be alive, the heartbeat finds out who is not.
             let is_dead = |other: &Node| is_alone || predecessor.as_ref() == Some(&other.instance);
             for other in nodes::others(conn, node)?.iter().filter(|other| is_dead(other)) {
-                rescued.extend(rescue(conn, NodeId(other.id), now, ENDED)?);
+                rescued.extend(rescue(conn, NodeId(other.id), now, finish::DAEMON_ENDED)?);
             }
             Ok((node, seed, adoption, rescued))
         })
