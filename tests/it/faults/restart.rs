@@ -450,14 +450,15 @@ fn a_program_of_another_database_is_ended_and_its_job_is_not_confused_with_one_o
 fn m2_a_job_that_another_node_rescues_never_runs_twice_at_once() {
     let Some(shared) = TestDatabase::postgres() else { return };
     let url = address(&shared);
-    let node = || {
+    let node = |name: &str| {
         let house = House::new();
         house
+            .set("NODE__NAME", name)
             .set("DATABASE__URL", &url)
             .set("LEASE__DURATION", "2s")
             .set("LEASE__HEARTBEAT", "500ms")
     };
-    let (first, second) = (node(), node());
+    let (first, second) = (node("first"), node("second"));
     let daemon = first.start();
     let mark = format!("rescued-{}", daemon.pid());
     let [pid, twice] = ["pid", "twice"].map(|name| first.path(name).display().to_string());
