@@ -90,7 +90,7 @@ fn adopt_one(
     let Some(row) = load(conn, ready.job_id)? else {
         return Ok(None);
     };
-    let job = claimed(conn, &ready, row, started_at)?;
+    let job = claimed(conn, &ready, row)?;
     // Last, and counted: another node may have rescued it since it was looked at.
     if diesel::update(owned).set(jobs_running::node_id.eq(node.0)).execute(conn)? == 0 {
         return Ok(None);

@@ -76,7 +76,8 @@ pub struct ClaimedJob {
     pub settings: JobSettings,
     /// Not before then.
     pub run_at: Timestamp,
-    /// When its first execution began, where that is needed to bound all of them.
+    /// When the first execution before this one began, where that is needed to bound all of them. None where this is the first: between its claim
+    /// and its begin it waits for its turn, which counts for nothing.
     pub first_started_at: Option<Timestamp>,
     /// Where an earlier execution got to.
     pub checkpoint: Option<JsonText>,
@@ -157,7 +158,7 @@ pub fn claim(conn: &mut Conn, request: &ClaimRequest) -> Result<Claim, StoreErro
         params_bytes += row.params.len();
         let queue = queues.get(&row.queue);
         let queue_timeout = queue.and_then(|queue| queue.set.timeout);
-        match claimed(conn, ready, row, request.now) {
+        match claimed(conn, ready, row) {
             Ok(job) => {
                 let held_to = breakers::held_to(&limits, &ready.subqueue);
                 jobs.push(ClaimedJob { queue_timeout, held_to, ..job });
@@ -310,19 +311,18 @@ pub(super) fn load(conn: &mut Conn, id: i64) -> Result<Option<JobRow>, StoreErro
     Ok(load_each(conn, [JobToRun { id }])?.pop())
 }
 
-/// What a worker has to know of a job whose execution began at that instant.
+/// What a worker has to know of a job.
 pub(super) fn claimed(
     conn: &mut Conn,
     ready: &Ready,
     row: JobRow,
-    started_at: Timestamp,
 ) -> Result<ClaimedJob, StoreError> {
     let settings: JobSettings = match &row.settings {
         Some(text) => from_json("job's settings", text)?,
         None => JobSettings::default(),
     };
     let first_started_at = match settings.total_timeout {
-        Some(_) => Some(first_start(conn, row.id, ready.charged)?.unwrap_or(started_at)),
+        Some(_) => first_start(conn, row.id, ready.charged)?,
         None => None,
     };
     let schedule = match (row.schedule, row.nominal_at) {

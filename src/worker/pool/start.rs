@@ -106,10 +106,8 @@ impl State {
             .map(HumanDuration::get)
             .or_else(|| settings.queue_timeouts.get(&job.queue).copied())
             .or(settings.timeout);
-        let total = match (job.settings.total_timeout, job.first_started_at) {
-            (Some(length), Some(first_started_at)) => Some(Total { length, first_started_at }),
-            _ => None,
-        };
+        let first_started_at = job.first_started_at.unwrap_or(started_at);
+        let total = job.settings.total_timeout.map(|length| Total { length, first_started_at });
         // What a dry run comes to says nothing of what its kind depends on.
         let held_to = if job.settings.dry_run { HeldTo::new() } else { job.held_to.clone() };
         let stop = StopOrder::new();
