@@ -88,30 +88,33 @@ impl Seen {
     }
 }
 
+/// A node's row, of which only the lease matters.
+#[cfg(test)]
+pub(super) fn node_seen(id: i64, lease_until: i64) -> Node {
+    Node {
+        id,
+        name: "host".to_owned(),
+        instance: id.to_string(),
+        version: String::new(),
+        pid: 1,
+        started_at: Micros(0),
+        lease_until: Micros(lease_until),
+        stopped_at: None,
+        labels: String::new(),
+        revision: None,
+        clock_skew_us: None,
+        draining_since: None,
+        draining_by: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::node_seen as node;
     use super::*;
     use crate::model::HumanDuration;
 
     const LEASE: Duration = Duration::from_secs(30);
-
-    fn node(id: i64, lease_until: i64) -> Node {
-        Node {
-            id,
-            name: "host".to_owned(),
-            instance: id.to_string(),
-            version: String::new(),
-            pid: 1,
-            started_at: Micros(0),
-            lease_until: Micros(lease_until),
-            stopped_at: None,
-            labels: String::new(),
-            revision: None,
-            clock_skew_us: None,
-            draining_since: None,
-            draining_by: None,
-        }
-    }
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(1000 + seconds)

@@ -89,25 +89,8 @@ impl Beats {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lease::node_seen as node;
     use super::*;
-
-    fn node(id: i64, lease_until: i64) -> Node {
-        Node {
-            id,
-            name: "host".to_owned(),
-            instance: id.to_string(),
-            version: String::new(),
-            pid: 1,
-            started_at: Micros(0),
-            lease_until: Micros(lease_until),
-            stopped_at: None,
-            labels: String::new(),
-            revision: None,
-            clock_skew_us: None,
-            draining_since: None,
-            draining_by: None,
-        }
-    }
 
     fn at(micros: i64) -> Timestamp {
         Timestamp::from_microsecond(micros).unwrap()

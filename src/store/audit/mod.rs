@@ -101,7 +101,7 @@ fn occurrences_after(
         .filter(occurrences::id.gt(after))
         .order(occurrences::id)
         .limit(limit)
-        .select(OccurrenceRecord::COLUMNS)
+        .select(OccurrenceRecord::as_select())
         .into_boxed();
     if let Some(nodes) = nodes {
         query = query.filter(occurrences::node_id.eq_any(nodes));

@@ -23,7 +23,8 @@ pub struct OccurrenceFilter {
 }
 
 /// A row of the ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = occurrences)]
 pub struct OccurrenceRecord {
     /// The row's number, for paging.
     pub id: i64,
@@ -47,33 +48,6 @@ pub struct OccurrenceRecord {
     pub actor: String,
 }
 
-impl OccurrenceRecord {
-    /// What a query selects for it, in the order of its fields.
-    pub(in crate::store) const COLUMNS: (
-        occurrences::id,
-        occurrences::schedule,
-        occurrences::nominal_at,
-        occurrences::decision,
-        occurrences::reason,
-        occurrences::job_id,
-        occurrences::decided_at,
-        occurrences::revision,
-        occurrences::instants,
-        occurrences::actor,
-    ) = (
-        occurrences::id,
-        occurrences::schedule,
-        occurrences::nominal_at,
-        occurrences::decision,
-        occurrences::reason,
-        occurrences::job_id,
-        occurrences::decided_at,
-        occurrences::revision,
-        occurrences::instants,
-        occurrences::actor,
-    );
-}
-
 /// A page of the ledger, newest row first.
 ///
 /// # Errors
@@ -84,7 +58,7 @@ pub fn occurrences(
     page: Page,
 ) -> Result<Vec<OccurrenceRecord>, StoreError> {
     let mut query = occurrences::table
-        .select(OccurrenceRecord::COLUMNS)
+        .select(OccurrenceRecord::as_select())
         .order(occurrences::id.desc())
         .limit(page.limit)
         .into_boxed();
@@ -125,7 +99,7 @@ pub fn last_run(conn: &mut Conn, schedule: &str) -> Result<Option<LastRun>, Stor
     let newest = occurrences::table
         .filter(occurrences::schedule.eq(schedule).and(not(is_dry_run)))
         .order(occurrences::nominal_at.desc())
-        .select(OccurrenceRecord::COLUMNS)
+        .select(OccurrenceRecord::as_select())
         .first::<OccurrenceRecord>(conn)
         .optional()?;
     let Some(occurrence) = newest else { return Ok(None) };
