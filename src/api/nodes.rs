@@ -131,3 +131,34 @@ fn find_running(conn: &mut Conn, called: &str) -> Result<NodeId, StoreError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::model::NodeIdentity;
+    use crate::store::Purpose;
+    use crate::store::testing::databases;
+
+    /// Two that start in the same moment can both run.
+    #[test]
+    fn m7_of_two_nodes_of_one_name_the_number_says_which() {
+        for database in databases() {
+            let mut conn = database.store().url().connect(Purpose::Write).unwrap();
+            let now = Timestamp::UNIX_EPOCH;
+            let [first, second, other] =
+                [("twin", "1"), ("twin", "2"), ("other", "3")].map(|(name, instance)| {
+                    let identity = NodeIdentity { name: name.to_owned(), labels: Vec::new() };
+                    let new = nodes::NewNode { identity, instance: instance.to_owned() };
+                    nodes::register(&mut conn, &new, now, now).unwrap()
+                });
+            let refused = find_running(&mut conn, "twin").unwrap_err().to_string();
+            assert!(refused.contains("`twin`: name one by its number"), "{refused}");
+            for node in [first, second, other] {
+                assert_eq!(find_running(&mut conn, &node.0.to_string()).unwrap(), node);
+            }
+            assert_eq!(find_running(&mut conn, "other").unwrap(), other);
+        }
+    }
+}

@@ -94,11 +94,13 @@ fn a_dry_run_is_not_learned_from_and_not_measured() {
     let stats = daemon.cli(["stats", "--json"]).exits(0).json();
     assert_eq!(stats["last_24h"]["attempts"], json!([]), "{stats}");
     // What is learned first is what is told first. It is learned a moment after the end of a job, in their order.
-    let real = daemon.cli(["run", "report", "--wait", "--json"]).exits(0).json();
+    // Were the dry run's moment among it, it would be a fifth of what the real one took.
+    let slow = r#"{"argv":["sleep","0.1"]}"#;
+    daemon.cli(["run", "report", "--wait", "--params", slow]).exits(0);
     let ahead = id(&submit(&daemon, &["--at", "1h"]));
     let learned =
         eventually("something is learned", || daemon.job(ahead)["estimated_duration_ms"].as_i64());
-    assert_eq!(json!(learned), real["attempts"][0]["duration_ms"], "{real}");
+    assert!(learned >= 100, "{learned} ms");
 }
 
 #[test]
